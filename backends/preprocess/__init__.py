@@ -1,0 +1,1 @@
+"""The preprocessing steps of both ensembles, as a Triton backend written in Python."""

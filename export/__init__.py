@@ -1,0 +1,1 @@
+"""Checkpoints to Triton model repositories: read, build, validate, publish."""

@@ -1,0 +1,1 @@
+"""The HTTP service: dialects in, items, engine, post-processing, dialects out."""

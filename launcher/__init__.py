@@ -1,0 +1,1 @@
+"""Starts and supervises the embedded Triton and the gateway."""
