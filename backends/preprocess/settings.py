@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from preprocess.images import Tiling
+
 
 @dataclass(frozen=True)
 class TextSettings:
@@ -50,17 +52,13 @@ class ImageSettings:
     Attributes:
         prefix: Text between the passage prefix and the image tokens.
         suffix: Text between the image tokens and the item's text.
-        tile_size: Edge of a square tile, in pixels.
-        max_tiles: Most tiles of a picture's grid, the thumbnail not counted.
-        use_thumbnail: Whether a picture of several tiles is followed by a thumbnail of the whole.
+        tiling: How pictures are cut.
         workers: Processes that decode pictures.
     """
 
     prefix: str
     suffix: str
-    tile_size: int
-    max_tiles: int
-    use_thumbnail: bool
+    tiling: Tiling
     workers: int
 
     @classmethod
@@ -69,8 +67,10 @@ class ImageSettings:
         return cls(
             prefix=parameters["image_prefix"],
             suffix=parameters["image_suffix"],
-            tile_size=int(parameters["tile_size"]),
-            max_tiles=int(parameters["max_tiles"]),
-            use_thumbnail=parameters["use_thumbnail"] == "true",
+            tiling=Tiling(
+                tile_size=int(parameters["tile_size"]),
+                max_tiles=int(parameters["max_tiles"]),
+                use_thumbnail=parameters["use_thumbnail"] == "true",
+            ),
             workers=int(parameters.get("decode_workers", "2")),
         )

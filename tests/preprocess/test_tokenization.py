@@ -4,6 +4,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from preprocess.errors import ItemError
+from preprocess.images import Tiling
 from preprocess.settings import ImageSettings, TextSettings
 from preprocess.tokenization import ImagePrompter, InputType, TextItem, TextTokenizer, TokensItem, Truncate
 
@@ -100,7 +101,7 @@ def test_token_ids_outside_the_vocabulary_are_refused(byte_level: Path, bad_id: 
 
 @pytest.fixture
 def prompter(byte_level: Path) -> ImagePrompter:
-    image = ImageSettings("<img>", "</img> ", tile_size=512, max_tiles=6, use_thumbnail=True, workers=1)
+    image = ImageSettings("<img>", "</img> ", Tiling(), workers=1)
     return ImagePrompter(TextTokenizer(byte_level, make_settings(60, prefixed=True, image_token_id=257)), image)
 
 
