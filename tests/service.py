@@ -42,7 +42,9 @@ class Service:
 
     def find(self, word: str) -> psutil.Process:
         """Return the process started with a command line that contains a word."""
-        [process] = [child for child in psutil.Process(self.launcher.pid).children() if word in " ".join(child.cmdline())]
+        [process] = [
+            child for child in psutil.Process(self.launcher.pid).children() if word in " ".join(child.cmdline())
+        ]
         return process
 
 
@@ -65,13 +67,17 @@ def run_service(repository: Path, work_dir: Path, **settings: str) -> Iterator[S
         settings: More environment variables.
     """
     http_port, grpc_port, metrics_port = free_ports(3)
-    environment = os.environ | settings | {
-        "GATEWAY_PORT": str(http_port),
-        "TRITON_GRPC_PORT": str(grpc_port),
-        "TRITON_METRICS_PORT": str(metrics_port),
-        "REPOSITORY": str(repository),
-        "BUILD_DIR": str(work_dir),
-    }
+    environment = (
+        os.environ
+        | settings
+        | {
+            "GATEWAY_PORT": str(http_port),
+            "TRITON_GRPC_PORT": str(grpc_port),
+            "TRITON_METRICS_PORT": str(metrics_port),
+            "REPOSITORY": str(repository),
+            "BUILD_DIR": str(work_dir),
+        }
+    )
     output_path = work_dir / "launcher.log"
     with output_path.open("w") as output:
         launcher = subprocess.Popen(

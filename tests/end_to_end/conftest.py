@@ -41,9 +41,10 @@ def sentences() -> list[str]:
 @pytest.fixture(scope="session")
 def reference(sentences: list[str]) -> npt.NDArray[np.float32]:
     """The sentences' embeddings, computed by transformers on the same weights, one by one: (200, 384)."""
-    from export.sources import resolve
     import torch
     from transformers import AutoModel, AutoTokenizer
+
+    from export.sources import resolve
 
     folder = resolve(MINILM).folder
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
