@@ -107,7 +107,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I;16":
         return _narrow_grey(image).convert("RGB")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(rgba, mask=rgba)
         return white
