@@ -75,7 +75,7 @@ def serve(settings: LauncherSettings, stopping: threading.Event) -> None:
         supervisor.stop()
 
 
-def describe(settings: LauncherSettings, models: list[str], elapsed_s: float) -> str:
+def describe(settings: LauncherSettings, models: tuple[str, ...], elapsed_s: float) -> str:
     """Say where everything listens and what to try first."""
     address = {"host": settings.host, "port": settings.gateway_port}
     return READY.format(

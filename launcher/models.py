@@ -8,14 +8,15 @@ import sys
 from pathlib import Path
 
 from export.errors import ExportError
-from export.publish import find_manifests, recover
+from export.publish import recover
+from export.sources import default_public_id
 from export.verify import verify
 from launcher.errors import EmptyRepositoryError, LauncherError
 
 log = logging.getLogger(__name__)
 
 
-def prepare_repository(repository: Path, models: tuple[str, ...]) -> list[str]:
+def prepare_repository(repository: Path, models: tuple[str, ...]) -> tuple[str, ...]:
     """Make the repository ready to serve.
 
     Args:
@@ -28,18 +29,19 @@ def prepare_repository(repository: Path, models: tuple[str, ...]) -> list[str]:
     Raises:
         LauncherError: An export failed, a file is not what its manifest says, or there is nothing to serve.
     """
-    recover(repository)
-    for model in models:
-        if not any(model in (manifest["public_id"], manifest["source"]) for manifest in find_manifests(repository)):
-            export(model, repository)
-    manifests = find_manifests(repository)
-    if not manifests and not any(repository.glob("*/config.pbtxt")):
-        raise EmptyRepositoryError(repository)
     try:
-        verify(repository)
+        recover(repository)
+        served = verify(repository)
+        missing = [model for model in models if default_public_id(model) not in served]
+        for model in missing:
+            export(model, repository)
+        if missing:
+            served = verify(repository)
     except ExportError as error:
         raise LauncherError(str(error)) from error
-    return [manifest["public_id"] for manifest in manifests]
+    if not any(repository.glob("*/config.pbtxt")):
+        raise EmptyRepositoryError(repository)
+    return served
 
 
 def export(model: str, repository: Path) -> None:
