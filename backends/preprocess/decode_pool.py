@@ -60,10 +60,12 @@ class DecodePool:
         """
         self._limits = limits or ImageLimits()
         settings = WorkerSettings(-1, time_limit_s, memory_limit_bytes, tiling or Tiling(), self._limits)
-        self._workers = [_Worker(settings) for _ in range(workers)]
+        self._workers: list[_Worker] = []
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         try:
+            for _ in range(workers):
+                self._workers.append(_Worker(settings))
             for worker in self._workers:
                 worker.await_ready()
                 self._idle.put(worker)
@@ -137,19 +139,23 @@ class _Worker:
     def _start(self) -> None:
         self._control, worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._send(self._settings.to_json())
-        with worker_end:
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603
-                [find_interpreter(), "-m", "preprocess.decode_worker"],
-                stdin=worker_end.fileno(),
-                stdout=subprocess.DEVNULL,
-                cwd="/",
-                env=_list_environment(),
-                pass_fds=[self._settings.memory_fd],
-            )
         self._ready = False
+        try:
+            with worker_end:
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603
+                    [find_interpreter(), "-m", "preprocess.decode_worker"],
+                    stdin=worker_end.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    cwd="/",
+                    env=_list_environment(),
+                    pass_fds=[self._settings.memory_fd],
+                )
+        except OSError as error:
+            raise DecodeWorkerError("the image decoder cannot be started") from error
 
     def await_ready(self) -> None:
         if not self._ready and self._receive(_START_LIMIT_S) is None:
+            self._process.kill()
             raise DecodeWorkerError("the image decoder does not start")
         self._ready = True
 
