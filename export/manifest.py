@@ -11,6 +11,7 @@ from typing import Any
 
 from export.checksums import sha256_files
 from export.safetensors_files import SafetensorsFiles
+from export.spec import ModelSpec, Precision
 
 CONFIG = "config.pbtxt"
 
@@ -65,12 +66,12 @@ def list_files(models: Path) -> tuple[FileEntry, ...]:
     return tuple(FileEntry(path.relative_to(models).as_posix(), path.stat().st_size, sums[path]) for path in paths)
 
 
-def fingerprint(weights: SafetensorsFiles, precision: str, preprocessing: Mapping[str, str], tokenizer: bytes) -> str:
-    """Return one sum over all that decides a vector: weights, precision, preprocessing and tokenizer."""
+def fingerprint(weights: SafetensorsFiles, precision: Precision, spec: ModelSpec, tokenizer: bytes) -> str:
+    """Return one sum over all that decides a vector: weights, precision, preprocessing, pooling and tokenizer."""
     parts: dict[str, Any] = {
         "weights": sorted(sha256_files(weights.paths).values()),
         "precision": precision,
-        "preprocessing": dict(sorted(preprocessing.items())),
+        "spec": asdict(spec),
         "tokenizer": hashlib.sha256(tokenizer).hexdigest(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

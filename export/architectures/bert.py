@@ -51,6 +51,7 @@ def _spec(checkpoint: Checkpoint, sentence: SentenceEmbedding) -> ModelSpec:
         max_query_tokens=limit,
         max_passage_tokens=limit,
         pooling=sentence.pooling,
+        normalize=sentence.normalize,
         query_prefix=sentence.query_prefix,
         passage_prefix=sentence.passage_prefix,
     )
