@@ -20,7 +20,7 @@ def attention_by_numpy(query, key, value, lengths, heads):
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(heads.size)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-1e9))
         weights /= weights.sum(axis=-1, keepdims=True)
-        outputs.append(np.einsum("hqk,khd->qhd", weights, v).reshape(length, -1))
+        outputs.append(np.einsum("hqk,khd->qhd", weights, v).reshape(length, heads.query * heads.size))
     return np.concatenate(outputs)
 
 
