@@ -14,8 +14,9 @@ from export.architectures import plan_export
 from export.checkpoint import Checkpoint
 from export.disk import disk_errors, require_free_space
 from export.errors import CheckpointError
+from export.fingerprint import fingerprint
 from export.graphs.builder import OPSET
-from export.manifest import Manifest, fingerprint, list_files
+from export.manifest import Manifest, list_files
 from export.model_card import read_model_card
 from export.model_folders import ModelFolders
 from export.onnx_files import write_graph
