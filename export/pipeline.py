@@ -14,8 +14,9 @@ from export.architectures import plan_export
 from export.checkpoint import Checkpoint
 from export.disk import disk_errors, require_free_space
 from export.errors import CheckpointError
+from export.fingerprint import fingerprint
 from export.graphs.builder import OPSET
-from export.manifest import Manifest, fingerprint, list_files
+from export.manifest import Manifest, list_files
 from export.model_card import read_model_card
 from export.model_folders import ModelFolders
 from export.onnx_files import write_graph
@@ -63,7 +64,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
         folders = ModelFolders(staging.models, public_id)
         agreement = _build(plan, folders, request.precision, progress)
         folders.write_tokenizer(plan.tokenizer, plan.spec)
-        folders.write_warmup()
+        folders.write_warmup(plan.spec)
         with progress.step("sum up the files"):
             manifest = _describe(request, source, checkpoint, plan, agreement, folders)
         folders.write_configs(_serve(manifest, plan, request))
@@ -107,7 +108,6 @@ def _describe(
     folders: ModelFolders,
 ) -> Manifest:
     spec, card = plan.spec, read_model_card(checkpoint, request.license)
-    preprocessing = preprocessing_parameters(spec)
     return Manifest(
         public_id=folders.public_id,
         source=source.origin,
@@ -126,8 +126,8 @@ def _describe(
         license=card.license,
         license_text=card.license_text,
         description=card.description,
-        fingerprint=fingerprint(checkpoint.weights, request.precision, preprocessing, plan.tokenizer),
-        preprocessing=preprocessing,
+        fingerprint=fingerprint(checkpoint.weights, request.precision, spec, plan.tokenizer),
+        preprocessing=preprocessing_parameters(spec),
         validation={"max_abs_error": agreement.max_abs_error, "samples": agreement.samples},
         files=list_files(folders.root),
     )

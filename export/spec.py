@@ -41,6 +41,7 @@ class ModelSpec:
     max_query_tokens: int
     max_passage_tokens: int
     pooling: Pooling
+    normalize: bool = True  # embeddings have length 1
     query_prefix: str = ""
     passage_prefix: str = ""
     image_embeds_dim: int | None = None  # the width of the language model, where it takes images

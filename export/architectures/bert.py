@@ -11,6 +11,7 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.bert import build_bert_embedder, max_tokens
 from export.names import EMBEDDER
+from export.onnx_files import open_graph
 from export.plan import GraphFiles, Plan
 from export.sample_texts import SAMPLE_TEXTS
 from export.sentence_transformers import SentenceEmbedding, read_sentence_embedding
@@ -51,6 +52,7 @@ def _spec(checkpoint: Checkpoint, sentence: SentenceEmbedding) -> ModelSpec:
         max_query_tokens=limit,
         max_passage_tokens=limit,
         pooling=sentence.pooling,
+        normalize=sentence.normalize,
         query_prefix=sentence.query_prefix,
         passage_prefix=sentence.passage_prefix,
     )
@@ -86,9 +88,7 @@ def _tokenize(tokenizer: bytes, texts: list[str], limit: int) -> list[list[int]]
 
 
 def _run(files: GraphFiles, ids: list[list[int]]) -> NDArray[np.float32]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(files[EMBEDDER], providers=["CPUExecutionProvider"])
+    session = open_graph(files[EMBEDDER])
     inputs = {
         "input_ids": np.concatenate([np.asarray(sequence, np.int64) for sequence in ids]),
         "sequence_lengths": np.asarray([len(sequence) for sequence in ids], np.int32),
