@@ -61,7 +61,7 @@ def _embed(layers: Layers, config: Mapping[str, Any], name: str, patches: ir.Val
     def positions() -> Array:
         """The table's rows, kept for patches row by row, in the order of blocks."""
         blocks = np.arange(side * side).reshape(side // block_size, block_size, side // block_size, block_size)
-        return read(f"{name}.position_embedding.weight")[blocks.transpose(0, 2, 1, 3).ravel()]
+        return np.take(read(f"{name}.position_embedding.weight"), blocks.transpose(0, 2, 1, 3).ravel(), axis=0)
 
     matrix = op.weight(f"{name}.patch_embedding.kernel", kernel, [pixels, width], layers.dtype)
     embedded = op.Add(
