@@ -1,0 +1,56 @@
+# Everything a person does with this project. `make help` lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help serve install export test lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "Settings (environment or make variables): HOST, GATEWAY_PORT, TRITON_GRPC_PORT, TRITON_METRICS_PORT, REPOSITORY, MODEL"
+
+serve: install ## export what is missing, start Triton and the gateway, print where they listen
+	@HOST='$(HOST)' GATEWAY_PORT='$(GATEWAY_PORT)' TRITON_GRPC_PORT='$(TRITON_GRPC_PORT)' \
+	TRITON_METRICS_PORT='$(TRITON_METRICS_PORT)' REPOSITORY='$(REPOSITORY)' MODEL='$(MODEL)' \
+	exec $(BIN)/python -m launcher
+
+install: $(VENV)/.serve ## make the virtual environment that serves and exports
+
+export: install ## MODEL=hub id or folder, and any of NAME, PRECISION, TARGET, REPOSITORY
+	@test -n "$(MODEL)" || { echo "error: say what to export: make export MODEL=hub/id-or-folder" >&2; exit 2; }
+	@$(BIN)/python -m export '$(MODEL)' $(if $(NAME),--name '$(NAME)') $(if $(PRECISION),--precision '$(PRECISION)') \
+		$(if $(TARGET),--target '$(TARGET)') $(if $(REPOSITORY),--repository '$(REPOSITORY)')
+
+test: $(VENV)/.dev ## run every test
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## ruff, mypy and the import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## format and fix what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what was made here: exports, caches, the virtual environment
+	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(VENV)/bin/python:
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing dependencies (a minute or two, once)"
+	@$(PIP) --editable '.[serve,export]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve
+	@echo "installing development tools"
+	@$(PIP) --editable '.[dev]'
+	@touch $@

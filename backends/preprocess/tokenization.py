@@ -1,0 +1,212 @@
+"""Text to token ids: prompts, limits, truncation, and no way for a user's text to become a special token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from tokenizers import Encoding, Tokenizer
+
+from preprocess.errors import ItemError
+from preprocess.settings import ImageSettings, TextSettings
+
+
+class InputType(Enum):
+    """What a text is for: the model was trained with a prompt for each."""
+
+    QUERY = "query"
+    PASSAGE = "passage"
+
+
+class Truncate(Enum):
+    """What to do with a text above the limit: refuse it, or cut its end or its start."""
+
+    NONE = "NONE"
+    END = "END"
+    START = "START"
+
+
+@dataclass(frozen=True)
+class TextItem:
+    """A text, with the prompt and truncation asked for."""
+
+    text: str
+    input_type: InputType
+    truncate: Truncate
+
+
+@dataclass(frozen=True)
+class TokensItem:
+    """A text that the client has tokenised already."""
+
+    ids: Sequence[int]
+    input_type: InputType
+    truncate: Truncate
+
+
+class TextTokenizer:
+    """Turns items into the token ids of one sequence each."""
+
+    def __init__(self, tokenizer_path: Path, settings: TextSettings) -> None:
+        """Load `tokenizer.json`.
+
+        Args:
+            tokenizer_path: A tokenizers file.
+            settings: Prompts and limits of the model.
+        """
+        self.settings = settings
+        self.tokenizer: Tokenizer = Tokenizer.from_file(str(tokenizer_path))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        # A user's "[CLS]" or "<IMG_CONTEXT>" is text, not a special token.
+        self.tokenizer.encode_special_tokens = True
+        self.head, self.tail = special_tokens(self.tokenizer)
+
+    def encode(self, items: Sequence[TextItem | TokensItem]) -> list[list[int] | ItemError]:
+        """Tokenise items together.
+
+        Returns:
+            For each item its ids, special and prefix tokens included, or what is wrong with it.
+        """
+        encoded: list[list[int] | ItemError] = [[] for _ in items]
+        prompts: dict[int, str] = {}
+        for index, item in enumerate(items):
+            if isinstance(item, TextItem):
+                prompts[index] = self.prefix(item.input_type) + item.text
+                continue
+            try:
+                body = self.body_of(item)
+            except ItemError as error:
+                encoded[index] = error
+                continue
+            if isinstance(body, str):
+                prompts[index] = body
+            else:
+                encoded[index] = self.fit(body, item, lambda: 0)
+        for index, encoding in zip(prompts, self.tokenizer.encode_batch_fast(list(prompts.values())), strict=True):
+            body = self.without_special(encoding.ids)
+            encoded[index] = self.fit(body, items[index], self.prefix_counter(items[index], prompts[index]))
+        return encoded
+
+    def fit(
+        self, body: list[int], item: TextItem | TokensItem, count_prefix: Callable[[], int]
+    ) -> list[int] | ItemError:
+        """Put the special tokens around a body, cut as the item asks.
+
+        Args:
+            body: Prefix and text.
+            item: Says the limit that holds and what to do above it.
+            count_prefix: How many tokens of `body` are the prefix, which is never cut; asked only where that matters.
+        """
+        query = item.input_type is InputType.QUERY
+        limit = self.settings.max_query_tokens if query else self.settings.max_passage_tokens
+        excess = len(self.head) + len(body) + len(self.tail) - limit
+        if excess > 0:
+            if item.truncate is Truncate.NONE:
+                return too_long(limit + excess, limit)
+            body = cut(body, excess, item.truncate, count_prefix)
+        return [*self.head, *body, *self.tail]
+
+    def prefix(self, input_type: InputType) -> str:
+        """Return the prompt that goes before a text."""
+        return self.settings.query_prefix if input_type is InputType.QUERY else self.settings.passage_prefix
+
+    def prefix_counter(self, item: TextItem | TokensItem, prompt: str) -> Callable[[], int]:
+        """Return a function that counts the tokens of a prompt's prefix."""
+        return lambda: count_tokens_within(self.tokenizer, prompt, len(self.prefix(item.input_type).rstrip()))
+
+    def without_special(self, ids: list[int]) -> list[int]:
+        """Take off the special tokens that the tokenizer has put around a text."""
+        return ids[len(self.head) : len(ids) - len(self.tail)]
+
+    def body_of(self, item: TokensItem) -> list[int] | str:
+        """Return the body of a sequence given as ids, or the prompt to tokenise for it.
+
+        Ids stand for the text that they are tokens of, with or without the special tokens around it: the item gets the
+        same embedding as that text. Where the model wants a prefix, the text is tokenised anew behind it, unless the
+        prefix is there.
+
+        Raises:
+            ItemError: An id is outside the vocabulary, or the image token's.
+        """
+        ids = list(item.ids)
+        for token_id in ids:
+            if not 0 <= token_id < self.settings.vocab_size or token_id == self.settings.image_token_id:
+                raise ItemError("token_id_invalid", "token ids must be in the vocabulary and not the image token")
+        if self.head and ids[: len(self.head)] == self.head:
+            ids = ids[len(self.head) :]
+        if self.tail and ids[-len(self.tail) :] == self.tail:
+            ids = ids[: -len(self.tail)]
+        prefix = self.prefix(item.input_type)
+        prefix_ids = self.tokenizer.encode(prefix.rstrip(), add_special_tokens=False).ids
+        if ids[: len(prefix_ids)] == prefix_ids:
+            return ids
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False)
+        return prefix + text
+
+
+class ImagePrompter:
+    """Turns a picture's tile count and its text into the token ids of one sequence."""
+
+    def __init__(self, tokenizer: TextTokenizer, image: ImageSettings) -> None:
+        """Tokenise what stands before the image tokens once: it is the same for all."""
+        self.text = tokenizer
+        self.suffix = image.suffix
+        prefix = tokenizer.settings.passage_prefix + image.prefix
+        self.before = [*tokenizer.head, *tokenizer.tokenizer.encode(prefix, add_special_tokens=False).ids]
+
+    def encode(
+        self, texts: Sequence[str], image_token_counts: Sequence[int], truncate: Truncate
+    ) -> list[list[int] | ItemError]:
+        """Tokenise the text beside each picture and put the image tokens before it; they are never cut."""
+        afters = self.text.tokenizer.encode_batch_fast([self.suffix + text for text in texts], add_special_tokens=False)
+        return [
+            self.assemble(text, after, count, truncate)
+            for text, after, count in zip(texts, afters, image_token_counts, strict=True)
+        ]
+
+    def assemble(self, text: str, after: Encoding, image_token_count: int, truncate: Truncate) -> list[int] | ItemError:
+        """Make one sequence, its text cut where that is asked for and enough."""
+        limit = self.text.settings.max_passage_tokens
+        image_token_id = self.text.settings.image_token_id
+        assert image_token_id is not None  # noqa: S101 - exports write both or neither
+        body: list[int] = after.ids
+        fixed = [*self.before, *[image_token_id] * image_token_count]
+        total = len(fixed) + len(body) + len(self.text.tail)
+        if total > limit:
+            suffix = self.suffix.rstrip()
+            kept = count_tokens_within(self.text.tokenizer, self.suffix + text, len(suffix), special=False)
+            if truncate is Truncate.NONE or total - limit > len(body) - kept:
+                return too_long(total, limit)
+            body = cut(body, total - limit, truncate, lambda: kept)
+        return [*fixed, *body, *self.text.tail]
+
+
+def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Return the ids that the tokenizer puts before and after every text."""
+    encoding = tokenizer.encode("a")
+    first = encoding.special_tokens_mask.index(0)
+    last = len(encoding.ids) - encoding.special_tokens_mask[::-1].index(0)
+    return encoding.ids[:first], encoding.ids[last:]
+
+
+def count_tokens_within(tokenizer: Tokenizer, text: str, end: int, special: bool = True) -> int:
+    """Count the tokens of a text that lie wholly within its first `end` characters, special tokens aside."""
+    encoding = tokenizer.encode(text, add_special_tokens=special)
+    spans = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
+    return sum(1 for (_, stop), is_special in spans if not is_special and stop <= end) if end else 0
+
+
+def cut(body: list[int], excess: int, truncate: Truncate, count_prefix: Callable[[], int]) -> list[int]:
+    """Drop `excess` tokens from the end of a body, or from its start behind the prefix."""
+    if truncate is Truncate.END:
+        return body[:-excess]
+    kept = count_prefix()
+    return [*body[:kept], *body[kept + excess :]]
+
+
+def too_long(count: int, limit: int) -> ItemError:
+    """Say how long a sequence is and how long it may be."""
+    return ItemError("text_too_long", f"{count} tokens exceed the limit of {limit}; truncate END or START cuts them")

@@ -1,0 +1,54 @@
+"""The command line: `python -m export MODEL [--name PUBLIC_ID] [--repository DIR] ...`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from export.errors import ExportError
+from export.progress import Progress
+
+DEFAULT_REPOSITORY = Path("build/model_repository")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one export and return the exit status: 0, or 1 after a line `error: ...` on stderr."""
+    parsed = _parser().parse_args(arguments)
+    progress = Progress()
+    try:
+        from export.pipeline import ExportRequest, export_model
+
+        public_id = export_model(ExportRequest(**vars(parsed)), progress)
+    except ExportError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted; the repository is as it was\n")
+        return 130
+    progress.say(f"{parsed.repository} serves {public_id}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m export", description=sys.modules["export"].__doc__)
+    parser.add_argument("model", metavar="MODEL", help="a folder with a checkpoint, or a hub id (organisation/name)")
+    parser.add_argument("--name", dest="public_id", metavar="PUBLIC_ID", help="serve it by this name (default: MODEL)")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="default: fp32")
+    parser.add_argument("--target", choices=("cpu", "cuda"), default="cpu", help="where it will run (default: cpu)")
+    parser.add_argument(
+        "--repository",
+        type=Path,
+        default=DEFAULT_REPOSITORY,
+        metavar="DIR",
+        help=f"Triton model repository to publish into (default: {DEFAULT_REPOSITORY})",
+    )
+    parser.add_argument("--revision", metavar="REV", help="commit, tag or branch of the hub (default: pinned, or main)")
+    parser.add_argument("--license", metavar="SPDX", help="licence, where the checkpoint's README names none")
+    parser.add_argument("--replace", action="store_true", help="put an already exported model of that name away")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

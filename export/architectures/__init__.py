@@ -1,0 +1,37 @@
+"""The kinds of checkpoints that can be exported: one module each, with a function `plan(checkpoint, precision)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+
+from export.checkpoint import Checkpoint
+from export.errors import CheckpointError, UnknownArchitectureError
+from export.plan import Plan
+from export.spec import Precision
+
+# `model_type` of config.json → module of this package
+ARCHITECTURES: Mapping[str, str] = {
+    "bert": "bert",
+    "camembert": "bert",
+    "roberta": "bert",
+    "xlm-roberta": "bert",
+}
+
+
+def plan_export(checkpoint: Checkpoint, precision: Precision) -> Plan:
+    """Return the plan of the architecture that `config.json` names.
+
+    Raises:
+        UnknownArchitectureError: no module is written for it.
+        CheckpointError: the checkpoint lacks a file or a number, or asks for what the architecture cannot do.
+    """
+    model_type = str(checkpoint.config.get("model_type"))
+    if model_type not in ARCHITECTURES:
+        raise UnknownArchitectureError(model_type, ARCHITECTURES)
+    module = import_module(f"{__name__}.{ARCHITECTURES[model_type]}")
+    try:
+        plan: Plan = module.plan(checkpoint, precision)
+    except KeyError as error:
+        raise CheckpointError(f"{checkpoint.folder / 'config.json'} has no {error}") from error
+    return plan

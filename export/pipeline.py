@@ -1,0 +1,144 @@
+"""The stages of an export: find, plan, build, validate, describe, publish."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from export import names, sources
+from export.architectures import plan_export
+from export.checkpoint import Checkpoint
+from export.disk import disk_errors, require_free_space
+from export.errors import CheckpointError
+from export.graphs.builder import OPSET
+from export.manifest import Manifest, fingerprint, list_files
+from export.model_card import read_model_card
+from export.model_folders import ModelFolders
+from export.onnx_files import write_graph
+from export.plan import Plan
+from export.progress import Progress
+from export.publish import Staging, recover
+from export.repository import clear_names
+from export.sources import Source
+from export.spec import BYTES_OF_PRECISION, Identity, Precision, ServedModel, ServingSpec, Target
+from export.triton.steps import preprocessing_parameters
+from export.validation import Agreement, require_agreement
+
+_OVERHEAD_BYTES = 64 << 20  # tokenizers, graphs, file system
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What the command line asks for."""
+
+    model: str  # folder or hub id
+    repository: Path
+    public_id: str | None = None
+    precision: Precision = "fp32"
+    target: Target = "cpu"
+    revision: str | None = None
+    license: str | None = None
+    replace: bool = False
+
+
+def export_model(request: ExportRequest, progress: Progress) -> str:
+    """Export one checkpoint into a repository, and return the public id it is served by.
+
+    Raises:
+        ExportError: the export is refused; the repository is as it was.
+    """
+    if recovered := recover(request.repository):
+        progress.say(f"finished an interrupted export: {', '.join(recovered)}")
+    public_id = names.check_public_id(request.public_id or sources.default_public_id(request.model))
+    retire = clear_names(request.repository, public_id, replace=request.replace)
+    source = sources.resolve(request.model, request.revision, progress)
+    checkpoint = Checkpoint(source.folder)
+    plan = plan_export(checkpoint, request.precision)
+    with Staging(request.repository) as staging, disk_errors(request.repository):
+        require_free_space(staging.folder, _needed_bytes(checkpoint, request.precision))
+        folders = ModelFolders(staging.models, public_id)
+        agreement = _build(plan, folders, request.precision, progress)
+        folders.write_tokenizer(plan.tokenizer, plan.spec)
+        folders.write_warmup()
+        with progress.step("sum up the files"):
+            manifest = _describe(request, source, checkpoint, plan, agreement, folders)
+        folders.write_configs(_serve(manifest, plan, request))
+        with progress.step(f"publish into {request.repository}"):
+            staging.publish(names.model_names(public_id, plan.spec.modalities), retire)
+    return public_id
+
+
+def _needed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
+    """Quantizing goes through an fp32 graph that lies on the disk for a while."""
+    copies = BYTES_OF_PRECISION[precision] + (BYTES_OF_PRECISION["fp32"] if precision == "int8" else 0)
+    return checkpoint.weights.parameter_count * copies + _OVERHEAD_BYTES
+
+
+def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Progress) -> Agreement:
+    """Write the graphs and compare them with the reference."""
+    files = {}
+    for step, build in plan.graphs.items():
+        with progress.step(f"build the {step} ({precision})"):
+            files[step] = _write(build, folders.version(step))
+    with progress.step("validate against the reference"):
+        agreement = plan.compare(files)
+        require_agreement(agreement, precision)
+    progress.say(f"largest difference {agreement.max_abs_error:.1e} over {agreement.samples} samples")
+    return agreement
+
+
+def _write(build: Callable[[], ir.Model], folder: Path) -> Path:
+    try:
+        return write_graph(build(), folder)
+    except ValueError as error:  # a checkpoint that the graph cannot be built from
+        raise CheckpointError(str(error)) from error
+
+
+def _describe(
+    request: ExportRequest,
+    source: Source,
+    checkpoint: Checkpoint,
+    plan: Plan,
+    agreement: Agreement,
+    folders: ModelFolders,
+) -> Manifest:
+    spec, card = plan.spec, read_model_card(checkpoint, request.license)
+    preprocessing = preprocessing_parameters(spec)
+    return Manifest(
+        public_id=folders.public_id,
+        source=source.origin,
+        revision=source.revision,
+        created=int(time.time()),
+        architecture=spec.architecture,
+        precision=request.precision,
+        target=request.target,
+        opset=OPSET,
+        dimensions=spec.dimensions,
+        max_tokens=spec.max_tokens,
+        pooling=spec.pooling,
+        query_prefix=spec.query_prefix,
+        passage_prefix=spec.passage_prefix,
+        modalities=spec.modalities,
+        license=card.license,
+        license_text=card.license_text,
+        description=card.description,
+        fingerprint=fingerprint(checkpoint.weights, request.precision, preprocessing, plan.tokenizer),
+        preprocessing=preprocessing,
+        validation={"max_abs_error": agreement.max_abs_error, "samples": agreement.samples},
+        files=list_files(folders.root),
+    )
+
+
+def _serve(manifest: Manifest, plan: Plan, request: ExportRequest) -> ServedModel:
+    identity = Identity(
+        public_id=manifest.public_id,
+        precision=request.precision,
+        license=manifest.license,
+        fingerprint=manifest.fingerprint,
+        manifest=manifest.to_json(),
+    )
+    return ServedModel(identity, plan.spec, ServingSpec(target=request.target))

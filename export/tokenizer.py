@@ -1,0 +1,37 @@
+"""The tokenizer as the preprocessing backend wants it: whole texts in, no cutting, no padding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from export.errors import CheckpointError
+
+
+def prepare_tokenizer(
+    tokenizer: Mapping[str, Any], *, image_token_id: int | None = None, lowercase: bool = False
+) -> bytes:
+    """Return `tokenizer.json` without truncation and padding; added tokens stay.
+
+    Args:
+        tokenizer: the content of the checkpoint's `tokenizer.json`.
+        image_token_id: the id whose token must be special, so that user text can never produce it.
+        lowercase: lower the text first (`do_lower_case` of sentence-transformers).
+
+    Raises:
+        CheckpointError: the tokenizer has no token of `image_token_id`.
+    """
+    prepared = {**tokenizer, "truncation": None, "padding": None}
+    if image_token_id is not None:
+        prepared["added_tokens"] = _with_special(tokenizer.get("added_tokens") or [], image_token_id)
+    if lowercase:
+        steps = [{"type": "Lowercase"}, *([tokenizer["normalizer"]] if tokenizer.get("normalizer") else [])]
+        prepared["normalizer"] = {"type": "Sequence", "normalizers": steps}
+    return json.dumps(prepared, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _with_special(added: list[dict[str, Any]], token_id: int) -> list[dict[str, Any]]:
+    if not any(token["id"] == token_id for token in added):
+        raise CheckpointError(f"tokenizer.json has no added token of id {token_id}, the image token of config.json")
+    return [{**token, "special": True} if token["id"] == token_id else token for token in added]

@@ -1,0 +1,88 @@
+"""The two ensembles of a public id: one for texts, one for images with or without text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tritonclient.grpc import model_config_pb2 as pb
+
+from export import names
+from export.spec import ServedModel
+from export.triton import tensors
+from export.triton.steps import embedder_inputs, set_parameters
+from export.triton.tensors import Tensor
+
+
+def text_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
+    """Return the ensemble from `text` to `embeddings`; it alone carries the manifest."""
+    spec = model.spec
+    outputs = (tensors.embeddings(spec.dimensions), tensors.TOKEN_COUNTS, tensors.ERRORS)
+    config = _ensemble(f"{prefix}_{names.TEXT}", tensors.TEXT_INPUTS, outputs)
+    between = embedder_inputs(spec)
+    _add_step(
+        config,
+        f"{prefix}_{names.PREPROCESS_TEXT}",
+        tensors.TEXT_INPUTS,
+        (*between, tensors.TOKEN_COUNTS, tensors.ERRORS),
+    )
+    _add_step(config, f"{prefix}_{names.EMBEDDER}", between, outputs[:1])
+    set_parameters(config, {"modality": "text", **_identity(model)})
+    if model.identity.manifest is not None:
+        set_parameters(config, {"manifest": model.identity.manifest})
+    return config
+
+
+def image_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
+    """Return the ensemble from encoded images to `embeddings`."""
+    spec, image = model.spec, model.spec.image
+    if image is None or spec.image_embeds_dim is None:
+        raise ValueError("a model without images has no image ensemble")
+    counts = (tensors.TOKEN_COUNTS, tensors.IMAGE_TOKEN_COUNTS, tensors.TILE_COUNTS, tensors.ERRORS)
+    embeddings, image_embeds = tensors.embeddings(spec.dimensions), tensors.image_embeds(spec.image_embeds_dim)
+    config = _ensemble(f"{prefix}_{names.IMAGE}", tensors.IMAGE_INPUTS, (embeddings, *counts))
+    between = (tensors.PATCHES, tensors.INPUT_IDS, tensors.SEQUENCE_LENGTHS, tensors.IMAGE_ROWS)
+    _add_step(config, f"{prefix}_{names.PREPROCESS_IMAGE}", tensors.IMAGE_INPUTS, (*between, *counts))
+    _add_step(config, f"{prefix}_{names.VISION_ENCODER}", (tensors.PATCHES,), (image_embeds,))
+    _add_step(config, f"{prefix}_{names.EMBEDDER}", embedder_inputs(spec), (embeddings,))
+    values = {
+        "modality": "image",
+        "max_tiles": str(image.max_tiles_with_thumbnail),
+        "tokens_per_tile": str(image.tokens_per_tile),
+    }
+    set_parameters(config, {**values, **_identity(model)})
+    return config
+
+
+def _ensemble(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> pb.ModelConfig:
+    """The batch size of 1 only makes the leading 1 of every shape: the steps batch."""
+    return pb.ModelConfig(
+        name=name,
+        platform="ensemble",
+        max_batch_size=1,
+        input=[tensor.as_input(ragged=False) for tensor in inputs],
+        output=[tensor.as_output() for tensor in outputs],
+    )
+
+
+def _add_step(config: pb.ModelConfig, name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    """Tensors keep their names inside an ensemble."""
+    config.ensemble_scheduling.step.add(
+        model_name=name,
+        model_version=-1,
+        input_map={tensor.name: tensor.name for tensor in inputs},
+        output_map={tensor.name: tensor.name for tensor in outputs},
+    )
+
+
+def _identity(model: ServedModel) -> dict[str, str]:
+    identity = model.identity
+    values = {
+        "public_id": identity.public_id,
+        "dimensions": str(model.spec.dimensions),
+        "max_tokens": str(model.spec.max_tokens),
+        "precision": identity.precision,
+        "license": identity.license,
+    }
+    if identity.fingerprint is not None:
+        values["fingerprint"] = identity.fingerprint
+    return values

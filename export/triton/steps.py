@@ -1,0 +1,191 @@
+"""The members of the ensembles: preprocessing on the CPU, and the ONNX graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tritonclient.grpc import model_config_pb2 as pb
+
+from export import names
+from export.spec import ImageSpec, ModelSpec, ServingSpec
+from export.triton import tensors
+from export.triton.tensors import Tensor
+
+WARMUP_TOKENS = 8
+SEQUENCE_LENGTHS_FILE = "one_sequence_of_8"
+IMAGE_ROWS_FILE = "one_row"
+# Triton reads a warm-up input from `warmup/<file>` of the model's folder: raw little-endian INT32.
+WARMUP_FILES: Mapping[str, bytes] = {
+    SEQUENCE_LENGTHS_FILE: WARMUP_TOKENS.to_bytes(4, "little"),
+    IMAGE_ROWS_FILE: (1).to_bytes(4, "little"),
+}
+
+
+def preprocess_text(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
+    """Return the step from `text` to the embedder's inputs."""
+    outputs = (*embedder_inputs(spec), tensors.TOKEN_COUNTS, tensors.ERRORS)
+    config = _preprocess(name, tensors.TEXT_INPUTS, outputs, serving)
+    set_parameters(config, {"modality": names.TEXT, **_text_parameters(spec)})
+    return config
+
+
+def preprocess_image(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
+    """Return the step from encoded images, with or without text, to the inputs of both graphs."""
+    outputs = (
+        tensors.PATCHES,
+        tensors.INPUT_IDS,
+        tensors.SEQUENCE_LENGTHS,
+        tensors.IMAGE_ROWS,
+        tensors.TOKEN_COUNTS,
+        tensors.IMAGE_TOKEN_COUNTS,
+        tensors.TILE_COUNTS,
+        tensors.ERRORS,
+    )
+    config = _preprocess(name, tensors.IMAGE_INPUTS, outputs, serving)
+    set_parameters(config, {"modality": names.IMAGE, **preprocessing_parameters(spec)})
+    return config
+
+
+def vision_encoder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
+    """Return the step from `patches` to `image_embeds`; tiles of all requests of a batch are encoded together."""
+    image, width = spec.image, spec.image_embeds_dim
+    if image is None or width is None:
+        raise ValueError("a model without images has no vision encoder")
+    output = tensors.image_embeds(width)
+    config = _onnx(name, (tensors.PATCHES,), output, tensors.PATCHES, serving, serving.vision_batch_size)
+    warmup = config.model_warmup.add(name="one_tile", batch_size=1)
+    _fill_with_zeros(warmup, tensors.PATCHES, rows=image.tokens_per_tile)
+    return config
+
+
+def embedder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
+    """Return the step from token ids, and image rows where the model takes images, to `embeddings`."""
+    inputs = embedder_inputs(spec)
+    output = tensors.embeddings(spec.dimensions)
+    config = _onnx(name, inputs, output, tensors.SEQUENCE_LENGTHS, serving, serving.embedder_batch_size)
+    warmup = config.model_warmup.add(name="one_short_text", batch_size=1)
+    for tensor in inputs:
+        if tensor is tensors.SEQUENCE_LENGTHS:
+            _fill_from_file(warmup, tensor, SEQUENCE_LENGTHS_FILE)
+        elif tensor is tensors.IMAGE_ROWS:
+            _fill_from_file(warmup, tensor, IMAGE_ROWS_FILE)
+        else:
+            _fill_with_zeros(warmup, tensor, rows=WARMUP_TOKENS if tensor is tensors.INPUT_IDS else 1)
+    return config
+
+
+def embedder_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
+    """Return what the embedder reads, which is also what `preprocess_text` writes."""
+    if spec.image_embeds_dim is None:
+        return (tensors.INPUT_IDS, tensors.SEQUENCE_LENGTHS)
+    return (
+        tensors.INPUT_IDS,
+        tensors.SEQUENCE_LENGTHS,
+        tensors.image_embeds(spec.image_embeds_dim),
+        tensors.IMAGE_ROWS,
+    )
+
+
+def preprocessing_parameters(spec: ModelSpec) -> dict[str, str]:
+    """Return all that the preprocessing of a model is told, for texts and for images."""
+    return {**_text_parameters(spec), **(_image_parameters(spec.image) if spec.image else {})}
+
+
+def set_parameters(config: pb.ModelConfig, values: Mapping[str, str]) -> None:
+    """Write string parameters into a config."""
+    for key, value in values.items():
+        config.parameters[key].string_value = value
+
+
+def _preprocess(
+    name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], serving: ServingSpec
+) -> pb.ModelConfig:
+    config = pb.ModelConfig(
+        name=name,
+        backend="preprocess",
+        max_batch_size=serving.preprocess_batch_size,
+        input=[tensor.as_input(ragged=True) for tensor in inputs],
+        output=[tensor.as_output() for tensor in outputs],
+        dynamic_batching=_batching(serving),
+    )
+    config.instance_group.add(count=serving.preprocess_instances, kind=pb.ModelInstanceGroup.KIND_CPU)
+    return config
+
+
+def _onnx(
+    name: str,
+    inputs: tuple[Tensor, ...],
+    output: Tensor,
+    rows_like: Tensor,
+    serving: ServingSpec,
+    max_batch_size: int,
+) -> pb.ModelConfig:
+    """Return an ONNX step whose `output` has a row for each row of its input `rows_like`."""
+    config = pb.ModelConfig(
+        name=name,
+        backend="onnxruntime",
+        max_batch_size=max_batch_size,
+        input=[tensor.as_input(ragged=True) for tensor in inputs],
+        output=[output.as_output()],
+        dynamic_batching=_batching(serving),
+    )
+    config.batch_output.add(
+        target_name=[output.name],
+        kind=pb.BatchOutput.BATCH_SCATTER_WITH_INPUT_SHAPE,
+        source_input=[rows_like.name],
+    )
+    group = pb.ModelInstanceGroup
+    # Without a count Triton would start two copies of the weights on a CPU.
+    kind = group.KIND_GPU if serving.target == "cuda" else group.KIND_CPU
+    config.instance_group.add(count=serving.embedder_instances, kind=kind)
+    if serving.intra_op_threads is not None:
+        set_parameters(config, {"intra_op_thread_count": str(serving.intra_op_threads)})
+    return config
+
+
+def _batching(serving: ServingSpec) -> pb.ModelDynamicBatching:
+    """Batch natively; refuse what waits too long, or comes when the queue is full."""
+    return pb.ModelDynamicBatching(
+        max_queue_delay_microseconds=serving.max_queue_delay_us,
+        default_queue_policy=pb.ModelQueuePolicy(
+            timeout_action=pb.ModelQueuePolicy.REJECT,
+            default_timeout_microseconds=serving.queue_timeout_us,
+            allow_timeout_override=True,
+            max_queue_size=serving.max_queue_size,
+        ),
+    )
+
+
+def _fill_with_zeros(warmup: pb.ModelWarmup, tensor: Tensor, rows: int) -> None:
+    entry = warmup.inputs[tensor.name]
+    entry.data_type, entry.zero_data = tensor.data_type, True
+    entry.dims.extend((rows, *tensor.dims[1:]))
+
+
+def _fill_from_file(warmup: pb.ModelWarmup, tensor: Tensor, file: str) -> None:
+    entry = warmup.inputs[tensor.name]
+    entry.data_type, entry.input_data_file = tensor.data_type, file
+    entry.dims.append(1)
+
+
+def _text_parameters(spec: ModelSpec) -> dict[str, str]:
+    values = {
+        "query_prefix": spec.query_prefix,
+        "passage_prefix": spec.passage_prefix,
+        "max_query_tokens": str(spec.max_query_tokens),
+        "max_passage_tokens": str(spec.max_passage_tokens),
+        "vocab_size": str(spec.vocab_size),
+    }
+    if spec.image and spec.image_embeds_dim is not None:
+        values |= {"image_token_id": str(spec.image.token_id), "image_embeds_dim": str(spec.image_embeds_dim)}
+    return values
+
+
+def _image_parameters(image: ImageSpec) -> dict[str, str]:
+    return {
+        "image_prefix": image.prefix,
+        "image_suffix": image.suffix,
+        "tile_size": str(image.tile_size),
+        "max_tiles": str(image.max_tiles),
+        "use_thumbnail": "true" if image.use_thumbnail else "false",
+    }

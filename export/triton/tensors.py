@@ -1,0 +1,77 @@
+"""The tensors that models of the contract exchange, and their lines in a Triton config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tritonclient.grpc import model_config_pb2 as pb
+
+PATCH_BYTES = 32 * 32 * 3  # a `patches` row: one image token's block of pixels
+
+_TYPES: Mapping[str, int] = {
+    "BYTES": pb.DataType.TYPE_STRING,
+    "INT32": pb.DataType.TYPE_INT32,
+    "INT64": pb.DataType.TYPE_INT64,
+    "UINT8": pb.DataType.TYPE_UINT8,
+    "FP32": pb.DataType.TYPE_FP32,
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named tensor; `dims` leaves out the leading 1 of every request shape."""
+
+    name: str
+    type: str
+    dims: tuple[int, ...] = (-1,)
+    optional: bool = False
+
+    @property
+    def data_type(self) -> int:
+        """Triton's number of the tensor's type."""
+        return _TYPES[self.type]
+
+    def as_input(self, *, ragged: bool) -> pb.ModelInput:
+        """Return the config entry of an input; `ragged` lets a batch join requests of different lengths."""
+        return pb.ModelInput(
+            name=self.name,
+            data_type=self.data_type,
+            dims=self.dims,
+            allow_ragged_batch=ragged,
+            optional=self.optional,
+        )
+
+    def as_output(self) -> pb.ModelOutput:
+        """Return the config entry of an output."""
+        return pb.ModelOutput(name=self.name, data_type=self.data_type, dims=self.dims)
+
+
+def image_embeds(width: int) -> Tensor:
+    """Return one row of `width` numbers for each image token."""
+    return Tensor("image_embeds", "FP32", (-1, width))
+
+
+def embeddings(dimensions: int) -> Tensor:
+    """Return one row of `dimensions` numbers for each item."""
+    return Tensor("embeddings", "FP32", (-1, dimensions))
+
+
+INPUT_IDS = Tensor("input_ids", "INT64")
+SEQUENCE_LENGTHS = Tensor("sequence_lengths", "INT32")
+IMAGE_ROWS = Tensor("image_rows", "INT32")
+PATCHES = Tensor("patches", "UINT8", (-1, PATCH_BYTES))
+TOKEN_COUNTS = Tensor("token_counts", "INT32")
+IMAGE_TOKEN_COUNTS = Tensor("image_token_counts", "INT32")
+TILE_COUNTS = Tensor("tile_counts", "INT32")
+ERRORS = Tensor("errors", "BYTES")
+
+TRUNCATE = Tensor("truncate", "BYTES", (1,), optional=True)
+TEXT_INPUTS = (
+    Tensor("text", "BYTES"),
+    Tensor("input_type", "BYTES", (1,), optional=True),
+    TRUNCATE,
+    Tensor("token_ids", "INT64", optional=True),
+    Tensor("token_id_counts", "INT32", optional=True),
+)
+IMAGE_INPUTS = (Tensor("image", "BYTES"), Tensor("text", "BYTES", optional=True), TRUNCATE)

@@ -1,0 +1,49 @@
+"""What can be set from outside: ports, addresses and what to serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parent.parent
+TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+class LauncherSettings(BaseSettings):
+    """Read once, from environment variables of the same names in capitals; empty ones count as unset."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    gateway_port: int = Field(8000, ge=1, le=65535, description="Port of the gateway's HTTP API.")
+    triton_grpc_port: int = Field(8001, ge=1, le=65535, description="Port of Triton's gRPC API, on loopback.")
+    triton_metrics_port: int = Field(8002, ge=1, le=65535, description="Port of Triton's metrics, on loopback.")
+    repository: Path | None = Field(
+        None, description="Model repository to serve as it is. Unset: `build/model_repository`, filled by exports."
+    )
+    model: str | None = Field(
+        None, description="Hub id or folder to export and serve beside the text model. Needs `repository` unset."
+    )
+    build_dir: Path = Field(PROJECT / "build", description="Folder for what is made here: exports, backends, logs.")
+    start_timeout_s: float = Field(300.0, gt=0, description="Longest wait for Triton and the gateway, in seconds.")
+    grace_s: float = Field(20.0, gt=0, description="Longest wait for requests in flight when stopping, in seconds.")
+
+    @field_validator("repository", "build_dir")
+    @classmethod
+    def resolve(cls, path: Path | None) -> Path | None:
+        """Make paths absolute: children run in other folders."""
+        return path and path.expanduser().resolve()
+
+    @property
+    def served_repository(self) -> Path:
+        """The repository that Triton reads."""
+        return self.repository or self.build_dir / "model_repository"
+
+    @property
+    def exported_models(self) -> tuple[str, ...]:
+        """Models to export when they are not in the repository yet."""
+        if self.repository:
+            return ()
+        return (TEXT_MODEL, self.model) if self.model else (TEXT_MODEL,)

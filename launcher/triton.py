@@ -1,0 +1,88 @@
+"""The embedded Triton: the server inside the `nvidia-pytriton` wheel, with our backends beside its Python one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from importlib.util import find_spec
+from pathlib import Path
+
+from launcher.errors import LauncherError
+from launcher.settings import PROJECT
+
+SHARED_MEMORY_BYTES = 16 * 1024 * 1024
+"""First size of each Python stub's shared memory; it grows by need, which costs time on the hot path."""
+
+
+def find_wheel() -> Path:
+    """Return the folder of the `pytriton` package, unimported: only its files are used.
+
+    Raises:
+        LauncherError: It is not installed.
+    """
+    spec = find_spec("pytriton")
+    if spec is None or not spec.submodule_search_locations:
+        raise LauncherError("the embedded Triton is not installed: run make install, or pip install '.[serve]'")
+    return Path(spec.submodule_search_locations[0])
+
+
+def assemble_backends(target: Path) -> Path:
+    """Lay out Triton's backend directory: its Python backend with this interpreter's stub, and ours.
+
+    Files are copied: Triton refuses symbolic links that leave the directory.
+
+    Args:
+        target: Folder to make anew.
+
+    Returns:
+        The folder.
+
+    Raises:
+        LauncherError: Triton has no stub for this Python.
+    """
+    server = find_wheel() / "tritonserver"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.exists():
+        raise LauncherError(f"the embedded Triton has no stub for Python {version}: use 3.10 to 3.13")
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(server / "backends" / "python", target / "python", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(stub, target / "python")
+    for backend in ("onnxruntime", "preprocess"):
+        shutil.copytree(PROJECT / "backends" / backend, target / backend, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def server_command(repository: Path, backends: Path, grpc_port: int, metrics_port: int) -> list[str]:
+    """Return the command line: gRPC and metrics on loopback, nothing else, and models as the repository has them."""
+    binary = find_wheel() / "tritonserver" / "bin" / "tritonserver"
+    binary.chmod(0o755)  # pip may drop the bit
+    return [
+        str(binary),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends}",
+        "--disable-auto-complete-config",
+        "--model-control-mode=none",
+        "--allow-http=false",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={grpc_port}",
+        "--metrics-address=127.0.0.1",
+        f"--metrics-port={metrics_port}",
+        f"--backend-config=python,shm-default-byte-size={SHARED_MEMORY_BYTES}",
+    ]
+
+
+def server_environment() -> dict[str, str]:
+    """Return Triton's environment: its libraries, and this interpreter's packages for the stubs."""
+    wheel = find_wheel()
+    libraries = [sysconfig.get_config_var("LIBDIR"), str(wheel.parent / "nvidia_pytriton.libs")]
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": ":".join(library for library in libraries if library),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,57 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from openai import OpenAI
+
+from tests.sentences import load_sentences
+from tests.service import PROJECT, Service, run_service
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the real all-MiniLM-L6-v2, exported as a person would."""
+    path = tmp_path_factory.mktemp("models") / "repository"
+    subprocess.run([sys.executable, "-m", "export", MINILM, "--repository", str(path)], cwd=PROJECT, check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def service(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with run_service(repository, tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(service: Service) -> OpenAI:
+    return OpenAI(base_url=f"{service.http_url}/v1", api_key="none", max_retries=0)
+
+
+@pytest.fixture(scope="session")
+def sentences() -> list[str]:
+    return load_sentences()
+
+
+@pytest.fixture(scope="session")
+def reference(sentences: list[str]) -> npt.NDArray[np.float32]:
+    """The sentences' embeddings, computed by transformers on the same weights, one by one: (200, 384)."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    from export.sources import resolve
+
+    folder = resolve(MINILM).folder
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    vectors = []
+    with torch.inference_mode():
+        for sentence in sentences:
+            encoded = tokenizer(sentence, truncation=True, max_length=256, return_tensors="pt")
+            pooled = model(**encoded).last_hidden_state[0].mean(dim=0)
+            vectors.append(torch.nn.functional.normalize(pooled, dim=0).numpy())
+    return np.stack(vectors)

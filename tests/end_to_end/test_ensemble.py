@@ -1,0 +1,85 @@
+"""The ensembles stand on their own: anyone with tritonclient may call them, and nobody harms a neighbour."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from tests.service import Service
+
+pytestmark = pytest.mark.triton
+
+TEXT = "all_minilm_l6_v2_text"
+EMBEDDER = "all_minilm_l6_v2_embedder"
+
+
+@pytest.fixture
+def triton(service: Service) -> Iterator[InferenceServerClient]:
+    with InferenceServerClient(service.grpc_url) as client:
+        yield client
+
+
+def infer(triton: InferenceServerClient, model: str, **arrays: Any) -> dict[str, npt.NDArray[Any]]:
+    inputs = []
+    for name, values in arrays.items():
+        array = np.array([values], dtype=np.object_) if isinstance(values, list) else values[np.newaxis]
+        inputs.append(InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
+        inputs[-1].set_data_from_numpy(array)
+    result = triton.infer(model, inputs)
+    return {tensor.name: result.as_numpy(tensor.name)[0] for tensor in result.get_response().outputs}
+
+
+def test_texts_in_embeddings_and_token_counts_out(triton: InferenceServerClient, reference: Any) -> None:
+    result = infer(triton, TEXT, text=["Dogs are loyal companions", "x"], input_type=["passage"])
+    assert result["embeddings"].shape == (2, 384) and result["embeddings"].dtype == np.float32
+    assert result["token_counts"].tolist() == [6, 3] and result["token_counts"].dtype == np.int32
+    np.testing.assert_allclose(result["embeddings"][0], reference[37], atol=1e-4)
+
+
+def test_a_failed_item_is_nan_and_says_why(triton: InferenceServerClient) -> None:
+    result = infer(triton, TEXT, text=["fine", "long " * 300, "fine"])
+    assert [error.decode().partition(":")[0] for error in result["errors"]] == ["", "text_too_long", ""]
+    assert np.isnan(result["embeddings"][1]).all()
+    alone = infer(triton, TEXT, text=["fine"])["embeddings"][0]
+    np.testing.assert_allclose(result["embeddings"][[0, 2]], [alone, alone], atol=1e-5)
+
+
+def test_a_request_of_failed_items_is_refused(triton: InferenceServerClient) -> None:
+    with pytest.raises(InferenceServerException, match="text_too_long: 302 tokens") as refused:
+        infer(triton, TEXT, text=["long " * 300])
+    assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+BROKEN = {
+    "no rows": (np.zeros(0, np.int64), np.zeros(1, np.int32)),
+    "too few tokens": (np.array([101, 102], np.int64), np.array([5], np.int32)),
+    "too many tokens": (np.array([101, 102, 102], np.int64), np.array([2], np.int32)),
+    "negative length": (np.array([101, 102], np.int64), np.array([4, -2], np.int32)),
+    "id out of vocabulary": (np.array([101, 10**9, 102], np.int64), np.array([3], np.int32)),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_request_is_refused_and_its_neighbours_are_right(
+    service: Service, triton: InferenceServerClient, broken: tuple[Any, Any]
+) -> None:
+    """Sent straight to the embedder, past the preprocessing, mixed with good ones into the same batches."""
+    ids, lengths = np.array([101, 7592, 102], np.int64), np.array([3], np.int32)
+    expected = infer(triton, EMBEDDER, input_ids=ids, sequence_lengths=lengths)["embeddings"]
+
+    def send(index: int) -> None:
+        with InferenceServerClient(service.grpc_url) as client:
+            if index % 3 == 0:
+                with pytest.raises(InferenceServerException):
+                    infer(client, EMBEDDER, input_ids=broken[0], sequence_lengths=broken[1])
+            else:
+                result = infer(client, EMBEDDER, input_ids=ids, sequence_lengths=lengths)
+                np.testing.assert_allclose(result["embeddings"], expected, atol=1e-5)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(send, range(48)))

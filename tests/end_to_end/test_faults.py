@@ -1,0 +1,87 @@
+"""Whatever is killed: no orphan is left, and what should come back comes back."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.end_to_end.conftest import MINILM
+from tests.service import PROJECT, Service, free_ports, run_service, wait_until
+
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
+
+
+@pytest.fixture
+def victim(repository: Path, tmp_path: Path) -> Iterator[Service]:
+    with run_service(repository, tmp_path) as running:
+        yield running
+
+
+def answers(service: Service) -> bool:
+    body = {"model": MINILM, "input": "Hello"}
+    try:
+        return httpx.post(f"{service.http_url}/v1/embeddings", json=body, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def wait_gone(processes: list[psutil.Process], timeout_s: float = 15) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=timeout_s)
+    assert not alive
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_every_process(victim: Service, stop: signal.Signals) -> None:
+    started = victim.processes()
+    assert len(started) >= 4  # Triton, two stubs, the gateway
+    victim.launcher.send_signal(stop)
+    assert victim.launcher.wait(30) == 0
+    wait_gone(started, timeout_s=1)
+
+
+def test_a_killed_launcher_leaves_no_orphan(victim: Service) -> None:
+    started = victim.processes()
+    victim.launcher.kill()
+    wait_gone(started)
+
+
+def test_triton_and_gateway_come_back_when_killed(victim: Service) -> None:
+    for name in ("tritonserver", "gateway"):
+        killed = victim.find(name)
+        family = [killed, *killed.children(recursive=True)]
+        killed.kill()
+        wait_gone(family)
+        wait_until(lambda: answers(victim), 30)
+
+
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_lost_stub_is_noticed_and_triton_restarted(victim: Service, fault: signal.Signals) -> None:
+    """Triton never restarts a dead stub and calls itself ready all the same."""
+    triton = victim.find("tritonserver")
+    stub = triton.children(recursive=True)[0]
+    stub.send_signal(fault)
+    wait_until(lambda: not triton.is_running() or triton.status() == psutil.STATUS_ZOMBIE, 10)
+    wait_until(lambda: answers(victim), 30)
+    wait_gone([stub])
+
+
+@pytest.mark.parametrize("variable", ["GATEWAY_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT"])
+def test_a_taken_port_is_named_with_the_way_to_change_it(repository: Path, variable: str) -> None:
+    ports = dict(zip(["GATEWAY_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT"], map(str, free_ports(3)), strict=True))
+    with socket.create_server(("127.0.0.1", int(ports[variable]))):
+        result = subprocess.run(
+            [sys.executable, "-m", "launcher"],
+            cwd=PROJECT,
+            env=ports | {"REPOSITORY": str(repository)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert result.returncode == 1
+    assert f"port {ports[variable]} on 127.0.0.1 is taken" in result.stdout and f"{variable}=PORT" in result.stdout

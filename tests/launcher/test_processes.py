@@ -1,0 +1,73 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from launcher.processes import ChildProcess
+from tests.service import PROJECT, wait_until
+
+SLEEP = [sys.executable, "-c", "import time; print('started', flush=True); time.sleep(60)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('started', flush=True); time.sleep(60)",
+]
+PARENT = [
+    sys.executable,
+    "-c",
+    f"import subprocess, sys; subprocess.Popen({SLEEP!r}); print('started', flush=True); import time; time.sleep(60)",
+]
+
+
+def start(command: list[str], folder: Path) -> ChildProcess:
+    child = ChildProcess("child", command, os.environ, folder / "logs" / "child.log")
+    wait_until(lambda: "started" in child.log_tail(), 10)
+    return child
+
+
+@pytest.mark.parametrize("command", [SLEEP, STUBBORN], ids=["obedient", "stubborn"])
+def test_stop_ends_a_process_that_ignores_sigterm_too(tmp_path: Path, command: list[str]) -> None:
+    child = start(command, tmp_path)
+    child.stop(grace_s=0.5)
+    assert child.exit_code is not None
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_stop_ends_what_the_process_has_started(tmp_path: Path) -> None:
+    child = start(PARENT, tmp_path)
+    wait_until(lambda: child.count_healthy_children() == 1, 10)
+    [grandchild] = psutil.Process(child.pid).children()
+    child.stop(grace_s=1.0)
+    wait_until(lambda: not grandchild.is_running(), 5)
+
+
+def test_a_stopped_child_is_not_healthy(tmp_path: Path) -> None:
+    child = start(PARENT, tmp_path)
+    wait_until(lambda: child.count_healthy_children() == 1, 10)
+    [grandchild] = psutil.Process(child.pid).children()
+    grandchild.send_signal(signal.SIGSTOP)
+    wait_until(lambda: child.count_healthy_children() == 0, 5)
+    child.stop(grace_s=1.0)
+
+
+def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    script = (
+        "import os, sys, time; from pathlib import Path; from launcher.processes import ChildProcess\n"
+        f"child = ChildProcess('child', {SLEEP!r}, os.environ, Path(sys.argv[1]))\n"
+        "print(child.pid, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "log")]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert child.is_running()
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from launcher.settings import LauncherSettings
+from tests.service import PROJECT
+
+
+def test_defaults_and_empty_variables_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """make passes unset variables as empty ones."""
+    defaults = LauncherSettings()
+    for name in LauncherSettings.model_fields:
+        monkeypatch.setenv(name.upper(), "")
+    assert LauncherSettings() == defaults
+    assert (defaults.gateway_port, defaults.triton_grpc_port, defaults.triton_metrics_port) == (8000, 8001, 8002)
+
+
+def test_a_given_repository_is_served_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REPOSITORY", str(tmp_path))
+    settings = LauncherSettings()
+    assert settings.served_repository == tmp_path
+    assert settings.exported_models == ()
+
+
+def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_PORT", "80000")
+    with pytest.raises(ValidationError, match="gateway_port"):
+        LauncherSettings()
+
+
+@pytest.mark.parametrize(
+    "name", ["host", "gateway_port", "triton_grpc_port", "triton_metrics_port", "repository", "model"]
+)
+def test_the_readme_lists_the_setting_with_its_default(name: str) -> None:
+    [row] = [
+        line for line in (PROJECT / "README.md").read_text().splitlines() if line.startswith(f"| `{name.upper()}`")
+    ]
+    default = LauncherSettings.model_fields[name].default
+    assert default is None or f"`{default}`" in row

@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from preprocess.errors import ItemError
+from preprocess.images import Tiling
+from preprocess.settings import ImageSettings, TextSettings
+from preprocess.tokenization import ImagePrompter, InputType, TextItem, TextTokenizer, TokensItem, Truncate
+
+IMAGE_TOKEN = "<IMG_CONTEXT>"
+
+
+def make_settings(limit: int = 1000, prefixed: bool = False, image_token_id: int | None = None) -> TextSettings:
+    return TextSettings(
+        query_prefix="query: " if prefixed else "",
+        passage_prefix="passage: " if prefixed else "",
+        max_query_tokens=limit,
+        max_passage_tokens=limit,
+        vocab_size=258,
+        image_token_id=image_token_id,
+        image_embeds_dim=0 if image_token_id is None else 8,
+    )
+
+
+def text(value: str, input_type: InputType = InputType.PASSAGE, truncate: Truncate = Truncate.NONE) -> TextItem:
+    return TextItem(value, input_type, truncate)
+
+
+def test_ids_equal_the_reference_tokenizers(wordpiece: Path) -> None:
+    reference = Tokenizer.from_file(str(wordpiece))
+    texts = ["the cat sat on a mat", "", "a", "What is THE cat?", "xyz " * 50]
+    encoded = TextTokenizer(wordpiece, make_settings()).encode([text(value) for value in texts])
+    assert encoded == [reference.encode(value).ids for value in texts]
+
+
+def test_prefix_follows_the_input_type(byte_level: Path) -> None:
+    tokenizer = TextTokenizer(byte_level, make_settings(prefixed=True))
+    query, passage = tokenizer.encode([text("cat", InputType.QUERY), text("cat")])
+    assert tokenizer.tokenizer.decode(query) == "query: cat"
+    assert tokenizer.tokenizer.decode(passage) == "passage: cat"
+
+
+@pytest.mark.parametrize("literal", ["[CLS]", "[SEP] cat [CLS]", "[UNK]"])
+def test_special_tokens_in_a_text_stay_text(wordpiece: Path, literal: str) -> None:
+    [ids] = TextTokenizer(wordpiece, make_settings()).encode([text(literal)])
+    assert isinstance(ids, list)
+    assert ids[0] == 1 and ids[-1] == 2
+    assert not {0, 1, 2} & set(ids[1:-1])
+
+
+@pytest.mark.parametrize("literal", [IMAGE_TOKEN, "<bos>", f"a{IMAGE_TOKEN}{IMAGE_TOKEN}b", "<img>"])
+def test_image_placeholders_in_a_text_stay_text(byte_level: Path, literal: str) -> None:
+    [ids] = TextTokenizer(byte_level, make_settings(image_token_id=257)).encode([text(literal)])
+    assert isinstance(ids, list)
+    assert ids[0] == 256 and max(ids[1:]) < 256
+    assert len(ids) == 1 + len(literal.encode())
+
+
+def test_a_text_above_the_limit_is_refused_alone(wordpiece: Path) -> None:
+    ok, refused, also_ok = TextTokenizer(wordpiece, make_settings(limit=8)).encode(
+        [text("the cat sat on a mat"), text("the cat sat on a mat it"), text("cat")]
+    )
+    assert isinstance(refused, ItemError)
+    assert str(refused).startswith("text_too_long: 9 tokens exceed the limit of 8")
+    assert isinstance(ok, list) and len(ok) == 8
+    assert isinstance(also_ok, list) and len(also_ok) == 3
+
+
+@pytest.mark.parametrize(
+    ("truncate", "kept"), [(Truncate.END, "query: the cat"), (Truncate.START, "query: a mat")], ids=["end", "start"]
+)
+def test_truncation_keeps_specials_and_prefix(wordpiece: Path, truncate: Truncate, kept: str) -> None:
+    tokenizer = TextTokenizer(wordpiece, make_settings(limit=6, prefixed=True))
+    item = text("the cat sat on a mat", InputType.QUERY, truncate)
+    assert tokenizer.encode([item]) == [tokenizer.tokenizer.encode(kept).ids]
+
+
+def test_token_ids_equal_their_text_with_or_without_special_tokens(wordpiece: Path) -> None:
+    tokenizer = TextTokenizer(wordpiece, make_settings())
+    whole = tokenizer.tokenizer.encode("the cat sat").ids
+    for ids in (whole, whole[1:-1]):
+        assert tokenizer.encode([TokensItem(ids, InputType.PASSAGE, Truncate.NONE)]) == [whole]
+
+
+@pytest.mark.parametrize("prompt", ["What is it?", "query: What is it?"])
+def test_token_ids_get_the_prefix_unless_they_have_it(byte_level: Path, prompt: str) -> None:
+    tokenizer = TextTokenizer(byte_level, make_settings(prefixed=True))
+    ids = tokenizer.tokenizer.encode(prompt, add_special_tokens=False).ids
+    assert tokenizer.encode([TokensItem(ids, InputType.QUERY, Truncate.NONE)]) == tokenizer.encode(
+        [text("What is it?", InputType.QUERY)]
+    )
+
+
+@pytest.mark.parametrize("bad_id", [-1, 258, 257], ids=["negative", "above", "image token"])
+def test_token_ids_outside_the_vocabulary_are_refused(byte_level: Path, bad_id: int) -> None:
+    tokenizer = TextTokenizer(byte_level, make_settings(image_token_id=257))
+    [refused] = tokenizer.encode([TokensItem([65, bad_id], InputType.PASSAGE, Truncate.NONE)])
+    assert isinstance(refused, ItemError) and refused.code == "token_id_invalid"
+
+
+@pytest.fixture
+def prompter(byte_level: Path) -> ImagePrompter:
+    image = ImageSettings("<img>", "</img> ", Tiling(), workers=1)
+    return ImagePrompter(TextTokenizer(byte_level, make_settings(60, prefixed=True, image_token_id=257)), image)
+
+
+def test_image_prompt_binds_only_our_image_tokens(prompter: ImagePrompter) -> None:
+    [ids] = prompter.encode([f"a {IMAGE_TOKEN}"], [4], Truncate.NONE)
+    assert isinstance(ids, list)
+    assert ids[: ids.index(257)] == prompter.text.tokenizer.encode("passage: <img>").ids
+    assert ids.count(257) == 4
+    after = prompter.text.tokenizer.encode(f"</img> a {IMAGE_TOKEN}", add_special_tokens=False).ids
+    assert ids[ids.index(257) + 4 :] == after and 257 not in after
+
+
+@pytest.mark.parametrize(
+    ("truncate", "kept"), [(Truncate.END, "</img> 0123456789"), (Truncate.START, "</img>bcdefghijkl")]
+)
+def test_image_prompt_cuts_text_and_never_image_tokens(prompter: ImagePrompter, truncate: Truncate, kept: str) -> None:
+    # 15 tokens before, 28 image tokens, 17 left of 60
+    [ids] = prompter.encode(["0123456789abcdefghijkl"], [28], truncate)
+    assert isinstance(ids, list) and len(ids) == 60 and ids.count(257) == 28
+    assert prompter.text.tokenizer.decode(ids[-17:]) == kept
+
+
+@pytest.mark.parametrize("truncate", list(Truncate))
+def test_image_tokens_above_the_limit_are_refused_whatever_truncate_says(
+    prompter: ImagePrompter, truncate: Truncate
+) -> None:
+    [refused] = prompter.encode(["text"], [50], truncate)
+    assert isinstance(refused, ItemError) and refused.code == "text_too_long"

@@ -1,0 +1,107 @@
+"""Starts the whole service for tests, on free ports, and stops it again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+PROJECT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service."""
+
+    launcher: subprocess.Popen[str]
+    http_url: str
+    grpc_url: str
+    output_path: Path
+
+    def is_ready(self) -> bool:
+        """Ask the gateway."""
+        try:
+            return httpx.get(f"{self.http_url}/v1/health/ready", timeout=5).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def processes(self) -> list[psutil.Process]:
+        """Return all processes that the launcher has started, theirs included."""
+        return psutil.Process(self.launcher.pid).children(recursive=True)
+
+    def find(self, word: str) -> psutil.Process:
+        """Return the process started with a command line that contains a word."""
+        [process] = [
+            child for child in psutil.Process(self.launcher.pid).children() if word in " ".join(child.cmdline())
+        ]
+        return process
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [taken.getsockname()[1] for taken in sockets]
+    for taken in sockets:
+        taken.close()
+    return ports
+
+
+@contextmanager
+def run_service(repository: Path, work_dir: Path, **settings: str) -> Iterator[Service]:
+    """Serve a repository until the block ends; SIGTERM then stops everything.
+
+    Args:
+        repository: Triton models.
+        work_dir: Folder for logs.
+        settings: More environment variables.
+    """
+    http_port, grpc_port, metrics_port = free_ports(3)
+    environment = (
+        os.environ
+        | settings
+        | {
+            "GATEWAY_PORT": str(http_port),
+            "TRITON_GRPC_PORT": str(grpc_port),
+            "TRITON_METRICS_PORT": str(metrics_port),
+            "REPOSITORY": str(repository),
+            "BUILD_DIR": str(work_dir),
+        }
+    )
+    output_path = work_dir / "launcher.log"
+    with output_path.open("w") as output:
+        launcher = subprocess.Popen(
+            [sys.executable, "-m", "launcher"], cwd=PROJECT, env=environment, stdout=output, stderr=output, text=True
+        )
+    service = Service(launcher, f"http://127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}", output_path)
+    try:
+        wait_until(lambda: service.is_ready() or launcher.poll() is not None, START_TIMEOUT_S)
+        assert launcher.poll() is None, output_path.read_text()
+        yield service
+    finally:
+        if launcher.poll() is None:
+            launcher.send_signal(signal.SIGTERM)
+        launcher.wait(60)
+
+
+def wait_until(condition: object, timeout_s: float) -> None:
+    """Wait until a condition holds.
+
+    Raises:
+        AssertionError: It did not within `timeout_s` seconds.
+    """
+    assert callable(condition)
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.1)
