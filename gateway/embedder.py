@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.engine import EmbedBatch, Embedded, Engine, ItemFailure, ServedModel
-from gateway.errors import EngineFaultError, InvalidItemError, InvalidRequestError, TooLargeError
+from gateway.errors import EngineFaultError, GatewayError, InvalidItemError, InvalidRequestError, TooLargeError
 from gateway.fetch import ImageFetcher
 from gateway.items import ImageItem, ImageUrl, InputType, Item, TextImageItem, Truncate
 from gateway.postprocess import EmbeddingType, EncodingFormat, Int8Scale, cut_dimensions, encode, quantize
@@ -19,6 +19,8 @@ IMAGE_QUERY = (
     'Use input_type="passage" or omit input_type.'
 )
 """The embedding NIM's words."""
+
+E = TypeVar("E", bound=GatewayError)
 
 SMALLEST_CUT = 128
 SMALLEST_CUT_OF_SMALL_MODELS = 32
@@ -154,7 +156,7 @@ class Embedder:
         try:
             return replace(item, image=await self._fetcher.fetch_image(item.image.url, deadline))
         except (InvalidRequestError, TooLargeError) as error:
-            raise type(error)(f"input[{index}]: {error.message}", param=f"input[{index}]") from error
+            raise describe_item(type(error), index, error.message) from error
 
 
 def is_remote(item: Item) -> bool:
@@ -209,7 +211,7 @@ def check_embedded(embedded: Embedded) -> None:
     """Lets only whole answers through.
 
     Raises:
-        InvalidItemError: the first item that failed.
+        InvalidRequestError: the first item that failed.
         TooLargeError: the first item that failed, if its picture is too large.
         InvalidVectorError: a vector holds something else than finite numbers.
     """
@@ -219,21 +221,26 @@ def check_embedded(embedded: Embedded) -> None:
     embedded.check_finite()
 
 
+def describe_item(kind: type[E], index: int, message: str) -> E:
+    """An error about one item, from a message that does not know which."""
+    return kind(f"input[{index}]: {message}", param=f"input[{index}]")
+
+
 def raise_item_error(index: int, failure: ItemFailure) -> None:
     """Raises the domain error of a failed item.
 
     Raises:
         TooLargeError: a picture above a limit.
-        InvalidItemError: everything else a client can cause.
+        InvalidRequestError: everything else a client can cause.
         EngineFaultError: a code the contract does not know.
     """
     match failure.code:
         case "image_too_large":
-            raise TooLargeError(f"input[{index}]: {failure.message}", param=f"input[{index}]")
+            raise describe_item(TooLargeError, index, failure.message)
         case "":
             raise EngineFaultError("the engine failed")
         case _:
-            raise InvalidItemError(index, failure.message)
+            raise describe_item(InvalidRequestError, index, failure.message)
 
 
 def count_usage(items: Sequence[Item], embedded: Embedded) -> Usage:
