@@ -31,7 +31,7 @@ lint: $(VENV)/.dev ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=backends $(BIN)/lint-imports
 
 format: $(VENV)/.dev ## format and fix what ruff can
 	$(BIN)/ruff format .

@@ -142,7 +142,7 @@ class _Worker:
         self._ready = False
         try:
             with worker_end:
-                self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(
                     [find_interpreter(), "-m", "preprocess.decode_worker"],
                     stdin=worker_end.fileno(),
                     stdout=subprocess.DEVNULL,
