@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import mmap
 import os
 import queue
@@ -23,6 +24,7 @@ from preprocess.decode_worker import MAX_MESSAGE_BYTES, WorkerSettings
 from preprocess.images import VALUES_PER_ROW, ImageError, ImageLimits, TiledImage, Tiling
 from preprocess.interpreter import find_interpreter
 
+_LOGGER = logging.getLogger(__name__)
 _START_LIMIT_S = 60.0
 _STOP_LIMIT_S = 2.0
 _INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")  # the rest may hold secrets
@@ -196,6 +198,7 @@ class _Worker:
 
     def _restart(self) -> None:
         self._end_process(patience_s=0)
+        _LOGGER.warning("image decode worker %d ended with status %d: restarting", self.pid, self._process.returncode)
         self._start()
 
     def _end_process(self, patience_s: float) -> None:
