@@ -28,11 +28,13 @@ def own_tiny_bert(tiny_bert: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def export_command(tmp_path: Path) -> Command:
-    """Run `python -m export` with a hub that refuses connections and an empty cache of its own."""
+    """Run `python -m export` with a hub that refuses connections, unless told of one, and empty caches."""
 
-    def run(*arguments: object, largest_file_blocks: int | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: object, hub: str = "http://127.0.0.1:9", largest_file_blocks: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {
-            "HF_ENDPOINT": "http://127.0.0.1:9",
+            "HF_ENDPOINT": hub,
             "HF_HOME": str(tmp_path / "hub"),
             "XDG_CACHE_HOME": str(tmp_path / "cache"),
             "OMP_NUM_THREADS": "1",
