@@ -13,13 +13,13 @@ from export.graphs.builder import IR_VERSION, GraphBuilder
 Run = Callable[..., np.ndarray]
 
 
-@pytest.fixture
-def load(tmp_path: Path) -> Callable[[ir.Model], Run]:
+@pytest.fixture(scope="session")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ir.Model], Run]:
     """Saves a model with external data and gives a function of its named inputs to its output."""
 
     def load_model(model: ir.Model) -> Run:
-        path = tmp_path / f"{model.graph.name}.onnx"
-        ir.save(model, path, external_data=f"{path.stem}.data")
+        path = tmp_path_factory.mktemp(model.graph.name) / "model.onnx"
+        ir.save(model, path, external_data="model.data")
         session = start_session(path)
         return lambda **inputs: session.run(None, inputs)[0]
 
