@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from array_weights import ArrayWeights
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from export.graphs.bert import build_bert_embedder, max_tokens
+from tests.export.array_weights import ArrayWeights
 
 RAGGED = [3, 14, 0, 1, 61, 14, 0]
 

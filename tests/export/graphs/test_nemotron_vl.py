@@ -2,11 +2,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from array_weights import ArrayWeights
-from golden_inputs import CHECKPOINT, CONFIG, GoldenInput, load_golden_inputs
 from safetensors.numpy import load_file
 
 from export.graphs.nemotron_vl import build_embedder, build_vision_encoder, image_tokens_per_tile
+from tests.export.array_weights import ArrayWeights
+from tests.export.golden_inputs import CHECKPOINT, CONFIG, GoldenInput, load_golden_inputs
 
 TOLERANCE = 2e-4
 HIDDEN_SIZE = CONFIG["llm_config"]["hidden_size"]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from tokenizers import Tokenizer
 
-CHECKPOINT = Path(__file__).parents[2] / "data" / "tiny-checkpoint"
+CHECKPOINT = Path(__file__).parents[1] / "data" / "tiny-checkpoint"
 CONFIG = json.loads((CHECKPOINT / "config.json").read_text())
 TILE, TOKENS_PER_TILE = 512, 256
 
