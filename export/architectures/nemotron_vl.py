@@ -75,7 +75,9 @@ def _image_spec(config: Mapping[str, Any]) -> ImageSpec:
     tokens_per_tile = image_tokens_per_tile(config)
     bytes_per_token = vision["image_size"] ** 2 * vision["num_channels"] // tokens_per_tile
     if bytes_per_token != PATCH_BYTES:
-        raise CheckpointError(f"an image token sees {bytes_per_token} bytes of pixels; only {PATCH_BYTES} are supported")
+        raise CheckpointError(
+            f"an image token sees {bytes_per_token} bytes of pixels; only {PATCH_BYTES} are supported"
+        )
     if config["force_image_size"] != vision["image_size"]:
         raise CheckpointError(
             f"tiles of {config['force_image_size']} pixels do not fit a vision tower for {vision['image_size']}"
