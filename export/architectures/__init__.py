@@ -14,6 +14,7 @@ from export.spec import Precision
 ARCHITECTURES: Mapping[str, str] = {
     "bert": "bert",
     "camembert": "bert",
+    "llama_nemotron_vl": "nemotron_vl",
     "roberta": "bert",
     "xlm-roberta": "bert",
 }

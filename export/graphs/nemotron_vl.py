@@ -14,7 +14,7 @@ from export.graphs.pooling import Pooling, normalize_rows, pool
 from export.graphs.siglip import grid_side, record_vision_tower
 from export.graphs.weights import Weights, find_prefix
 
-_POOLINGS: dict[str, Pooling] = {"avg": "mean", "cls": "cls"}
+POOLINGS: dict[str, Pooling] = {"avg": "mean", "cls": "cls"}
 _PROJECTOR_EPSILON = 1e-5  # torch.nn.LayerNorm's default, which the projector takes
 
 
@@ -91,7 +91,7 @@ def build_embedder(config: Mapping[str, Any], weights: Weights, precision: Preci
         hidden = op.Where(op.Unsqueeze(is_image, [1]), images, text)
     hidden = record_llama(layers, language, "language_model.", hidden, packing.position, blocks)
     with op.scope("pooling"):
-        embeddings = normalize_rows(op, pool(op, hidden, packing, blocks, _POOLINGS[config["pooling"]]))
+        embeddings = normalize_rows(op, pool(op, hidden, packing, blocks, POOLINGS[config["pooling"]]))
     return build_model(op, "embedder", "embeddings", embeddings, language["hidden_size"])
 
 
@@ -124,7 +124,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
     """Refuses what would silently give other numbers."""
     vision, language = config["vision_config"], config["llm_config"]
     required = [
-        ("pooling", config["pooling"], tuple(_POOLINGS)),
+        ("pooling", config["pooling"], tuple(POOLINGS)),
         ("select_layer", config.get("select_layer", -1), (-1,)),
         ("pre_feature_reduction", config.get("pre_feature_reduction", False), (False,)),
         ("vision_config.model_type", vision["model_type"], ("siglip_vision_model",)),

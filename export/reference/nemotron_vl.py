@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,22 +13,9 @@ from transformers import LlamaConfig, LlamaModel, SiglipVisionConfig, SiglipVisi
 from transformers.modeling_utils import no_init_weights
 
 from export.graphs.weights import Weights
+from export.reference.item import ReferenceItem
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class ReferenceItem:
-    """One sequence.
-
-    Attributes:
-        input_ids: Its token ids, image tokens included.
-        patches: Pixels of its tiles as the preprocessing step sends them, `(image tokens, bytes of a row)` uint8; None
-            for a text.
-    """
-
-    input_ids: Sequence[int]
-    patches: NDArray[np.uint8] | None = None
 
 
 def reference_embeddings(

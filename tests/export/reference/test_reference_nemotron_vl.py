@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from export.reference.nemotron_vl import ReferenceItem, reference_embeddings
+from export.reference.item import ReferenceItem
+from export.reference.nemotron_vl import reference_embeddings
 from tests.export.array_weights import ArrayWeights
 from tests.export.golden_inputs import CHECKPOINT, CONFIG, load_golden_inputs
 
