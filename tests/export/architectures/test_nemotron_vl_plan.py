@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from export.architectures import plan_export
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
