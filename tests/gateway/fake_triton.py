@@ -1,4 +1,4 @@
-"""A gRPC server that speaks as much of Triton's protocol as the contract needs; vectors come from a hash of each item."""
+"""A gRPC server that speaks as much of Triton's protocol as the contract needs; vectors are hashes of the items."""
 
 import asyncio
 import hashlib
