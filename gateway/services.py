@@ -8,6 +8,7 @@ from gateway.embedder import Embedder
 from gateway.engine import Engine
 from gateway.fetch import ImageFetcher
 from gateway.health import ReadinessProbe
+from gateway.history import AnswerHistory
 from gateway.settings import Settings
 
 
@@ -33,10 +34,11 @@ class Services:
 def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy) -> Services:
     """Puts the parts together around an engine, which need not be started yet."""
     catalogue = Catalogue(engine)
+    history = AnswerHistory()
     return Services(
         settings=settings,
         catalogue=catalogue,
-        embedder=Embedder(engine, catalogue, fetcher, settings.int8_scale),
-        readiness=ReadinessProbe(engine, catalogue, settings),
+        embedder=Embedder(engine, catalogue, history, fetcher, settings.int8_scale),
+        readiness=ReadinessProbe(engine, history, settings),
         access=access,
     )

@@ -1,11 +1,12 @@
 """The kind of route that dialects are served by."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from gateway.record import record_of
 
@@ -28,17 +29,15 @@ class DialectRoute(APIRoute):
             dialect: its name in logs, metrics, and the choice of statuses.
             options: of `APIRoute`.
         """
+        super().__init__(path, handler, **options)
         self._handler = handler
         self._dialect = dialect
-        super().__init__(path, handler, **options)
+        self.app = self._answer
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What FastAPI calls for each request."""
-
-        async def handle(request: Request) -> Response:
-            record = record_of(request)
-            record.route = self.path
-            record.dialect = self._dialect
-            return await self._handler(request)
-
-        return handle
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        record = record_of(request)
+        record.route = self.path
+        record.dialect = self._dialect
+        response = await self._handler(request)
+        await response(scope, receive, send)
