@@ -78,8 +78,19 @@ def server(services, repository, tmp_path) -> Iterator[Server]:
         assert process.poll() is None, (tmp_path / "triton.log").read_text()
         yield running
     finally:
-        process.kill()
-        process.wait()
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a Triton whose processes may hang, and free the shared memory that it then leaves."""
+    shared = []
+    if process.poll() is None:
+        maps = psutil.Process(process.pid).memory_maps()
+        shared = [Path(mapped.path) for mapped in maps if mapped.path.startswith("/dev/shm/triton_")]
+    process.kill()
+    process.wait()
+    for path in shared:
+        path.unlink(missing_ok=True)
 
 
 def replace_value(word: str, places: dict[str, str]) -> str:
