@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help serve install export test lint format clean
@@ -31,7 +31,7 @@ lint: $(VENV)/.dev ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=backends $(BIN)/lint-imports
 
 format: $(VENV)/.dev ## format and fix what ruff can
 	$(BIN)/ruff format .
@@ -46,8 +46,10 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
-	@echo "installing dependencies (a minute or two, once)"
-	@$(PIP) --editable '.[serve,export]'
+	@echo "installing what serves: Triton, ONNX Runtime, FastAPI (half a minute, once)"
+	@$(PIP) --editable '.[serve]'
+	@echo "installing what exports: PyTorch, transformers, optimum (a minute or two, once)"
+	@$(PIP) --editable '.[export]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve

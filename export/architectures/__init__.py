@@ -9,9 +9,11 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnknownArchitectureError
 from export.plan import Plan
 from export.spec import Precision
+from export.stages import stage
 
-# `model_type` of config.json → module of this package
+# `model_type` of config.json, or one of its `architectures` → module of this package
 ARCHITECTURES: Mapping[str, str] = {
+    "LlamaNemotronVLModel": "nemotron_vl",
     "bert": "bert",
     "camembert": "bert",
     "llama_nemotron_vl": "nemotron_vl",
@@ -27,12 +29,11 @@ def plan_export(checkpoint: Checkpoint, precision: Precision) -> Plan:
         UnknownArchitectureError: no module is written for it.
         CheckpointError: the checkpoint lacks a file or a number, or asks for what the architecture cannot do.
     """
-    model_type = str(checkpoint.config.get("model_type"))
-    if model_type not in ARCHITECTURES:
-        raise UnknownArchitectureError(model_type, ARCHITECTURES)
-    module = import_module(f"{__name__}.{ARCHITECTURES[model_type]}")
-    try:
+    found = [str(checkpoint.config.get("model_type")), *(checkpoint.config.get("architectures") or [])]
+    known = [name for name in found if name in ARCHITECTURES]
+    if not known:
+        raise UnknownArchitectureError(found[0], ARCHITECTURES)
+    module = import_module(f"{__name__}.{ARCHITECTURES[known[0]]}")
+    with stage(f"read the files of {checkpoint.folder}", CheckpointError):
         plan: Plan = module.plan(checkpoint, precision)
-    except KeyError as error:
-        raise CheckpointError(f"{checkpoint.folder / 'config.json'} has no {error}") from error
     return plan

@@ -8,6 +8,8 @@ import numpy.typing as npt
 import pytest
 from openai import OpenAI
 
+from export.progress import Progress
+from export.sources import resolve
 from tests.sentences import load_sentences
 from tests.service import PROJECT, Service, run_service
 
@@ -39,15 +41,18 @@ def sentences() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def reference(sentences: list[str]) -> npt.NDArray[np.float32]:
+def checkpoint() -> Path:
+    """The published files of all-MiniLM-L6-v2."""
+    return resolve(MINILM, None, Progress()).folder
+
+
+@pytest.fixture(scope="session")
+def reference(sentences: list[str], checkpoint: Path) -> npt.NDArray[np.float32]:
     """The sentences' embeddings, computed by transformers on the same weights, one by one: (200, 384)."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from export.sources import resolve
-
-    folder = resolve(MINILM).folder
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokenizer, model = AutoTokenizer.from_pretrained(checkpoint), AutoModel.from_pretrained(checkpoint).eval()
     vectors = []
     with torch.inference_mode():
         for sentence in sentences:

@@ -81,7 +81,28 @@ def test_number_missing_from_the_config_is_named(refused, own_tiny_bert):
     config = json.loads((own_tiny_bert / "config.json").read_text())
     del config["hidden_size"]
     write_json(own_tiny_bert / "config.json", config)
-    assert "config.json has no 'hidden_size'" in refused(own_tiny_bert)
+    assert "cannot read the files of" in (message := refused(own_tiny_bert))
+    assert message.endswith(": no 'hidden_size'")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", {"model_type": "bert", "hidden_size": "many"}),
+        ("tokenizer.json", {}),
+        ("modules.json", {"not": "a list"}),
+        ("sentence_bert_config.json", {"max_seq_length": "long"}),
+    ],
+)
+def test_malformed_file_is_refused_in_one_line(refused, own_tiny_bert, file, content):
+    write_json(own_tiny_bert / file, content)
+    assert refused(own_tiny_bert).startswith("error: cannot ")
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(refused, own_tiny_bert):
+    config = json.loads((own_tiny_bert / "config.json").read_text())
+    write_json(own_tiny_bert / "config.json", config | {"hidden_size": 30})
+    assert refused(own_tiny_bert).startswith("error: cannot ")
 
 
 def test_pickled_weights_are_refused(refused, own_tiny_bert):

@@ -1,0 +1,64 @@
+"""Serves the gateway: `python -m gateway`."""
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from gateway.app import create_app
+from gateway.settings import Settings
+
+
+def build_app() -> FastAPI:
+    """The application of one worker process, with settings from the environment."""
+    settings = Settings()
+    configure_logging(settings.log_level)
+    return create_app(settings)
+
+
+def configure_logging(level: str) -> None:
+    """Sends one line per record to standard error.
+
+    Args:
+        level: least severe level written.
+    """
+    # Nothing we write names threads or processes; looking them up for each record costs more than the line itself.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def exit_cleanly(signal_number: int, frame: FrameType | None) -> None:
+    """Ends the process with status 0: uvicorn, done with its requests, raises the signal that stopped it once more."""
+    sys.exit(0)
+
+
+def main() -> None:
+    """Reads the settings and serves until SIGTERM or SIGINT."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit("\n".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
+    signal.signal(signal.SIGTERM, exit_cleanly)
+    signal.signal(signal.SIGINT, exit_cleanly)
+    uvicorn.run(
+        "gateway.__main__:build_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.grace_s) or 1,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The dialect of OpenAI's embeddings API and NVIDIA's embedding NIM, under `/v1`."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from gateway.dialects.embeddings import embed_request
+from gateway.dialects.embeddings_response import json_response, render_embeddings
+from gateway.dialects.route import DialectRoute
+from gateway.services import Services
+
+DIALECT = "openai_nim"
+
+
+class OpenAINim:
+    """The handlers of the dialect's routes."""
+
+    def __init__(self, services: Services) -> None:
+        """Keeps what the handlers work with.
+
+        Args:
+            services: of the application.
+        """
+        self._services = services
+
+    def routes(self) -> list[BaseRoute]:
+        """Every route of the dialect."""
+        return [
+            DialectRoute("/v1/embeddings", self.create_embeddings, dialect=DIALECT, methods=["POST"]),
+            DialectRoute("/v1/models", self.list_models, dialect=DIALECT, methods=["GET"]),
+            DialectRoute("/v1/health/live", self.check_live, dialect=DIALECT, methods=["GET"]),
+            DialectRoute("/v1/health/ready", self.check_ready, dialect=DIALECT, methods=["GET"]),
+        ]
+
+    async def create_embeddings(self, request: Request) -> Response:
+        """Generate embeddings of texts, images, or both together."""
+        return json_response(render_embeddings(await embed_request(request, self._services)))
+
+    async def list_models(self, request: Request) -> Response:
+        """List the served models."""
+        models = await self._services.catalogue.models()
+        data = [
+            {"id": model.public_id, "object": "model", "created": model.created_s, "owned_by": model.owner}
+            for model in models.values()
+        ]
+        return json_response({"object": "list", "data": data})
+
+    async def check_live(self, request: Request) -> Response:
+        """Say that this process answers."""
+        return json_response({"object": "health.response", "message": "live", "live": True})
+
+    async def check_ready(self, request: Request) -> Response:
+        """Say whether every model has just answered a real inference."""
+        ready = await self._services.readiness.is_ready()
+        message = "ready" if ready else "not ready"
+        content = {"object": "health.response", "message": message, "ready": ready}
+        return json_response(content, 200 if ready else 503, None if ready else {"retry-after": "1"})

@@ -1,0 +1,276 @@
+"""One embeddings request from parsed items to values ready for a dialect to write down."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from gateway.catalogue import Catalogue
+from gateway.deadline import Deadline
+from gateway.engine import EmbedBatch, Embedded, Engine, ItemFailure, ServedModel
+from gateway.errors import (
+    EngineFaultError,
+    EngineUnavailableError,
+    GatewayError,
+    InvalidItemError,
+    InvalidRequestError,
+    TooLargeError,
+)
+from gateway.fetch import ImageFetcher
+from gateway.history import AnswerHistory
+from gateway.items import ImageItem, ImageUrl, InputType, Item, TextImageItem, Truncate
+from gateway.postprocess import EmbeddingType, EncodingFormat, Int8Scale, cut_dimensions, encode, quantize
+
+IMAGE_QUERY = (
+    'input_type="query" is not supported with images; the VLM model processes images as passages only. '
+    'Use input_type="passage" or omit input_type.'
+)
+"""The embedding NIM's words."""
+
+E = TypeVar("E", bound=GatewayError)
+
+SMALLEST_CUT = 128
+SMALLEST_CUT_OF_SMALL_MODELS = 32
+SMALL_MODEL_DIMENSIONS = 2048
+"""Models below this size may be cut further."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsRequest:
+    """What a client asks for, in no dialect.
+
+    Attributes:
+        model: as the client wrote it, suffixes included.
+        items: at least one.
+        input_type: None where the request leaves it open.
+        dimensions: None for the model's own.
+        embedding_type: of the values.
+        encoding_format: of the vectors in the answer.
+        truncate: which end of too long a text goes.
+    """
+
+    model: str
+    items: Sequence[Item]
+    input_type: InputType | None = None
+    dimensions: int | None = None
+    embedding_type: EmbeddingType = "float"
+    encoding_format: EncodingFormat = "float"
+    truncate: Truncate = "NONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request cost, in tokens and otherwise.
+
+    Attributes:
+        text_tokens: special and prefix tokens included.
+        image_tokens: of all tiles.
+        tiles: thumbnails included.
+        image_bytes: of encoded pictures.
+    """
+
+    text_tokens: int
+    image_tokens: int
+    tiles: int
+    image_bytes: int
+
+    @property
+    def total_tokens(self) -> int:
+        """Text and image tokens together."""
+        return self.text_tokens + self.image_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsResult:
+    """What the client gets, in no dialect.
+
+    Attributes:
+        model: that answered.
+        vectors: one per item, as `postprocess.encode` returns them.
+        usage: exact counts.
+        stage_s: seconds spent in each stage, by its name.
+    """
+
+    model: ServedModel
+    vectors: list[Any]
+    usage: Usage
+    stage_s: dict[str, float]
+
+
+class Embedder:
+    """Resolves the model, gets pictures, asks the engine, and post-processes."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        history: AnswerHistory,
+        fetcher: ImageFetcher,
+        int8_scale: Int8Scale,
+    ) -> None:
+        """Keeps what it works with.
+
+        Args:
+            engine: started before the first request.
+            catalogue: of the same engine.
+            history: learns how the engine does.
+            fetcher: for pictures named by address.
+            int8_scale: how int8 and uint8 are scaled.
+        """
+        self._engine = engine
+        self._catalogue = catalogue
+        self._history = history
+        self._fetcher = fetcher
+        self._int8_scale = int8_scale
+
+    async def embed(self, request: EmbeddingsRequest, deadline: Deadline) -> EmbeddingsResult:
+        """Answers a request.
+
+        Raises:
+            GatewayError: of many kinds; an item's failure names the item.
+        """
+        found = await self._catalogue.find(request.model)
+        input_type = resolve_input_type(request.input_type, found.input_type)
+        check_dimensions(request.dimensions, found.model)
+        check_pictures(request.items, found.model, input_type)
+        started_s = time.perf_counter()
+        items = await self._fetch_images(request.items, deadline)
+        fetched_s = time.perf_counter()
+        batch = EmbedBatch(found.model, items, input_type, request.truncate, deadline)
+        try:
+            embedded = await self._engine.embed(batch)
+        except EngineUnavailableError:
+            self._history.note_failure(found.model)
+            raise
+        check_embedded(embedded)
+        self._history.note_success(found.model)
+        inferred_s = time.perf_counter()
+        vectors = cut_dimensions(embedded.embeddings, request.dimensions or found.model.dimensions)
+        values = encode(quantize(vectors, request.embedding_type, self._int8_scale), request.encoding_format)
+        stage_s = {
+            "fetch": fetched_s - started_s,
+            "inference": inferred_s - fetched_s,
+            "postprocess": time.perf_counter() - inferred_s,
+        }
+        return EmbeddingsResult(found.model, values, count_usage(items, embedded), stage_s)
+
+    async def _fetch_images(self, items: Sequence[Item], deadline: Deadline) -> Sequence[Item]:
+        """The items with every address replaced by the picture there."""
+        remote = [(index, item) for index, item in enumerate(items) if is_remote(item)]
+        if not remote:
+            return items
+        fetches = [asyncio.ensure_future(self._fetch_image(index, item, deadline)) for index, item in remote]
+        try:
+            fetched = await asyncio.gather(*fetches)
+        finally:
+            for fetch in fetches:
+                fetch.cancel()
+        complete = list(items)
+        for (index, _), item in zip(remote, fetched, strict=True):
+            complete[index] = item
+        return complete
+
+    async def _fetch_image(self, index: int, item: Item, deadline: Deadline) -> Item:
+        if not isinstance(item, ImageItem | TextImageItem) or not isinstance(item.image, ImageUrl):
+            return item
+        try:
+            return replace(item, image=await self._fetcher.fetch_image(item.image.url, deadline))
+        except (InvalidRequestError, TooLargeError) as error:
+            raise describe_item(type(error), index, error.message) from error
+
+
+def is_remote(item: Item) -> bool:
+    """Whether the item's picture has yet to be fetched."""
+    return isinstance(item, ImageItem | TextImageItem) and isinstance(item.image, ImageUrl)
+
+
+def resolve_input_type(asked: InputType | None, suffix: InputType | None) -> InputType:
+    """The input type by field, by the model id's suffix, or `passage`.
+
+    Raises:
+        InvalidRequestError: field and suffix contradict one another.
+    """
+    if asked and suffix and asked != suffix:
+        raise InvalidRequestError(
+            f"input_type must be '{suffix}' with a model id that ends in '-{suffix}'", param="input_type"
+        )
+    return asked or suffix or "passage"
+
+
+def check_dimensions(dimensions: int | None, model: ServedModel) -> None:
+    """Compares the size asked for with what the model has.
+
+    Raises:
+        InvalidRequestError: too small or too large.
+    """
+    if dimensions is None or dimensions == model.dimensions:
+        return
+    small = model.dimensions < SMALL_MODEL_DIMENSIONS
+    smallest = SMALLEST_CUT_OF_SMALL_MODELS if small else SMALLEST_CUT
+    if not smallest <= dimensions <= model.dimensions:
+        allowed = f"from {smallest} to {model.dimensions}" if smallest < model.dimensions else f"{model.dimensions}"
+        raise InvalidRequestError(f"dimensions must be {allowed}", param="dimensions")
+
+
+def check_pictures(items: Sequence[Item], model: ServedModel, input_type: InputType) -> None:
+    """Compares the kinds of the items with what the model takes.
+
+    Raises:
+        InvalidItemError: a picture for a model of texts.
+        InvalidRequestError: a picture as a query.
+    """
+    for index, item in enumerate(items):
+        if isinstance(item, ImageItem | TextImageItem):
+            if not model.takes_images:
+                raise InvalidItemError(index, "has an image, and the model takes text only")
+            if input_type == "query":
+                raise InvalidRequestError(IMAGE_QUERY, param="input_type")
+
+
+def check_embedded(embedded: Embedded) -> None:
+    """Lets only whole answers through.
+
+    Raises:
+        InvalidRequestError: the first item that failed.
+        TooLargeError: the first item that failed, if its picture is too large.
+        InvalidVectorError: a vector holds something else than finite numbers.
+    """
+    if embedded.failures:
+        index, failure = next(iter(embedded.failures.items()))
+        raise_item_error(index, failure)
+    embedded.check_finite()
+
+
+def describe_item(kind: type[E], index: int, message: str) -> E:
+    """An error about one item, from a message that does not know which."""
+    return kind(f"input[{index}]: {message}", param=f"input[{index}]")
+
+
+def raise_item_error(index: int, failure: ItemFailure) -> None:
+    """Raises the domain error of a failed item.
+
+    Raises:
+        TooLargeError: a picture above a limit.
+        InvalidRequestError: everything else a client can cause.
+        EngineFaultError: a code the contract does not know.
+    """
+    match failure.code:
+        case "image_too_large":
+            raise describe_item(TooLargeError, index, failure.message)
+        case "":
+            raise EngineFaultError("the engine failed")
+        case _:
+            raise describe_item(InvalidRequestError, index, failure.message)
+
+
+def count_usage(items: Sequence[Item], embedded: Embedded) -> Usage:
+    """Sums the engine's counts."""
+    image_tokens = int(embedded.image_token_counts.sum())
+    pictures = (item.image for item in items if isinstance(item, ImageItem | TextImageItem))
+    return Usage(
+        text_tokens=int(embedded.token_counts.sum()) - image_tokens,
+        image_tokens=image_tokens,
+        tiles=int(embedded.tile_counts.sum()),
+        image_bytes=sum(len(picture) for picture in pictures if isinstance(picture, bytes)),
+    )

@@ -1,0 +1,44 @@
+"""What the routes work with, put together in one place."""
+
+from dataclasses import dataclass
+
+from gateway.access import AccessPolicy
+from gateway.catalogue import Catalogue
+from gateway.embedder import Embedder
+from gateway.engine import Engine
+from gateway.fetch import ImageFetcher
+from gateway.health import ReadinessProbe
+from gateway.history import AnswerHistory
+from gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of one application.
+
+    Attributes:
+        settings: of the process.
+        catalogue: served models by name.
+        embedder: answers embeddings requests.
+        readiness: whether it can.
+        access: who may ask.
+    """
+
+    settings: Settings
+    catalogue: Catalogue
+    embedder: Embedder
+    readiness: ReadinessProbe
+    access: AccessPolicy
+
+
+def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy) -> Services:
+    """Puts the parts together around an engine, which need not be started yet."""
+    catalogue = Catalogue(engine)
+    history = AnswerHistory()
+    return Services(
+        settings=settings,
+        catalogue=catalogue,
+        embedder=Embedder(engine, catalogue, history, fetcher, settings.int8_scale),
+        readiness=ReadinessProbe(engine, history, settings),
+        access=access,
+    )

@@ -1,0 +1,61 @@
+"""Everything about the gateway that an operator can set, read once from the environment."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MEBIBYTE = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """The gateway's settings; each is an environment variable of its name with `GATEWAY_` before it.
+
+    `HOST` and `TRITON_URL`, which other parts read too, go without the prefix.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True, extra="ignore")
+
+    host: str = Field(default="127.0.0.1", validation_alias="HOST", description="Address to listen on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
+    workers: int = Field(default=1, ge=1, le=256, description="Processes that serve the port.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level logged."
+    )
+    grace_s: float = Field(
+        default=30.0, gt=0, description="Seconds that accepted requests may take to finish after SIGTERM."
+    )
+
+    triton_url: str = Field(
+        default="127.0.0.1:8001", validation_alias="TRITON_URL", description="Triton's gRPC host:port."
+    )
+    catalogue_ttl_s: float = Field(
+        default=10.0, ge=0, description="Seconds after which the list of models is asked for anew, in the background."
+    )
+    ready_ttl_s: float = Field(default=1.0, ge=0, description="Seconds for which an answer about readiness is reused.")
+    canary_timeout_s: float = Field(default=3.0, gt=0, description="Seconds a readiness inference may take.")
+
+    request_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds from a request's arrival to its answer; passed on to every step behind.",
+    )
+    max_body_bytes: int = Field(default=64 * MEBIBYTE, ge=1, description="Bytes of a request's body.")
+    max_items: int = Field(default=2048, ge=1, description="Items in one request's input.")
+    max_images: int = Field(default=256, ge=0, description="Images in one request's input.")
+    max_image_bytes: int = Field(
+        default=25 * MEBIBYTE, ge=1, description="Bytes of one encoded image (PNG, JPEG, ...)."
+    )
+
+    chunk_items: int = Field(default=32, ge=1, description="Items that one inference request carries at most.")
+    chunk_tokens: int = Field(
+        default=8192,
+        ge=1,
+        description="Estimated tokens that one inference request carries at most, if it has several items.",
+    )
+    chunk_concurrency: int = Field(default=8, ge=1, description="Inference requests in flight for one client request.")
+
+    int8_scale: Literal["fixed", "absmax"] = Field(
+        default="fixed",
+        description="Factor of int8 and uint8: 127 (fixed), or 127 over the vector's largest component (absmax).",
+    )

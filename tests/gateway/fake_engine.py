@@ -1,0 +1,91 @@
+"""An engine without weights: vectors from a hash of the item, tokens from its length."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gateway.engine import EmbedBatch, Embedded, ItemFailure, ServedModel
+from gateway.errors import EngineUnavailableError
+from gateway.items import ImageItem, Item, TextImageItem, TextItem, TokensItem
+
+TEXT_MODEL = ServedModel("sentence-transformers/all-MiniLM-L6-v2", 384, 256, takes_images=False)
+IMAGE_MODEL = ServedModel(
+    "nvidia/llama-nemotron-embed-vl-1b-v2", 2048, 10240, takes_images=True, max_tiles=7, tokens_per_tile=256
+)
+
+
+def item_bytes(item: Item, input_type: str) -> bytes:
+    """What the vector of an item depends on."""
+    match item:
+        case TextItem(text):
+            return f"{input_type}: {text}".encode()
+        case TokensItem(token_ids):
+            return f"{input_type}: {token_ids}".encode()
+        case ImageItem(bytes(image)):
+            return b"image " + image
+        case TextImageItem(text, bytes(image)):
+            return text.encode() + b" image " + image
+    raise AssertionError(f"not for an engine: {item}")
+
+
+def fake_vector(item: Item, input_type: str, dimensions: int) -> np.ndarray:
+    """A unit vector that is always the same for the same item."""
+    seed = int.from_bytes(hashlib.sha256(item_bytes(item, input_type)).digest()[:8], "big")
+    vector = np.random.default_rng(seed).standard_normal(dimensions)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+@dataclass
+class FakeEngine:
+    """An `Engine` in memory.
+
+    Attributes:
+        served: its models.
+        available: whether it answers at all.
+        fail_item: why an item fails, or None.
+        delay_s: how long an answer takes.
+        batches: that it was asked, in order.
+        cancelled: batches whose client did not wait.
+    """
+
+    served: tuple[ServedModel, ...] = (TEXT_MODEL, IMAGE_MODEL)
+    available: bool = True
+    fail_item: Callable[[Item], ItemFailure | None] = lambda item: None
+    make_vector: Callable[[Item, str, int], np.ndarray] = fake_vector
+    delay_s: float = 0.0
+    batches: list[EmbedBatch] = field(default_factory=list)
+    cancelled: int = 0
+    started: bool = False
+
+    async def start(self) -> None:
+        self.started = True
+
+    async def close(self) -> None:
+        self.started = False
+
+    async def models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:
+        if not self.available:
+            raise EngineUnavailableError("the engine is not available at the moment", retry_after_s=1.0)
+        return {model.public_id: model for model in self.served}
+
+    async def embed(self, batch: EmbedBatch) -> Embedded:
+        await self.models()
+        self.batches.append(batch)
+        if self.delay_s:
+            try:
+                await asyncio.sleep(self.delay_s)
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        count = len(batch.items)
+        size = batch.model.dimensions
+        tiles = np.array([isinstance(item, ImageItem | TextImageItem) for item in batch.items], np.int32)
+        failures = {i: failure for i, item in enumerate(batch.items) if (failure := self.fail_item(item))}
+        texts = np.array([len(item_bytes(item, "").split()) for item in batch.items], np.int32)
+        embeddings = np.stack([self.make_vector(item, batch.input_type, size) for item in batch.items])
+        embeddings[list(failures)] = np.nan
+        assert embeddings.shape == (count, size)
+        return Embedded(embeddings, texts + 256 * tiles, 256 * tiles, tiles, failures)
