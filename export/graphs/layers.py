@@ -28,8 +28,8 @@ class Layers:
     Attributes:
         op: The graph.
         weights: The checkpoint.
-        precision: `fp16` stores matrices as float16 and multiplies in it; `int8` stores those of linear layers as int8 and
-            multiplies in it, stores the token table as float16, and leaves the rest at float32.
+        precision: `fp16` stores matrices as float16 and multiplies in it. `int8` does so in int8 for linear layers,
+            stores the token table as float16, and leaves the rest at float32.
     """
 
     op: GraphBuilder

@@ -36,7 +36,8 @@ def multiply_in_int8(
     """
     matrix = op.weight(f"{name}.int8", lambda: _quantize(read()).T, [inputs, outputs], ir.DataType.INT8)
     matrix_scale = op.weight(f"{name}.scale", lambda: _scales(read()), [outputs], ir.DataType.FLOAT)
-    row_scale = op.Max(op.Mul(op.ReduceMax(op.Abs(x), [1], keepdims=1), 1 / _LARGEST), _SMALLEST_SCALE)
+    largest = op.Max(op.ReduceMax(x, [1], keepdims=1), op.Neg(op.ReduceMin(x, [1], keepdims=1)))
+    row_scale = op.Max(op.Div(largest, float(_LARGEST)), _SMALLEST_SCALE)
     row_scales = op.Squeeze(row_scale, [1])
     zero_points = op.Expand(_ZERO_POINT, op.Shape(row_scales))
     rows = op.QuantizeLinear(x, row_scales, zero_points, axis=0)
@@ -54,7 +55,8 @@ def _one(op: GraphBuilder, x: ir.Value) -> ir.Value:
 
 def _scales(matrix: Array) -> Array:
     """Size of one step for each output, `(outputs,)`."""
-    return np.maximum(np.abs(matrix).max(axis=1) / _LARGEST, np.float32(_SMALLEST_SCALE))
+    largest: Array = np.abs(matrix).max(axis=1)
+    return np.maximum(largest / np.float32(_LARGEST), np.float32(_SMALLEST_SCALE))
 
 
 def _quantize(matrix: Array) -> NDArray[np.int8]:
