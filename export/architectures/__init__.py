@@ -9,6 +9,7 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnknownArchitectureError
 from export.plan import Plan
 from export.spec import Precision
+from export.stages import stage
 
 # `model_type` of config.json, or one of its `architectures` → module of this package
 ARCHITECTURES: Mapping[str, str] = {
@@ -33,8 +34,6 @@ def plan_export(checkpoint: Checkpoint, precision: Precision) -> Plan:
     if not known:
         raise UnknownArchitectureError(found[0], ARCHITECTURES)
     module = import_module(f"{__name__}.{ARCHITECTURES[known[0]]}")
-    try:
+    with stage(f"read the files of {checkpoint.folder}", CheckpointError):
         plan: Plan = module.plan(checkpoint, precision)
-    except KeyError as error:
-        raise CheckpointError(f"{checkpoint.folder / 'config.json'} has no {error}") from error
     return plan
