@@ -28,6 +28,7 @@ class OpenAINim:
         return [
             DialectRoute("/v1/embeddings", self.create_embeddings, dialect=DIALECT, methods=["POST"]),
             DialectRoute("/v1/models", self.list_models, dialect=DIALECT, methods=["GET"]),
+            DialectRoute("/v1/metrics", self.show_metrics, dialect=DIALECT, methods=["GET"]),
             DialectRoute("/v1/health/live", self.check_live, dialect=DIALECT, methods=["GET"]),
             DialectRoute("/v1/health/ready", self.check_ready, dialect=DIALECT, methods=["GET"]),
         ]
@@ -44,6 +45,11 @@ class OpenAINim:
             for model in models.values()
         ]
         return json_response({"object": "list", "data": data})
+
+    async def show_metrics(self, request: Request) -> Response:
+        """Show this server's numbers to Prometheus."""
+        text, content_type = self._services.metrics.render()
+        return Response(text, media_type=content_type)
 
     async def check_live(self, request: Request) -> Response:
         """Say that this process answers."""
