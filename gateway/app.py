@@ -15,6 +15,7 @@ from gateway.error_responses import add_error_handlers
 from gateway.fetch import ImageFetcher, NoFetcher
 from gateway.metrics import Metrics
 from gateway.middleware import RecordMiddleware
+from gateway.openapi import describe_with_schemas
 from gateway.release import release_version
 from gateway.services import build_services
 from gateway.settings import Settings
@@ -50,7 +51,9 @@ def create_app(
         lifespan=lifespan,
         routes=[route for dialect in dialects for route in dialect.routes()],
         redirect_slashes=False,
+        redoc_url=None,
     )
     app.add_middleware(RecordMiddleware, request_timeout_s=settings.request_timeout_s, metrics=services.metrics)
     add_error_handlers(app)
+    app.openapi = describe_with_schemas(app)  # type: ignore[method-assign]
     return app

@@ -10,9 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from gateway.dialects import schema
+from gateway.dialects.documentation import ASKING_ENGINE, error_responses
 from gateway.dialects.embeddings_response import json_response
 from gateway.dialects.openai_nim import DIALECT
-from gateway.dialects.route import DialectRoute
+from gateway.dialects.route import DialectRoute, Handler
 from gateway.engine import ServedModel
 from gateway.release import API_VERSION, release_version
 from gateway.services import Services
@@ -32,11 +34,15 @@ class NimMetadata:
     def routes(self) -> list[BaseRoute]:
         """Every route of this module."""
         return [
-            DialectRoute("/v1/metadata", self.show_metadata, dialect=DIALECT, methods=["GET"]),
-            DialectRoute("/v1/manifest", self.show_manifest, dialect=DIALECT, methods=["GET"]),
-            DialectRoute("/v1/license", self.show_license, dialect=DIALECT, methods=["GET"]),
-            DialectRoute("/v1/version", self.show_version, dialect=DIALECT, methods=["GET"]),
+            self._route("/v1/metadata", self.show_metadata),
+            self._route("/v1/manifest", self.show_manifest),
+            self._route("/v1/license", self.show_license),
+            DialectRoute("/v1/version", self.show_version, dialect=DIALECT, response_model=schema.Version),
         ]
+
+    def _route(self, path: str, handler: Handler) -> BaseRoute:
+        responses = error_responses(*ASKING_ENGINE)
+        return DialectRoute(path, handler, dialect=DIALECT, response_model=dict[str, Any], responses=responses)
 
     async def show_metadata(self, request: Request) -> Response:
         """Tell the versions, and of each model its source, limits, precision and fingerprint."""

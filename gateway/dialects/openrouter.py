@@ -6,6 +6,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from gateway.dialects import schema
+from gateway.dialects.documentation import (
+    ASKING_ENGINE,
+    EMBEDDING,
+    json_body,
+    openrouter_responses,
+    query_parameters,
+)
 from gateway.dialects.embeddings import embed_request
 from gateway.dialects.embeddings_response import json_response, render_embeddings
 from gateway.dialects.route import DialectRoute
@@ -36,10 +44,27 @@ class OpenRouter:
     def routes(self) -> list[BaseRoute]:
         """Every route of the dialect."""
         return [
-            DialectRoute("/api/v1/embeddings", self.create_embeddings, dialect=DIALECT, methods=["POST"]),
-            DialectRoute("/api/v1/embeddings/models", self.list_models, dialect=DIALECT, methods=["GET"]),
-            DialectRoute("/api/v1/models", self.list_models, dialect=DIALECT, methods=["GET"]),
+            DialectRoute(
+                "/api/v1/embeddings",
+                self.create_embeddings,
+                dialect=DIALECT,
+                methods=["POST"],
+                response_model=schema.OpenRouterAnswer,
+                responses=openrouter_responses(*EMBEDDING),
+                openapi_extra=json_body(schema.OpenRouterBody),
+            ),
+            *(self._model_route(path) for path in ("/api/v1/embeddings/models", "/api/v1/models")),
         ]
+
+    def _model_route(self, path: str) -> BaseRoute:
+        return DialectRoute(
+            path,
+            self.list_models,
+            dialect=DIALECT,
+            response_model=schema.OpenRouterModelList,
+            responses=openrouter_responses(InvalidRequestError, *ASKING_ENGINE),
+            openapi_extra=query_parameters(offset="Models to leave out.", limit="Models of a page."),
+        )
 
     async def create_embeddings(self, request: Request) -> Response:
         """Generate embeddings of texts, images, or both together."""
