@@ -9,6 +9,7 @@ from gateway.engine import Engine
 from gateway.fetch import ImageFetcher
 from gateway.health import ReadinessProbe
 from gateway.history import AnswerHistory
+from gateway.metrics import Metrics
 from gateway.settings import Settings
 
 
@@ -22,6 +23,7 @@ class Services:
         embedder: answers embeddings requests.
         readiness: whether it can.
         access: who may ask.
+        metrics: what is counted.
     """
 
     settings: Settings
@@ -29,9 +31,12 @@ class Services:
     embedder: Embedder
     readiness: ReadinessProbe
     access: AccessPolicy
+    metrics: Metrics
 
 
-def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy) -> Services:
+def build_services(
+    settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy, metrics: Metrics
+) -> Services:
     """Puts the parts together around an engine, which need not be started yet."""
     catalogue = Catalogue(engine)
     history = AnswerHistory()
@@ -41,4 +46,5 @@ def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, ac
         embedder=Embedder(engine, catalogue, history, fetcher, settings.int8_scale),
         readiness=ReadinessProbe(engine, history, settings),
         access=access,
+        metrics=metrics,
     )
