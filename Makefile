@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install export test lint format clean
+.PHONY: help serve install export test lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ format: $(VENV)/.dev ## format and fix what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: $(VENV)/.bench ## measure speed, print tables, refresh docs/benchmarks.md; SECTIONS=… for a part, QUICK=1 to try it
+	$(BIN)/python -m bench $(SECTIONS) $(if $(QUICK),--quick)
+
 clean: ## remove what was made here: exports, caches, the virtual environment
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
@@ -55,4 +58,9 @@ $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.serve
 	@echo "installing development tools"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.serve
+	@echo "installing what draws plots"
+	@$(PIP) --editable '.[bench]'
 	@touch $@
