@@ -11,7 +11,7 @@ from gateway.dialects.openai_nim import OpenAINim
 from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
 from gateway.error_responses import add_error_handlers
-from gateway.fetch import ImageFetcher, NoFetcher
+from gateway.fetching import ImageFetcher, build_fetcher
 from gateway.middleware import RecordMiddleware
 from gateway.services import build_services
 from gateway.settings import Settings
@@ -28,11 +28,11 @@ def create_app(
     Args:
         settings: of the process.
         engine: what embeds; Triton, as the settings say, if None.
-        fetcher: what gets pictures by address; by default none are fetched.
+        fetcher: what gets pictures by address; as the settings say, if None.
         access: who may ask; by default everybody.
     """
     engine = engine or TritonEngine(settings)
-    services = build_services(settings, engine, fetcher or NoFetcher(), access or OpenAccess())
+    services = build_services(settings, engine, fetcher or build_fetcher(settings), access or OpenAccess())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -10,7 +10,7 @@ from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.engine import EmbedBatch, Embedded, Engine, ItemFailure, ServedModel
 from gateway.errors import EngineFaultError, GatewayError, InvalidItemError, InvalidRequestError, TooLargeError
-from gateway.fetch import ImageFetcher
+from gateway.fetching import ImageFetcher
 from gateway.items import ImageItem, ImageUrl, InputType, Item, TextImageItem, Truncate
 from gateway.postprocess import EmbeddingType, EncodingFormat, Int8Scale, cut_dimensions, encode, quantize
 

@@ -6,7 +6,7 @@ from gateway.access import AccessPolicy
 from gateway.catalogue import Catalogue
 from gateway.embedder import Embedder
 from gateway.engine import Engine
-from gateway.fetch import ImageFetcher
+from gateway.fetching import ImageFetcher
 from gateway.health import ReadinessProbe
 from gateway.settings import Settings
 

@@ -47,6 +47,24 @@ class Settings(BaseSettings):
         default=25 * MEBIBYTE, ge=1, description="Bytes of one encoded image (PNG, JPEG, ...)."
     )
 
+    image_urls: Literal["off", "https", "on"] = Field(
+        default="https", description="Image URLs that are fetched: none (off), https only, or http and https (on)."
+    )
+    image_url_hosts: str = Field(
+        default="",
+        description="Hosts that image URLs may name, separated by commas; `.example.com` stands for all names below. "
+        "Empty: every public host. An address that is not public is never connected to.",
+    )
+    image_url_connect_timeout_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="Seconds to look up and connect to an image URL's host; a URL that fails is told after this time.",
+    )
+    image_url_timeout_s: float = Field(default=15.0, gt=0, description="Seconds for one answer to an image URL.")
+    image_url_concurrency: int = Field(default=64, ge=1, description="Image URLs fetched at once.")
+    image_url_host_concurrency: int = Field(default=8, ge=1, description="Image URLs fetched from one host at once.")
+    image_url_queue: int = Field(default=1024, ge=1, description="Image URLs being fetched and waiting for it.")
+
     chunk_items: int = Field(default=32, ge=1, description="Items that one inference request carries at most.")
     chunk_tokens: int = Field(
         default=8192,
