@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
-from gateway.access import AccessPolicy, OpenAccess
+from gateway.access import AccessPolicy, build_access
 from gateway.dialects.openai_nim import OpenAINim
 from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
@@ -29,10 +29,10 @@ def create_app(
         settings: of the process.
         engine: what embeds; Triton, as the settings say, if None.
         fetcher: what gets pictures by address; as the settings say, if None.
-        access: who may ask; by default everybody.
+        access: who may ask; as the settings say, if None.
     """
     engine = engine or TritonEngine(settings)
-    services = build_services(settings, engine, fetcher or build_fetcher(settings), access or OpenAccess())
+    services = build_services(settings, engine, fetcher or build_fetcher(settings), access or build_access(settings))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

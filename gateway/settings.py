@@ -1,5 +1,6 @@
 """Everything about the gateway that an operator can set, read once from the environment."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -72,6 +73,20 @@ class Settings(BaseSettings):
         description="Estimated tokens that one inference request carries at most, if it has several items.",
     )
     chunk_concurrency: int = Field(default=8, ge=1, description="Inference requests in flight for one client request.")
+
+    api_keys: str = Field(
+        default="",
+        repr=False,
+        description="API keys, separated by semicolons: `name sha256 [requests_per_minute=N] [tokens_per_minute=N] "
+        "[token_quota=N]`. With no key here or in the file, everybody may ask.",
+    )
+    api_keys_file: Path | None = Field(default=None, description="File with one such API key on each line.")
+    rate_store: str = Field(
+        default="memory://",
+        repr=False,
+        description="Where requests and tokens of keys are counted: in each worker process (memory://), or together "
+        "(redis://host:port/db).",
+    )
 
     int8_scale: Literal["fixed", "absmax"] = Field(
         default="fixed",

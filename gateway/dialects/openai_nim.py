@@ -25,9 +25,10 @@ class OpenAINim:
 
     def routes(self) -> list[BaseRoute]:
         """Every route of the dialect."""
+        access = self._services.access
         return [
-            DialectRoute("/v1/embeddings", self.create_embeddings, dialect=DIALECT, methods=["POST"]),
-            DialectRoute("/v1/models", self.list_models, dialect=DIALECT, methods=["GET"]),
+            DialectRoute("/v1/embeddings", self.create_embeddings, dialect=DIALECT, access=access, methods=["POST"]),
+            DialectRoute("/v1/models", self.list_models, dialect=DIALECT, access=access, methods=["GET"]),
             DialectRoute("/v1/health/live", self.check_live, dialect=DIALECT, methods=["GET"]),
             DialectRoute("/v1/health/ready", self.check_ready, dialect=DIALECT, methods=["GET"]),
         ]
