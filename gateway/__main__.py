@@ -27,6 +27,8 @@ def configure_logging(level: str) -> None:
     Args:
         level: least severe level written.
     """
+    # Nothing we write names threads or processes; looking them up for each record costs more than the line itself.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 

@@ -1,11 +1,11 @@
-"""Served models as clients name them, and whether they have answered lately."""
+"""Served models as clients name them."""
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.engine import Engine, ServedModel
-from gateway.errors import ModelNotFoundError
+from gateway.errors import EngineUnavailableError, ModelNotFoundError
 from gateway.items import InputType
 from gateway.quotation import quote
 
@@ -44,7 +44,6 @@ class Catalogue:
         """
         self._engine = engine
         self._refreshed_s = float("-inf")
-        self._success_s: dict[str, float] = {}
 
     async def models(self) -> Mapping[str, ServedModel]:
         """The served models by public id.
@@ -62,7 +61,7 @@ class Catalogue:
 
         Raises:
             ModelNotFoundError: there is none.
-            EngineUnavailableError: nobody there who could say.
+            EngineUnavailableError: nobody there who could say, or no model is ready.
         """
         models = await self._engine.models()
         found = match_name(name, models)
@@ -71,18 +70,12 @@ class Catalogue:
             self._refreshed_s = now_s
             models = await self._engine.models(refresh=True)
             found = match_name(name, models)
+        if not models:
+            raise EngineUnavailableError("no model is ready yet", retry_after_s=1.0)
         if found is None:
             available = ", ".join(f"'{public_id}'" for public_id in list(models)[:MAX_NAMES_SHOWN])
             raise ModelNotFoundError(f"model {quote(name)} not found; available: {available}", param="model")
         return found
-
-    def note_success(self, model: ServedModel) -> None:
-        """Remembers that the model has just answered a real request."""
-        self._success_s[model.public_id] = time.monotonic()
-
-    def answered_since(self, model: ServedModel, moment_s: float) -> bool:
-        """Whether the model has answered a real request since a moment of `time.monotonic`."""
-        return self._success_s.get(model.public_id, float("-inf")) >= moment_s
 
 
 def match_name(name: str, models: Mapping[str, ServedModel]) -> FoundModel | None:

@@ -9,8 +9,16 @@ from typing import Any, TypeVar
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.engine import EmbedBatch, Embedded, Engine, ItemFailure, ServedModel
-from gateway.errors import EngineFaultError, GatewayError, InvalidItemError, InvalidRequestError, TooLargeError
+from gateway.errors import (
+    EngineFaultError,
+    EngineUnavailableError,
+    GatewayError,
+    InvalidItemError,
+    InvalidRequestError,
+    TooLargeError,
+)
 from gateway.fetching import ImageFetcher
+from gateway.history import AnswerHistory
 from gateway.items import ImageItem, ImageUrl, InputType, Item, TextImageItem, Truncate
 from gateway.postprocess import EmbeddingType, EncodingFormat, Int8Scale, cut_dimensions, encode, quantize
 
@@ -93,17 +101,26 @@ class EmbeddingsResult:
 class Embedder:
     """Resolves the model, gets pictures, asks the engine, and post-processes."""
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, fetcher: ImageFetcher, int8_scale: Int8Scale) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        history: AnswerHistory,
+        fetcher: ImageFetcher,
+        int8_scale: Int8Scale,
+    ) -> None:
         """Keeps what it works with.
 
         Args:
             engine: started before the first request.
             catalogue: of the same engine.
+            history: learns how the engine does.
             fetcher: for pictures named by address.
             int8_scale: how int8 and uint8 are scaled.
         """
         self._engine = engine
         self._catalogue = catalogue
+        self._history = history
         self._fetcher = fetcher
         self._int8_scale = int8_scale
 
@@ -121,9 +138,13 @@ class Embedder:
         items = await self._fetch_images(request.items, deadline)
         fetched_s = time.perf_counter()
         batch = EmbedBatch(found.model, items, input_type, request.truncate, deadline)
-        embedded = await self._engine.embed(batch)
+        try:
+            embedded = await self._engine.embed(batch)
+        except EngineUnavailableError:
+            self._history.note_failure(found.model)
+            raise
         check_embedded(embedded)
-        self._catalogue.note_success(found.model)
+        self._history.note_success(found.model)
         inferred_s = time.perf_counter()
         vectors = cut_dimensions(embedded.embeddings, request.dimensions or found.model.dimensions)
         values = encode(quantize(vectors, request.embedding_type, self._int8_scale), request.encoding_format)

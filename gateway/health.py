@@ -4,10 +4,10 @@ import asyncio
 import logging
 import time
 
-from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.engine import EmbedBatch, Engine, ServedModel
 from gateway.errors import EngineUnavailableError, GatewayError
+from gateway.history import AnswerHistory
 from gateway.items import TextItem
 from gateway.settings import Settings
 
@@ -19,16 +19,16 @@ CANARY = TextItem("Is anybody there?")
 class ReadinessProbe:
     """Asks every model for a real vector; servers and steps that say they are well can still be unable to embed."""
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(self, engine: Engine, history: AnswerHistory, settings: Settings) -> None:
         """Asks nothing yet.
 
         Args:
             engine: to ask.
-            catalogue: of the same engine.
+            history: of the same engine.
             settings: how long an answer may take and counts.
         """
         self._engine = engine
-        self._catalogue = catalogue
+        self._history = history
         self._settings = settings
         self._ready = False
         self._asked_s = float("-inf")
@@ -37,7 +37,8 @@ class ReadinessProbe:
     async def is_ready(self) -> bool:
         """Whether every served model, at least one, has just answered; the answer is kept for a moment."""
         async with self._asking:
-            if time.monotonic() - self._asked_s > self._settings.ready_ttl_s:
+            stale = time.monotonic() - self._asked_s > self._settings.ready_ttl_s
+            if stale or self._history.failed_since(self._asked_s):
                 ready = await self._ask()
                 if ready != self._ready:
                     logger.info("the engine is %s", "ready" if ready else "not ready")
@@ -62,7 +63,7 @@ class ReadinessProbe:
             GatewayError: no answer, or no good one.
         """
         timeout_s = self._settings.canary_timeout_s
-        if self._catalogue.answered_since(model, time.monotonic() - self._settings.ready_ttl_s):
+        if self._history.answered_since(model, time.monotonic() - self._settings.ready_ttl_s):
             return
         started_s = time.monotonic()
         batch = EmbedBatch(model, [CANARY], "passage", "END", Deadline.after(timeout_s))
@@ -70,7 +71,7 @@ class ReadinessProbe:
             embedded = await self._engine.embed(batch)
         except GatewayError:
             # Under load the canary may wait too long while others are answered.
-            if self._catalogue.answered_since(model, started_s):
+            if self._history.answered_since(model, started_s):
                 return
             raise
         if embedded.failures:

@@ -2,11 +2,10 @@
 
 import logging
 import re
-import uuid
+import secrets
 from typing import Any
 
 import orjson
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -14,6 +13,7 @@ from gateway.access import ANYBODY
 from gateway.deadline import Deadline
 from gateway.error_responses import render_error, status_of
 from gateway.errors import GatewayError
+from gateway.metrics import Metrics
 from gateway.record import RequestRecord, attach_record
 
 logger = logging.getLogger(__name__)
@@ -29,15 +29,17 @@ CLIENT_GONE = 499
 class RecordMiddleware:
     """Pure ASGI middleware that keeps a `RequestRecord`."""
 
-    def __init__(self, app: ASGIApp, request_timeout_s: float) -> None:
+    def __init__(self, app: ASGIApp, request_timeout_s: float, metrics: Metrics) -> None:
         """Wraps an application.
 
         Args:
             app: what answers.
             request_timeout_s: seconds from arrival to answer.
+            metrics: where requests are counted.
         """
         self._app = app
         self._request_timeout_s = request_timeout_s
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; no exception of the application gets past here."""
@@ -46,6 +48,7 @@ class RecordMiddleware:
             return
         record = RequestRecord(read_request_id(scope), Deadline.after(self._request_timeout_s))
         attach_record(scope, record)
+        self._metrics.in_flight.inc()
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -66,6 +69,8 @@ class RecordMiddleware:
                 record.error_type = status_of(failure).type
                 await render_error(failure, record.dialect)(scope, receive, send_with_headers)
         finally:
+            self._metrics.in_flight.dec()
+            self._metrics.observe(record, status)
             log_request(scope, record, status)
 
 
@@ -74,18 +79,17 @@ def read_request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def add_headers(message: Message, record: RequestRecord) -> None:
     """Adds the request's id and, to an answer with vectors, what it took; times in milliseconds."""
-    headers = MutableHeaders(scope=message)
-    headers["x-request-id"] = record.request_id
+    headers = {"x-request-id": record.request_id}
     if record.result is not None:
-        stage_s = record.result.stage_s
         headers["x-total-time"] = f"{record.age_s() * 1e3:.2f}"
-        headers["x-inference-time"] = f"{stage_s['inference'] * 1e3:.2f}"
+        headers["x-inference-time"] = f"{record.stage_s['inference'] * 1e3:.2f}"
         headers["x-compute-tokens"] = str(record.result.usage.total_tokens)
+    message["headers"] = [*message["headers"], *((name.encode(), value.encode()) for name, value in headers.items())]
 
 
 def log_request(scope: Scope, record: RequestRecord, status: int) -> None:
@@ -107,5 +111,5 @@ def log_request(scope: Scope, record: RequestRecord, status: int) -> None:
             line[name] = value
     if record.result is not None:
         line["tokens"] = record.result.usage.total_tokens
-        line["inference_ms"] = round(record.result.stage_s["inference"] * 1e3, 2)
+        line["inference_ms"] = round(record.stage_s["inference"] * 1e3, 2)
     access_logger.info(orjson.dumps(line).decode())

@@ -29,7 +29,7 @@ class RequestRecord:
         user_hash: of the `user` field, or empty.
         error_type: the `type` of the error answered with, or empty.
         result: what the client gets, once it is there.
-        stage_s: seconds by stage, besides those in `result`.
+        stage_s: seconds spent in each stage, by its name.
     """
 
     request_id: str

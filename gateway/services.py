@@ -8,6 +8,8 @@ from gateway.embedder import Embedder
 from gateway.engine import Engine
 from gateway.fetching import ImageFetcher
 from gateway.health import ReadinessProbe
+from gateway.history import AnswerHistory
+from gateway.metrics import Metrics
 from gateway.settings import Settings
 
 
@@ -21,6 +23,7 @@ class Services:
         embedder: answers embeddings requests.
         readiness: whether it can.
         access: who may ask.
+        metrics: what is counted.
     """
 
     settings: Settings
@@ -28,15 +31,20 @@ class Services:
     embedder: Embedder
     readiness: ReadinessProbe
     access: AccessPolicy
+    metrics: Metrics
 
 
-def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy) -> Services:
+def build_services(
+    settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy, metrics: Metrics
+) -> Services:
     """Puts the parts together around an engine, which need not be started yet."""
     catalogue = Catalogue(engine)
+    history = AnswerHistory()
     return Services(
         settings=settings,
         catalogue=catalogue,
-        embedder=Embedder(engine, catalogue, fetcher, settings.int8_scale),
-        readiness=ReadinessProbe(engine, catalogue, settings),
+        embedder=Embedder(engine, catalogue, history, fetcher, settings.int8_scale),
+        readiness=ReadinessProbe(engine, history, settings),
         access=access,
+        metrics=metrics,
     )

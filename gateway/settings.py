@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     canary_timeout_s: float = Field(default=3.0, gt=0, description="Seconds a readiness inference may take.")
 
     request_timeout_s: float = Field(
-        default=60.0,
+        default=120.0,
         gt=0,
         description="Seconds from a request's arrival to its answer; passed on to every step behind.",
     )
@@ -88,6 +88,9 @@ class Settings(BaseSettings):
         "(redis://host:port/db).",
     )
 
+    provider_name: str = Field(
+        default="tessera", description="Name of this server in the provider rules of OpenRouter's dialect."
+    )
     int8_scale: Literal["fixed", "absmax"] = Field(
         default="fixed",
         description="Factor of int8 and uint8: 127 (fixed), or 127 over the vector's largest component (absmax).",

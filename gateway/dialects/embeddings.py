@@ -47,6 +47,7 @@ async def embed_request(
         result = await services.embedder.embed(parsed, record.deadline)
     record.model = result.model.public_id
     record.result = result
+    record.stage_s.update(result.stage_s)
     await services.access.charge(record.caller, result.usage.total_tokens)
     return result
 

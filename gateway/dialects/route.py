@@ -1,11 +1,12 @@
 """The kind of route that dialects are served by."""
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from gateway.access import AccessPolicy
 from gateway.record import record_of
@@ -32,20 +33,18 @@ class DialectRoute(APIRoute):
             access: admits callers; None leaves the route open to everybody, keys or not.
             options: of `APIRoute`.
         """
+        super().__init__(path, handler, **options)
         self._handler = handler
         self._dialect = dialect
         self._access = access
-        super().__init__(path, handler, **options)
+        self.app = self._answer
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What FastAPI calls for each request."""
-
-        async def handle(request: Request) -> Response:
-            record = record_of(request)
-            record.route = self.path
-            record.dialect = self._dialect
-            if self._access is not None:
-                record.caller = await self._access.admit(request)
-            return await self._handler(request)
-
-        return handle
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        record = record_of(request)
+        record.route = self.path
+        record.dialect = self._dialect
+        if self._access is not None:
+            record.caller = await self._access.admit(request)
+        response = await self._handler(request)
+        await response(scope, receive, send)

@@ -1,0 +1,243 @@
+"""The Triton engine against a gRPC server that speaks Triton's protocol."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2_grpc
+
+from gateway.deadline import Deadline
+from gateway.engine import EmbedBatch, ItemFailure
+from gateway.engine.triton import TritonEngine
+from gateway.errors import DeadlineError, EngineFaultError, EngineUnavailableError
+from gateway.items import ImageItem, Item, TextImageItem, TextItem, TokensItem
+from gateway.settings import Settings
+from tests.gateway.fake_triton import (
+    DIMENSIONS,
+    PUBLIC_ID,
+    FakeTriton,
+    ensemble_config,
+    item_vector,
+    read_inputs,
+    step_config,
+)
+
+
+@pytest.fixture
+def triton() -> FakeTriton:
+    return FakeTriton()
+
+
+@pytest.fixture
+async def port(triton: FakeTriton) -> AsyncIterator[int]:
+    server = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield port
+    await server.stop(0)
+
+
+@pytest.fixture
+async def engine(port: int) -> AsyncIterator[TritonEngine]:
+    engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", chunk_items=4, chunk_concurrency=3))
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+async def embed(engine: TritonEngine, *items: Item, timeout_s: float = 5, **options: str) -> object:
+    model = (await engine.models())[PUBLIC_ID]
+    options = {"input_type": "passage", "truncate": "NONE", **options}
+    return await engine.embed(EmbedBatch(model, items, deadline=Deadline.after(timeout_s), **options))
+
+
+async def test_models_are_read_from_ensemble_parameters(engine: TritonEngine) -> None:
+    (model,) = (await engine.models()).values()
+    assert (model.public_id, model.dimensions, model.max_tokens, model.takes_images) == (PUBLIC_ID, 8, 100, True)
+    assert (model.max_tiles, model.tokens_per_tile, model.fingerprint) == (7, 256, "f00")
+    assert (model.owner, model.created_s) == ("nvidia", 7)
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [
+        [step_config("embedder")],
+        [ensemble_config("a", "image")],
+        [ensemble_config("a", "text", dimensions="")],
+        [ensemble_config("a", "text", max_tokens="many")],
+        [ensemble_config("a", "text", manifest="{")],
+        [ensemble_config("a", "video")],
+        [ensemble_config("a", "text", public_id="")],
+    ],
+)
+async def test_models_that_break_the_contract_are_left_out(
+    engine: TritonEngine, triton: FakeTriton, configs: list[object]
+) -> None:
+    triton.configs = configs
+    assert await engine.models() == {}
+
+
+async def test_vectors_and_counts_keep_the_order_over_chunks_and_ensembles(engine: TritonEngine) -> None:
+    items: list[Item] = []
+    expected = []
+    for number in range(30):
+        text, image = f"text {number}", f"image {number}".encode()
+        kinds = (TextItem(text), ImageItem(image), TextImageItem(text, image))
+        parts = ((text.encode(), b""), (b"", image), (text.encode(), image))
+        items.append(kinds[number % 3])
+        expected.append(item_vector(*parts[number % 3]))
+    embedded = await embed(engine, *items)
+    np.testing.assert_array_equal(embedded.embeddings, np.stack(expected))
+    np.testing.assert_array_equal(embedded.image_token_counts > 0, [number % 3 > 0 for number in range(30)])
+    assert embedded.failures == {}
+    assert embedded.chunk_count == 3 + 5
+
+
+async def test_chunks_run_side_by_side_but_not_all_at_once(engine: TritonEngine, triton: FakeTriton) -> None:
+    triton.delay_s = 0.02
+    await embed(engine, *[TextItem(str(number)) for number in range(40)])
+    assert len(triton.requests) == 10
+    assert triton.most_in_flight == 3
+
+
+async def test_defaults_are_left_out_and_the_rest_is_sent(engine: TritonEngine, triton: FakeTriton) -> None:
+    await embed(engine, TextItem("a"))
+    await embed(engine, TextItem("a"), TokensItem([5, 6]), input_type="query", truncate="END")
+    await embed(engine, ImageItem(b"p"), truncate="START")
+    plain, full, image = map(read_inputs, triton.requests)
+    assert plain == {"text": [b"a"]}
+    np.testing.assert_array_equal(full.pop("token_ids"), [5, 6])
+    np.testing.assert_array_equal(full.pop("token_id_counts"), [0, 2])
+    assert full == {"text": [b"a", b""], "input_type": [b"query"], "truncate": [b"END"]}
+    assert image == {"image": [b"p"], "truncate": [b"START"]}
+
+
+async def test_deadline_becomes_tritons_timeout(engine: TritonEngine, triton: FakeTriton) -> None:
+    await embed(engine, TextItem("a"), timeout_s=5)
+    assert 4e6 < triton.requests[0].parameters["timeout"].int64_param <= 5e6
+
+
+async def test_failed_items_keep_their_places(engine: TritonEngine) -> None:
+    embedded = await embed(engine, *[TextItem("long" if number in (2, 6) else "a") for number in range(8)])
+    failure = ItemFailure("text_too_long", "it is")
+    assert embedded.failures == {2: failure, 6: failure}
+    assert np.isnan(embedded.embeddings[[2, 6]]).all()
+    assert np.isfinite(np.delete(embedded.embeddings, [2, 6], axis=0)).all()
+
+
+async def test_chunk_refused_as_a_whole_names_its_items(engine: TritonEngine, triton: FakeTriton) -> None:
+    await engine.models()
+    triton.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "in ensemble 'vl_text', text_invalid: no\ntext_invalid: nor")
+    embedded = await embed(engine, TextItem("a"), TextItem("b"))
+    assert embedded.failures == {0: ItemFailure("text_invalid", "no"), 1: ItemFailure("text_invalid", "nor")}
+    assert embedded.embeddings.shape == (2, DIMENSIONS)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        ((grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape"), EngineFaultError),
+        ((grpc.StatusCode.UNAVAILABLE, "unloading"), EngineUnavailableError),
+        ((grpc.StatusCode.INTERNAL, "Stub process is not healthy"), EngineUnavailableError),
+    ],
+)
+async def test_refusals_become_domain_errors(
+    engine: TritonEngine, triton: FakeTriton, refusal: tuple[grpc.StatusCode, str], kind: type[Exception]
+) -> None:
+    await engine.models()
+    triton.refusal = refusal
+    with pytest.raises(kind):
+        await embed(engine, TextItem("a"))
+
+
+@pytest.mark.parametrize("name", ["embeddings", "token_counts", "tile_counts"])
+async def test_missing_output_is_a_fault(engine: TritonEngine, triton: FakeTriton, name: str) -> None:
+    triton.outputs_left_out = frozenset({name})
+    with pytest.raises(EngineFaultError):
+        await embed(engine, ImageItem(b"p"))
+
+
+async def test_vectors_of_another_size_are_a_fault(engine: TritonEngine, triton: FakeTriton) -> None:
+    triton.configs = [ensemble_config("vl_text", "text", dimensions="9")]
+    with pytest.raises(EngineFaultError):
+        await embed(engine, TextItem("a"))
+
+
+async def test_deadline_ends_the_wait(engine: TritonEngine, triton: FakeTriton) -> None:
+    await engine.models()
+    triton.delay_s = 30
+    with pytest.raises(DeadlineError):
+        await embed(engine, TextItem("a"), timeout_s=0.1)
+
+
+async def test_one_failed_chunk_cancels_the_others(engine: TritonEngine, triton: FakeTriton) -> None:
+    await engine.models()
+    triton.delay_s = 0.05
+    triton.refusal = (grpc.StatusCode.UNAVAILABLE, "")
+    with pytest.raises(EngineUnavailableError):
+        await embed(engine, *[TextItem("a")] * 400)
+    await asyncio.sleep(0.2)
+    assert len(triton.requests) <= 6
+    assert triton.in_flight == 0
+
+
+async def test_cancelled_request_cancels_its_calls(engine: TritonEngine, triton: FakeTriton) -> None:
+    await engine.models()
+    triton.delay_s = 30
+    work = asyncio.ensure_future(embed(engine, *[TextItem("a")] * 8))
+    while triton.in_flight < 2:
+        await asyncio.sleep(0.005)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    for _ in range(100):
+        if not triton.in_flight:
+            break
+        await asyncio.sleep(0.01)
+    assert triton.in_flight == 0
+
+
+async def test_absent_triton_is_unavailable_and_found_once_it_is_there(triton: FakeTriton) -> None:
+    reserve = grpc.aio.server()
+    port = reserve.add_insecure_port("127.0.0.1:0")
+    await reserve.stop(0)
+    engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}"))
+    await engine.start()
+    with pytest.raises(EngineUnavailableError):
+        await engine.models()
+    server = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
+    assert server.add_insecure_port(f"127.0.0.1:{port}") == port
+    await server.start()
+    for _ in range(100):
+        try:
+            await embed(engine, TextItem("a"))
+            break
+        except EngineUnavailableError:
+            await asyncio.sleep(0.05)
+    else:
+        pytest.fail("the engine was not found within five seconds")
+    await engine.close()
+    await server.stop(0)
+
+
+async def test_list_of_models_is_renewed_in_the_background(port: int, triton: FakeTriton) -> None:
+    engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", catalogue_ttl_s=0))
+    await engine.start()
+    assert PUBLIC_ID in await engine.models()
+    triton.configs = [ensemble_config("b_text", "text", public_id="b/b")]
+    assert PUBLIC_ID in await engine.models()
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if "b/b" in await engine.models():
+            break
+    assert list(await engine.models()) == ["b/b"]
+    await engine.close()
+
+
+async def test_many_requests_ask_for_the_list_once(engine: TritonEngine, triton: FakeTriton) -> None:
+    await asyncio.gather(*(engine.models() for _ in range(20)))
+    assert triton.index_questions == 1
