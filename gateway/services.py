@@ -43,7 +43,7 @@ def build_services(
     return Services(
         settings=settings,
         catalogue=catalogue,
-        embedder=Embedder(engine, catalogue, history, fetcher, settings.int8_scale),
+        embedder=Embedder(engine, catalogue, history, fetcher, settings.int8_scale, settings.max_fetched_bytes),
         readiness=ReadinessProbe(engine, history, settings),
         access=access,
         metrics=metrics,

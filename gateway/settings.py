@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         description="Seconds to look up and connect to an image URL's host; a URL that fails is told after this time.",
     )
     image_url_timeout_s: float = Field(default=15.0, gt=0, description="Seconds for one answer to an image URL.")
+    max_fetched_bytes: int = Field(
+        default=128 * MEBIBYTE, ge=1, description="Bytes of all images fetched by URL for one request."
+    )
     image_url_concurrency: int = Field(default=64, ge=1, description="Image URLs fetched at once.")
     image_url_host_concurrency: int = Field(default=8, ge=1, description="Image URLs fetched from one host at once.")
     image_url_queue: int = Field(default=1024, ge=1, description="Image URLs being fetched and waiting for it.")

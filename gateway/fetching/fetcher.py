@@ -14,6 +14,7 @@ import httpcore
 
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineError, InvalidRequestError, TooLargeError
+from gateway.fetching.interface import ByteBudget
 from gateway.fetching.queue import FetchQueue
 from gateway.fetching.urls import FORBIDDEN, MAX_URL_CHARS, PictureUrl, UnfetchableError, UrlRules
 
@@ -99,19 +100,19 @@ class UrlFetcher:
         self._limits = limits
         self._ssl_context = ssl_context or httpcore.default_ssl_context()
 
-    async def fetch_image(self, url: str, deadline: Deadline) -> bytes:
+    async def fetch_image(self, url: str, deadline: Deadline, budget: ByteBudget) -> bytes:
         """The encoded picture; what it is, the decoder says.
 
         Raises:
             InvalidRequestError: the address is refused, or no picture came from it; the client cannot tell which.
-            TooLargeError: the picture is above its limit.
+            TooLargeError: the picture is above its limit, or all of the request together.
             OverloadedError: too many fetches wait already.
             DeadlineError: the request's time is over.
         """
         try:
             with anyio.fail_after(deadline.remaining_s()):
                 for _ in range(MAX_REDIRECTS + 1):
-                    answer = await self._ask(url)
+                    answer = await self._ask(url, budget)
                     if isinstance(answer, bytes):
                         return answer
                     url = answer.url
@@ -119,7 +120,7 @@ class UrlFetcher:
             raise DeadlineError("an image could not be fetched before the request's deadline") from error
         raise InvalidRequestError(NOT_FETCHED)
 
-    async def _ask(self, url: str) -> bytes | Redirect:
+    async def _ask(self, url: str, budget: ByteBudget) -> bytes | Redirect:
         """One host's answer.
 
         A failure is told `connect_timeout_s` after the start, whether the URL was refused, its name has no address, or
@@ -131,13 +132,13 @@ class UrlFetcher:
             async with self._queue.slot(read.host):
                 started_s = time.monotonic()
                 with anyio.fail_after(self._limits.timeout_s):
-                    return await self._get(read)
+                    return await self._get(read, budget)
         except FETCH_ERRORS as error:
             logger.info("an image URL was not fetched: %s %s", type(error).__name__, error)
             await asyncio.sleep(started_s + self._limits.connect_timeout_s - time.monotonic())
             raise InvalidRequestError(NOT_FETCHED) from error
 
-    async def _get(self, url: PictureUrl) -> bytes | Redirect:
+    async def _get(self, url: PictureUrl, budget: ByteBudget) -> bytes | Redirect:
         """Connects, asks, and reads."""
         connection = httpcore.AsyncHTTPConnection(
             httpcore.Origin(url.scheme.encode(), url.host.encode(), url.port),
@@ -150,12 +151,12 @@ class UrlFetcher:
             async with connection.stream("GET", location, headers=headers) as response:
                 if response.status in REDIRECTS:
                     return read_redirect(url, response)
-                return await self._read_picture(response)
+                return await self._read_picture(response, budget)
         finally:
             with anyio.CancelScope(shield=True):
                 await connection.aclose()
 
-    async def _read_picture(self, response: httpcore.Response) -> bytes:
+    async def _read_picture(self, response: httpcore.Response, budget: ByteBudget) -> bytes:
         """The body, within its limit.
 
         Raises:
@@ -171,6 +172,7 @@ class UrlFetcher:
             raise too_large
         picture = bytearray()
         async for piece in response.aiter_stream():
+            budget.take(len(piece))
             picture += piece
             if len(picture) > max_bytes:
                 raise too_large

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.deadline import Deadline
 from gateway.errors import DeadlineError, InvalidRequestError, OverloadedError, TooLargeError
+from gateway.fetching import ByteBudget
 from gateway.fetching.fetcher import NOT_FETCHED, UrlFetcher
 from gateway.fetching.urls import UrlRules
 from tests.gateway.fetching.conftest import MAX_BYTES, MakeFetcher
@@ -19,7 +20,7 @@ ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * (MAX_BYTES * 3)
 
 
 async def fetch(fetcher: UrlFetcher, url: str = GOOD, seconds: float = 5.0) -> bytes:
-    return await fetcher.fetch_image(url, Deadline.after(seconds))
+    return await fetcher.fetch_image(url, Deadline.after(seconds), ByteBudget(10 * MAX_BYTES))
 
 
 async def test_request_names_the_host_and_tells_nothing_else(
@@ -117,6 +118,14 @@ async def test_large_picture_is_refused_by_its_announcement_or_midway(
 async def test_picture_at_the_limit_is_taken(make_fetcher: MakeFetcher, site: Site) -> None:
     site.pages["/a.png"] = ok(b"a" * MAX_BYTES)
     assert len(await fetch(make_fetcher())) == MAX_BYTES
+
+
+async def test_pictures_of_one_request_share_a_budget(make_fetcher: MakeFetcher, site: Site) -> None:
+    fetcher, budget = make_fetcher(), ByteBudget(2 * len(PICTURE))
+    for _ in range(2):
+        assert await fetcher.fetch_image(GOOD, Deadline.after(5), budget) == PICTURE
+    with pytest.raises(TooLargeError):
+        await fetcher.fetch_image(GOOD, Deadline.after(5), budget)
 
 
 async def test_second_address_is_tried_where_the_first_is_dead(
