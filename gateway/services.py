@@ -6,7 +6,7 @@ from gateway.access import AccessPolicy
 from gateway.catalogue import Catalogue
 from gateway.embedder import Embedder
 from gateway.engine import Engine
-from gateway.fetch import ImageFetcher
+from gateway.fetching import ImageFetcher
 from gateway.health import ReadinessProbe
 from gateway.history import AnswerHistory
 from gateway.metrics import Metrics
@@ -43,7 +43,7 @@ def build_services(
     return Services(
         settings=settings,
         catalogue=catalogue,
-        embedder=Embedder(engine, catalogue, history, fetcher, settings.int8_scale),
+        embedder=Embedder(engine, catalogue, history, fetcher, settings.int8_scale, settings.max_fetched_bytes),
         readiness=ReadinessProbe(engine, history, settings),
         access=access,
         metrics=metrics,

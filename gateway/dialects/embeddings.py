@@ -36,7 +36,6 @@ async def embed_request(
         ClientDisconnect: nobody waits for the answer any more.
     """
     record = record_of(request)
-    caller = await services.access.admit(request)
     body = await read_json_object(request, max_bytes=services.settings.max_body_bytes, deadline=record.deadline)
     parsed = parse_request(body, services.settings, more_fields)
     if check is not None:
@@ -49,7 +48,7 @@ async def embed_request(
     record.model = result.model.public_id
     record.result = result
     record.stage_s.update(result.stage_s)
-    await services.access.charge(caller, result.usage.total_tokens)
+    await services.access.charge(record.caller, result.usage.total_tokens)
     return result
 
 
