@@ -34,7 +34,7 @@ def change_config(folder: Path, **changes: object) -> None:
 
 def test_missing_number_is_named(own_tiny_bert, export):
     write_json(own_tiny_bert / "config.json", {"model_type": "bert"})
-    with pytest.raises(CheckpointError, match="cannot read the files of .*: no 'max_position_embeddings'"):
+    with pytest.raises(CheckpointError, match=r"cannot read the files of .*: no 'max_position_embeddings'"):
         export()
 
 
