@@ -25,9 +25,10 @@ def stage(name: str, refusal: type[ExportError], passing: tuple[type[Exception],
     Raises:
         ExportError: of the type `refusal`, or what the stage itself has refused.
     """
+    clear: tuple[type[Exception], ...] = (ExportError, *passing)
     try:
         yield
-    except (ExportError, *passing):
+    except clear:
         raise
     except Exception as error:
         reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split()) or type(error).__name__
