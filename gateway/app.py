@@ -13,7 +13,6 @@ from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
 from gateway.error_responses import add_error_handlers
 from gateway.fetch import ImageFetcher, NoFetcher
-from gateway.metrics import Metrics
 from gateway.middleware import RecordMiddleware
 from gateway.openapi import describe_with_schemas
 from gateway.release import release_version
@@ -36,7 +35,7 @@ def create_app(
         access: who may ask; by default everybody.
     """
     engine = engine or TritonEngine(settings)
-    services = build_services(settings, engine, fetcher or NoFetcher(), access or OpenAccess(), Metrics())
+    services = build_services(settings, engine, fetcher or NoFetcher(), access or OpenAccess())
     dialects = (OpenAINim(services), NimMetadata(services), OpenRouter(services))
 
     @asynccontextmanager
