@@ -13,7 +13,6 @@ from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
 from gateway.error_responses import add_error_handlers
 from gateway.fetching import ImageFetcher, build_fetcher
-from gateway.metrics import Metrics
 from gateway.middleware import RecordMiddleware
 from gateway.openapi import describe_with_schemas
 from gateway.release import release_version
@@ -36,9 +35,7 @@ def create_app(
         access: who may ask; as the settings say, if None.
     """
     engine = engine or TritonEngine(settings)
-    services = build_services(
-        settings, engine, fetcher or build_fetcher(settings), access or build_access(settings), Metrics()
-    )
+    services = build_services(settings, engine, fetcher or build_fetcher(settings), access or build_access(settings))
     dialects = (OpenAINim(services), NimMetadata(services), OpenRouter(services))
 
     @asynccontextmanager

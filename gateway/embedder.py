@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from gateway.admission import Admission
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.engine import EmbedBatch, Embedded, Engine, ItemFailure, ServedModel
+from gateway.engine.chunking import estimate_tokens
 from gateway.errors import (
     EngineFaultError,
     EngineUnavailableError,
@@ -107,6 +109,7 @@ class Embedder:
         catalogue: Catalogue,
         history: AnswerHistory,
         fetcher: ImageFetcher,
+        admission: Admission,
         int8_scale: Int8Scale,
         max_fetched_bytes: int,
     ) -> None:
@@ -117,6 +120,7 @@ class Embedder:
             catalogue: of the same engine.
             history: learns how the engine does.
             fetcher: for pictures named by address.
+            admission: decides how much is done at a time.
             int8_scale: how int8 and uint8 are scaled.
             max_fetched_bytes: of all pictures fetched for one request.
         """
@@ -124,6 +128,7 @@ class Embedder:
         self._catalogue = catalogue
         self._history = history
         self._fetcher = fetcher
+        self._admission = admission
         self._int8_scale = int8_scale
         self._max_fetched_bytes = max_fetched_bytes
 
@@ -137,26 +142,41 @@ class Embedder:
         input_type = resolve_input_type(request.input_type, found.input_type)
         check_dimensions(request.dimensions, found.model)
         check_pictures(request.items, found.model, input_type)
+        cost = sum(estimate_tokens(item, found.model) for item in request.items)
+        gate = self._admission.gate_of(request.items)
+        gate.check_room(cost)
         started_s = time.perf_counter()
         items = await self._fetch_images(request.items, deadline)
         fetched_s = time.perf_counter()
         batch = EmbedBatch(found.model, items, input_type, request.truncate, deadline)
-        try:
-            embedded = await self._engine.embed(batch)
-        except EngineUnavailableError:
-            self._history.note_failure(found.model)
-            raise
-        check_embedded(embedded)
-        self._history.note_success(found.model)
+        async with gate.admitted(cost, deadline):
+            admitted_s = time.perf_counter()
+            embedded = await self._infer(batch)
         inferred_s = time.perf_counter()
         vectors = cut_dimensions(embedded.embeddings, request.dimensions or found.model.dimensions)
         values = encode(quantize(vectors, request.embedding_type, self._int8_scale), request.encoding_format)
         stage_s = {
             "fetch": fetched_s - started_s,
-            "inference": inferred_s - fetched_s,
+            "admission": admitted_s - fetched_s,
+            "inference": inferred_s - admitted_s,
             "postprocess": time.perf_counter() - inferred_s,
         }
         return EmbeddingsResult(found.model, values, count_usage(items, embedded), stage_s)
+
+    async def _infer(self, batch: EmbedBatch) -> Embedded:
+        """Asks the engine, and remembers how that went.
+
+        Raises:
+            GatewayError: the engine or an item failed.
+        """
+        try:
+            embedded = await self._engine.embed(batch)
+        except EngineUnavailableError:
+            self._history.note_failure(batch.model)
+            raise
+        check_embedded(embedded)
+        self._history.note_success(batch.model)
+        return embedded
 
     async def _fetch_images(self, items: Sequence[Item], deadline: Deadline) -> Sequence[Item]:
         """The items with every address replaced by the picture there."""

@@ -5,6 +5,7 @@ import os
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from gateway.admission import Admission
 from gateway.record import RequestRecord
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -19,12 +20,31 @@ NO_ROUTE = "unmatched"
 class Metrics:
     """The gateway's own numbers; Triton has its own port for its own."""
 
-    def __init__(self) -> None:
-        """Starts every number at 0, in a registry of this application alone."""
+    def __init__(self, admission: Admission) -> None:
+        """Starts every number at 0, in a registry of this application alone.
+
+        Args:
+            admission: whose gates are shown.
+        """
+        self._admission = admission
         self._registry = CollectorRegistry()
         self.in_flight = Gauge(
             "tessera_requests_in_flight",
             "Requests being answered.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._inside = Gauge(
+            "tessera_tokens_inside",
+            "Estimated tokens of requests that are worked on.",
+            ("gate",),
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._waiting = Gauge(
+            "tessera_tokens_waiting",
+            "Estimated tokens of requests that wait for their turn.",
+            ("gate",),
             registry=self._registry,
             multiprocess_mode="livesum",
         )
@@ -57,6 +77,12 @@ class Metrics:
             "tessera_image_bytes_total", "Bytes of encoded images embedded.", ("model",), registry=self._registry
         )
 
+    def _show_gates(self) -> None:
+        """Reads the gates as they are now; workers see one another's only as of then."""
+        for name, gate in (("text", self._admission.text), ("image", self._admission.image)):
+            self._inside.labels(name).set(gate.inside)
+            self._waiting.labels(name).set(gate.waiting)
+
     def observe(self, record: RequestRecord, status: int) -> None:
         """Counts a request that has been answered.
 
@@ -64,6 +90,7 @@ class Metrics:
             record: of the request; its model is one that is served, so that labels stay few.
             status: of HTTP.
         """
+        self._show_gates()
         route = record.route or NO_ROUTE
         self._requests.labels(route, record.dialect, record.model, str(status)).inc()
         self._seconds.labels(route).observe(record.age_s())
@@ -85,6 +112,7 @@ class Metrics:
         Returns:
             Prometheus' text, and its content type.
         """
+        self._show_gates()
         registry = self._registry
         if MULTIPROCESS_DIR in os.environ:
             registry = CollectorRegistry()

@@ -87,6 +87,7 @@ def add_headers(message: Message, record: RequestRecord) -> None:
     headers = {"x-request-id": record.request_id}
     if record.result is not None:
         headers["x-total-time"] = f"{record.age_s() * 1e3:.2f}"
+        headers["x-queue-time"] = f"{record.stage_s['admission'] * 1e3:.2f}"
         headers["x-inference-time"] = f"{record.stage_s['inference'] * 1e3:.2f}"
         headers["x-compute-tokens"] = str(record.result.usage.total_tokens)
     message["headers"] = [*message["headers"], *((name.encode(), value.encode()) for name, value in headers.items())]

@@ -17,8 +17,8 @@ REFERENCE = "#/components/schemas/{model}"
 DESCRIPTION = """Embeddings of texts and images over the APIs that clients already speak: OpenAI's and that of NVIDIA's
 embedding NIM under `/v1`, OpenRouter's under `/api/v1`.
 
-Every answer carries `x-request-id`, the client's own if it sends a plain one. Answers with vectors carry `x-total-time`
-and `x-inference-time` in milliseconds, and `x-compute-tokens`.
+Every answer carries `x-request-id`, the client's own if it sends a plain one. Answers with vectors carry
+`x-total-time`, `x-queue-time` and `x-inference-time` in milliseconds, and `x-compute-tokens`.
 """
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.access import AccessPolicy
+from gateway.admission import Admission
 from gateway.catalogue import Catalogue
 from gateway.embedder import Embedder
 from gateway.engine import Engine
@@ -23,6 +24,7 @@ class Services:
         embedder: answers embeddings requests.
         readiness: whether it can.
         access: who may ask.
+        admission: how much is done at a time.
         metrics: what is counted.
     """
 
@@ -31,20 +33,23 @@ class Services:
     embedder: Embedder
     readiness: ReadinessProbe
     access: AccessPolicy
+    admission: Admission
     metrics: Metrics
 
 
-def build_services(
-    settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy, metrics: Metrics
-) -> Services:
+def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy) -> Services:
     """Puts the parts together around an engine, which need not be started yet."""
     catalogue = Catalogue(engine)
     history = AnswerHistory()
+    admission = Admission(settings)
     return Services(
         settings=settings,
         catalogue=catalogue,
-        embedder=Embedder(engine, catalogue, history, fetcher, settings.int8_scale, settings.max_fetched_bytes),
+        embedder=Embedder(
+            engine, catalogue, history, fetcher, admission, settings.int8_scale, settings.max_fetched_bytes
+        ),
         readiness=ReadinessProbe(engine, history, settings),
         access=access,
-        metrics=metrics,
+        admission=admission,
+        metrics=Metrics(admission),
     )

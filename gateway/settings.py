@@ -69,6 +69,18 @@ class Settings(BaseSettings):
     image_url_host_concurrency: int = Field(default=8, ge=1, description="Image URLs fetched from one host at once.")
     image_url_queue: int = Field(default=1024, ge=1, description="Image URLs being fetched and waiting for it.")
 
+    max_text_tokens_inside: int = Field(
+        default=131_072, ge=1, description="Estimated tokens of text requests that are worked on at a time, per worker."
+    )
+    max_text_tokens_waiting: int = Field(
+        default=524_288, ge=0, description="Estimated tokens of text requests that may wait, per worker; then 503."
+    )
+    max_image_tokens_inside: int = Field(
+        default=65_536, ge=1, description="The same for requests with images, which have a queue of their own."
+    )
+    max_image_tokens_waiting: int = Field(
+        default=262_144, ge=0, description="The same for requests with images, which have a queue of their own."
+    )
     chunk_items: int = Field(default=32, ge=1, description="Items that one inference request carries at most.")
     chunk_tokens: int = Field(
         default=8192,

@@ -36,6 +36,7 @@ async def embed_request(
         ClientDisconnect: nobody waits for the answer any more.
     """
     record = record_of(request)
+    services.admission.check_room()
     body = await read_json_object(request, max_bytes=services.settings.max_body_bytes, deadline=record.deadline)
     parsed = parse_request(body, services.settings, more_fields)
     if check is not None:

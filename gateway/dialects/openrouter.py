@@ -114,7 +114,9 @@ def read_names(provider: dict[str, Any], field: str) -> list[str]:
     Raises:
         InvalidRequestError: not a list of strings.
     """
-    names = provider.get(field) or []
+    names = provider.get(field)
+    if names is None:
+        return []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InvalidRequestError(f"provider.{field} must be an array of strings", param=f"provider.{field}")
     return [name.lower() for name in names]

@@ -17,6 +17,13 @@ class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+AT_MOST_ONE_IMAGE: dict[str, Any] = {
+    "contains": {"properties": {"type": {"const": "image_url"}}},
+    "minContains": 0,
+    "maxContains": 1,
+}
+
+
 class TextPart(Closed):
     """A text in a content block."""
 
@@ -41,7 +48,9 @@ class ImagePart(Closed):
 class ContentBlock(Closed):
     """One item made of parts: texts are joined by newlines, at most one image."""
 
-    content: list[Annotated[TextPart | ImagePart, Field(discriminator="type")]] = Field(min_length=1)
+    content: list[Annotated[TextPart | ImagePart, Field(discriminator="type")]] = Field(
+        min_length=1, json_schema_extra=AT_MOST_ONE_IMAGE
+    )
 
 
 class EmbeddingsBody(Closed):
@@ -67,7 +76,7 @@ class EmbeddingsBody(Closed):
     )
     dimensions: int | None = Field(
         default=None,
-        ge=1,
+        ge=32,
         description="Size of the vectors: cut, then normalised again. From 128 (small models: 32) to the model's size.",
     )
     embedding_type: EmbeddingType | None = Field(

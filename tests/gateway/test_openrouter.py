@@ -55,6 +55,7 @@ async def test_unknown_fields_are_refused_here_too(client: httpx.AsyncClient) ->
         ("openai", 400),
         ({"only": "openai"}, 400),
         ({"order": [1]}, 400),
+        ({"order": {}}, 400),
     ],
 )
 async def test_provider_rules_decide_whether_this_server_answers(
