@@ -11,7 +11,7 @@ def measurement(contender: str, *rates: float) -> Measurement:
 
 
 def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
-    # The third round was slow for both: the ratio of the medians would be 100 / 110.
+    # The third round was slow for both: the ratio of the medians would be 90 / 110.
     assert ratio(measurement("a", 100, 90, 11), measurement("b", 100, 180, 110)) == pytest.approx(0.5)
 
 

@@ -19,21 +19,32 @@ BATCH_SIZES = (8, 16, 32, 64)
 """Tried once, to let the loop run at its best."""
 
 
+Feeds = Mapping[str, npt.NDArray[Any]]
+"""Tensor name to what goes into the graph."""
+
+
 class Form(Protocol):
     """How sequences of token ids are laid out for a graph."""
 
-    def feeds(self, sequences: Sequence[Sequence[int]]) -> Mapping[str, npt.NDArray[Any]]:
+    def feeds(self, sequences: Sequence[Sequence[int]]) -> Feeds:
         """Return the graph's inputs."""
+
+    def embeddings(self, output: npt.NDArray[np.float32], feeds: Feeds) -> npt.NDArray[np.float32]:
+        """Return embeddings (n, D) from the graph's output."""
 
 
 class PackedForm:
-    """Sequences one behind the other, as `docs/contract.md` says."""
+    """Sequences one behind the other, as `docs/contract.md` says; the graph pools."""
 
-    def feeds(self, sequences: Sequence[Sequence[int]]) -> Mapping[str, npt.NDArray[Any]]:
+    def feeds(self, sequences: Sequence[Sequence[int]]) -> Feeds:
         """Return `input_ids` (T,) and `sequence_lengths` (n,)."""
         lengths = np.array([len(sequence) for sequence in sequences], np.int32)
         ids = np.fromiter(chain.from_iterable(sequences), np.int64, count=int(lengths.sum()))
         return {"input_ids": ids, "sequence_lengths": lengths}
+
+    def embeddings(self, output: npt.NDArray[np.float32], feeds: Feeds) -> npt.NDArray[np.float32]:
+        """Return what the graph has returned."""
+        return output
 
 
 class EngineLoop:
@@ -47,6 +58,7 @@ class EngineLoop:
         seconds: float,
         form: Form | None = None,
         name: str = "engine",
+        batch_sizes: Sequence[int] = BATCH_SIZES,
     ) -> None:
         """Load the graph.
 
@@ -57,8 +69,10 @@ class EngineLoop:
             seconds: Length of one measurement.
             form: What the graph takes; packed sequences if absent.
             name: What tables call it.
+            batch_sizes: Sizes to choose from, by trying them.
         """
         self.name = name
+        self._batch_sizes = batch_sizes
         options = ort.SessionOptions()
         options.enable_mem_pattern = False  # as the backend has it: row counts differ from run to run
         self._session = ort.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
@@ -75,11 +89,11 @@ class EngineLoop:
 
     def choose_batch(self, load: Load) -> int:
         """Return the batch size for a load: what is in flight, or the fastest size if more is."""
-        if load.items_in_flight < min(BATCH_SIZES):
+        if load.items_in_flight < min(self._batch_sizes):
             return load.items_in_flight
         if load.workload not in self._best:
-            self.run(load.workload, max(BATCH_SIZES), self._seconds / 4)
-            rates = {size: self.run(load.workload, size, self._seconds / 4).items_per_s for size in BATCH_SIZES}
+            self.run(load.workload, max(self._batch_sizes), self._seconds / 4)
+            rates = {size: self.run(load.workload, size, self._seconds / 4).items_per_s for size in self._batch_sizes}
             self._best[load.workload] = max(rates, key=lambda size: rates[size])
         return min(self._best[load.workload], load.items_in_flight)
 
@@ -101,6 +115,5 @@ class EngineLoop:
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return embeddings (n, D)."""
         sequences = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
-        [embeddings] = self._session.run(None, self._form.feeds(sequences))
-        result: npt.NDArray[np.float32] = embeddings
-        return result
+        feeds = self._form.feeds(sequences)
+        return self._form.embeddings(self._session.run(None, feeds)[0], feeds)
