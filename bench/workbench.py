@@ -19,6 +19,7 @@ from bench.workloads import MIXED, PASSAGES, SHORT, TextWorkloads
 from export.progress import Progress
 from export.sources import resolve
 from launcher.models import prepare_repository
+from launcher.settings import LauncherSettings
 
 TEXT_SLUG = "all_minilm_l6_v2"
 
@@ -43,8 +44,8 @@ class Workbench:
 
     @cached_property
     def repository(self) -> Path:
-        """The model repository, with all-MiniLM-L6-v2 in it."""
-        prepare_repository(self.settings.repository, (TEXT_MODEL,))
+        """The model repository, with all-MiniLM-L6-v2 and the multimodal stand-in in it."""
+        prepare_repository(LauncherSettings(build_dir=self.settings.build_dir))
         return self.settings.repository
 
     @cached_property
