@@ -9,9 +9,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 BUILD_DIR = PROJECT / "build" / "bench"
 """Exports, peers' environments, logs and results; safe to delete."""
 
-TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-PAGE_MODEL = "tiny/llama-nemotron-embed-vl"
-
 
 @dataclass(frozen=True)
 class BenchSettings:

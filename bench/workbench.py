@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
@@ -15,12 +16,13 @@ from bench.pages import page_files, page_workloads
 from bench.peers.servers import MODEL_NAME as PEER_MODEL_NAME
 from bench.peers.servers import Peer, run_peer
 from bench.perf_analyzer import prepare_perf_analyzer
-from bench.repository import export_models
 from bench.service import Service, name_process, run_service
-from bench.settings import PAGE_MODEL, TEXT_MODEL, BenchSettings
+from bench.settings import BenchSettings
 from bench.workloads import SHORT, TEXT_KINDS, TextWriter
 from export.progress import Progress
 from export.sources import resolve
+from launcher.models import prepare_repository
+from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
 
 TEXT_SLUG = "all_minilm_l6_v2"
 
@@ -45,8 +47,13 @@ class Workbench:
 
     @cached_property
     def repository(self) -> Path:
-        """The model repository, with both measured models in it."""
-        export_models(self.settings.repository, self.settings.reuse)
+        """The model repository, with all-MiniLM-L6-v2 and the flagship's stand-in in it, exported anew.
+
+        The stand-in has the flagship's geometry and small random weights, so that what goes on around the graphs shows.
+        """
+        if not self.settings.reuse:
+            shutil.rmtree(self.settings.repository, ignore_errors=True)
+        prepare_repository(LauncherSettings(build_dir=self.settings.build_dir, repository=None, model=None))
         return self.settings.repository
 
     @cached_property
@@ -109,7 +116,7 @@ class Workbench:
 
     def make_page_gateway(self, name: str) -> HttpContender:
         """Return the service under load by requests for the model that takes pages and texts."""
-        return self._make_contender(name, self.texts | self.pages, {"model": PAGE_MODEL})
+        return self._make_contender(name, self.texts | self.pages, {"model": STAND_IN})
 
     def _make_contender(
         self, name: str, items: Mapping[str, Sequence[str]], fields: Mapping[str, object]

@@ -10,7 +10,8 @@ Target = Literal["cpu", "cuda"]
 Pooling = Literal["mean", "cls", "max"]
 Modality = Literal["text", "image"]
 
-BYTES_OF_PRECISION: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+# The most that a parameter takes on the disk: in int8 graphs, token embeddings stay float16.
+BYTES_PER_PARAMETER: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 2}
 
 
 @dataclass(frozen=True)

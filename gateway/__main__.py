@@ -1,15 +1,19 @@
 """Serves the gateway: `python -m gateway`."""
 
 import logging
+import os
 import signal
 import sys
+import tempfile
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from gateway.access import AccessSettingsError, build_access
 from gateway.app import create_app
+from gateway.metrics import MULTIPROCESS_DIR
 from gateway.settings import Settings
 
 
@@ -40,10 +44,22 @@ def main() -> None:
     """Reads the settings and serves until SIGTERM or SIGINT."""
     try:
         settings = Settings()
+        build_access(settings)  # once for its errors: a worker that fails to start is started again and again
+    except AccessSettingsError as error:
+        sys.exit(str(error))
     except ValidationError as error:
         sys.exit("\n".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
     signal.signal(signal.SIGTERM, exit_cleanly)
     signal.signal(signal.SIGINT, exit_cleanly)
+    with tempfile.TemporaryDirectory(prefix="tessera-metrics-") as folder:
+        if settings.workers > 1:
+            # Read when prometheus_client is imported, so it is set before the workers start.
+            os.environ[MULTIPROCESS_DIR] = folder
+        serve(settings)
+
+
+def serve(settings: Settings) -> None:
+    """Serves until a signal comes."""
     uvicorn.run(
         "gateway.__main__:build_app",
         factory=True,

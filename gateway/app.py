@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
-from gateway.access import AccessPolicy, OpenAccess
+from gateway.access import AccessPolicy, build_access
+from gateway.dialects.nim_metadata import NimMetadata
 from gateway.dialects.openai_nim import OpenAINim
+from gateway.dialects.openrouter import OpenRouter
 from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
 from gateway.error_responses import add_error_handlers
-from gateway.fetch import ImageFetcher, NoFetcher
+from gateway.fetching import ImageFetcher, build_fetcher
 from gateway.middleware import RecordMiddleware
+from gateway.openapi import describe_with_schemas
+from gateway.release import release_version
 from gateway.services import build_services
 from gateway.settings import Settings
 
@@ -28,11 +31,12 @@ def create_app(
     Args:
         settings: of the process.
         engine: what embeds; Triton, as the settings say, if None.
-        fetcher: what gets pictures by address; by default none are fetched.
-        access: who may ask; by default everybody.
+        fetcher: what gets pictures by address; as the settings say, if None.
+        access: who may ask; as the settings say, if None.
     """
     engine = engine or TritonEngine(settings)
-    services = build_services(settings, engine, fetcher or NoFetcher(), access or OpenAccess())
+    services = build_services(settings, engine, fetcher or build_fetcher(settings), access or build_access(settings))
+    dialects = (OpenAINim(services), NimMetadata(services), OpenRouter(services))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -44,17 +48,11 @@ def create_app(
         title="Tessera",
         version=release_version(),
         lifespan=lifespan,
-        routes=OpenAINim(services).routes(),
+        routes=[route for dialect in dialects for route in dialect.routes()],
         redirect_slashes=False,
+        redoc_url=None,
     )
-    app.add_middleware(RecordMiddleware, request_timeout_s=settings.request_timeout_s)
+    app.add_middleware(RecordMiddleware, request_timeout_s=settings.request_timeout_s, metrics=services.metrics)
     add_error_handlers(app)
+    app.openapi = describe_with_schemas(app)  # type: ignore[method-assign]
     return app
-
-
-def release_version() -> str:
-    """The installed package's version; `0` where it runs from a source tree that is not installed."""
-    try:
-        return version("tessera")
-    except PackageNotFoundError:
-        return "0"

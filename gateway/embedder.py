@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from gateway.admission import Admission
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
 from gateway.engine import EmbedBatch, Embedded, Engine, ItemFailure, ServedModel
+from gateway.engine.chunking import estimate_tokens
 from gateway.errors import (
     EngineFaultError,
     EngineUnavailableError,
@@ -17,7 +19,7 @@ from gateway.errors import (
     InvalidRequestError,
     TooLargeError,
 )
-from gateway.fetch import ImageFetcher
+from gateway.fetching import ByteBudget, ImageFetcher
 from gateway.history import AnswerHistory
 from gateway.items import ImageItem, ImageUrl, InputType, Item, TextImageItem, Truncate
 from gateway.postprocess import EmbeddingType, EncodingFormat, Int8Scale, cut_dimensions, encode, quantize
@@ -107,7 +109,9 @@ class Embedder:
         catalogue: Catalogue,
         history: AnswerHistory,
         fetcher: ImageFetcher,
+        admission: Admission,
         int8_scale: Int8Scale,
+        max_fetched_bytes: int,
     ) -> None:
         """Keeps what it works with.
 
@@ -116,13 +120,17 @@ class Embedder:
             catalogue: of the same engine.
             history: learns how the engine does.
             fetcher: for pictures named by address.
+            admission: decides how much is done at a time.
             int8_scale: how int8 and uint8 are scaled.
+            max_fetched_bytes: of all pictures fetched for one request.
         """
         self._engine = engine
         self._catalogue = catalogue
         self._history = history
         self._fetcher = fetcher
+        self._admission = admission
         self._int8_scale = int8_scale
+        self._max_fetched_bytes = max_fetched_bytes
 
     async def embed(self, request: EmbeddingsRequest, deadline: Deadline) -> EmbeddingsResult:
         """Answers a request.
@@ -134,33 +142,49 @@ class Embedder:
         input_type = resolve_input_type(request.input_type, found.input_type)
         check_dimensions(request.dimensions, found.model)
         check_pictures(request.items, found.model, input_type)
+        cost = sum(estimate_tokens(item, found.model) for item in request.items)
+        gate = self._admission.gate_of(request.items)
+        gate.check_room(cost)
         started_s = time.perf_counter()
         items = await self._fetch_images(request.items, deadline)
         fetched_s = time.perf_counter()
         batch = EmbedBatch(found.model, items, input_type, request.truncate, deadline)
-        try:
-            embedded = await self._engine.embed(batch)
-        except EngineUnavailableError:
-            self._history.note_failure(found.model)
-            raise
-        check_embedded(embedded)
-        self._history.note_success(found.model)
+        async with gate.admitted(cost, deadline):
+            admitted_s = time.perf_counter()
+            embedded = await self._infer(batch)
         inferred_s = time.perf_counter()
         vectors = cut_dimensions(embedded.embeddings, request.dimensions or found.model.dimensions)
         values = encode(quantize(vectors, request.embedding_type, self._int8_scale), request.encoding_format)
         stage_s = {
             "fetch": fetched_s - started_s,
-            "inference": inferred_s - fetched_s,
+            "admission": admitted_s - fetched_s,
+            "inference": inferred_s - admitted_s,
             "postprocess": time.perf_counter() - inferred_s,
         }
         return EmbeddingsResult(found.model, values, count_usage(items, embedded), stage_s)
+
+    async def _infer(self, batch: EmbedBatch) -> Embedded:
+        """Asks the engine, and remembers how that went.
+
+        Raises:
+            GatewayError: the engine or an item failed.
+        """
+        try:
+            embedded = await self._engine.embed(batch)
+        except EngineUnavailableError:
+            self._history.note_failure(batch.model)
+            raise
+        check_embedded(embedded)
+        self._history.note_success(batch.model)
+        return embedded
 
     async def _fetch_images(self, items: Sequence[Item], deadline: Deadline) -> Sequence[Item]:
         """The items with every address replaced by the picture there."""
         remote = [(index, item) for index, item in enumerate(items) if is_remote(item)]
         if not remote:
             return items
-        fetches = [asyncio.ensure_future(self._fetch_image(index, item, deadline)) for index, item in remote]
+        budget = ByteBudget(self._max_fetched_bytes)
+        fetches = [asyncio.ensure_future(self._fetch_image(index, item, deadline, budget)) for index, item in remote]
         try:
             fetched = await asyncio.gather(*fetches)
         finally:
@@ -171,11 +195,11 @@ class Embedder:
             complete[index] = item
         return complete
 
-    async def _fetch_image(self, index: int, item: Item, deadline: Deadline) -> Item:
+    async def _fetch_image(self, index: int, item: Item, deadline: Deadline, budget: ByteBudget) -> Item:
         if not isinstance(item, ImageItem | TextImageItem) or not isinstance(item.image, ImageUrl):
             return item
         try:
-            return replace(item, image=await self._fetcher.fetch_image(item.image.url, deadline))
+            return replace(item, image=await self._fetcher.fetch_image(item.image.url, deadline, budget))
         except (InvalidRequestError, TooLargeError) as error:
             raise describe_item(type(error), index, error.message) from error
 

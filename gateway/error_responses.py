@@ -3,7 +3,6 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 from fastapi import FastAPI
@@ -120,16 +119,3 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.GatewayError, answer_gateway_error)
     app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(RequestValidationError, answer_validation_error)
-
-
-def openapi_responses(*kinds: type[errors.GatewayError]) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI `responses` of errors, from the table; kinds of one status are put together."""
-    described: dict[int | str, dict[str, Any]] = {}
-    for kind in kinds:
-        status = STATUS_OF_ERROR[kind]
-        before = described.get(status.code, {}).get("description")
-        described[status.code] = {
-            "description": f"{before} {status.description}" if before else status.description,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}},
-        }
-    return described

@@ -9,9 +9,11 @@ import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.access import ANYBODY
 from gateway.deadline import Deadline
 from gateway.error_responses import render_error, status_of
 from gateway.errors import GatewayError
+from gateway.metrics import Metrics
 from gateway.record import RequestRecord, attach_record
 
 logger = logging.getLogger(__name__)
@@ -27,15 +29,17 @@ CLIENT_GONE = 499
 class RecordMiddleware:
     """Pure ASGI middleware that keeps a `RequestRecord`."""
 
-    def __init__(self, app: ASGIApp, request_timeout_s: float) -> None:
+    def __init__(self, app: ASGIApp, request_timeout_s: float, metrics: Metrics) -> None:
         """Wraps an application.
 
         Args:
             app: what answers.
             request_timeout_s: seconds from arrival to answer.
+            metrics: where requests are counted.
         """
         self._app = app
         self._request_timeout_s = request_timeout_s
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; no exception of the application gets past here."""
@@ -44,6 +48,7 @@ class RecordMiddleware:
             return
         record = RequestRecord(read_request_id(scope), Deadline.after(self._request_timeout_s))
         attach_record(scope, record)
+        self._metrics.in_flight.inc()
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -64,6 +69,8 @@ class RecordMiddleware:
                 record.error_type = status_of(failure).type
                 await render_error(failure, record.dialect)(scope, receive, send_with_headers)
         finally:
+            self._metrics.in_flight.dec()
+            self._metrics.observe(record, status)
             log_request(scope, record, status)
 
 
@@ -80,7 +87,8 @@ def add_headers(message: Message, record: RequestRecord) -> None:
     headers = {"x-request-id": record.request_id}
     if record.result is not None:
         headers["x-total-time"] = f"{record.age_s() * 1e3:.2f}"
-        headers["x-inference-time"] = f"{record.result.stage_s['inference'] * 1e3:.2f}"
+        headers["x-queue-time"] = f"{record.stage_s['admission'] * 1e3:.2f}"
+        headers["x-inference-time"] = f"{record.stage_s['inference'] * 1e3:.2f}"
         headers["x-compute-tokens"] = str(record.result.usage.total_tokens)
     message["headers"] = [*message["headers"], *((name.encode(), value.encode()) for name, value in headers.items())]
 
@@ -96,11 +104,13 @@ def log_request(scope: Scope, record: RequestRecord, status: int) -> None:
         "status": status,
         "total_ms": round(record.age_s() * 1e3, 2),
     }
+    if record.caller is not ANYBODY:
+        line["caller"] = record.caller.name
     for name in ("dialect", "model", "items", "user_hash", "error_type"):
         value = getattr(record, name)
         if value:
             line[name] = value
     if record.result is not None:
         line["tokens"] = record.result.usage.total_tokens
-        line["inference_ms"] = round(record.result.stage_s["inference"] * 1e3, 2)
+        line["inference_ms"] = round(record.stage_s["inference"] * 1e3, 2)
     access_logger.info(orjson.dumps(line).decode())

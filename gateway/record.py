@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from gateway.access import ANYBODY, Caller
 from gateway.deadline import Deadline
 from gateway.embedder import EmbeddingsResult
 
@@ -22,12 +23,13 @@ class RequestRecord:
         arrived_s: on the clock of `time.perf_counter`.
         route: path template of the route, or empty if there is none.
         dialect: of the route, or empty.
+        caller: who asks.
         model: public id, once it is known.
         items: how many, once they are parsed.
         user_hash: of the `user` field, or empty.
         error_type: the `type` of the error answered with, or empty.
         result: what the client gets, once it is there.
-        stage_s: seconds by stage, besides those in `result`.
+        stage_s: seconds spent in each stage, by its name.
     """
 
     request_id: str
@@ -35,6 +37,7 @@ class RequestRecord:
     arrived_s: float = field(default_factory=time.perf_counter)
     route: str = ""
     dialect: str = ""
+    caller: Caller = ANYBODY
     model: str = ""
     items: int = 0
     user_hash: str = ""

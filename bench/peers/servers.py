@@ -38,10 +38,11 @@ class Peer:
 
 
 INFINITY_REQUIREMENTS = (
-    "infinity-emb[server]==0.0.78",
+    "infinity-emb[server,torch]==0.0.78",
     "torch==2.13.0",
     "transformers==4.48.3",
-    "optimum==1.24.0",
+    "optimum==1.24.0",  # its extra would bring a pyarrow that wants another NumPy
+    "onnxruntime==1.23.2",
     "click<8.2",
 )
 INFINITY_COMMAND = (

@@ -29,8 +29,6 @@ def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
         CheckpointError: a file is missing or asks for what the graph cannot do.
         KeyError: `config.json` lacks a number.
     """
-    if precision == "int8":
-        raise CheckpointError("int8 is not supported for text encoders of the BERT family")
     sentence = read_sentence_embedding(checkpoint)
     spec = _spec(checkpoint, sentence)
     tokenizer = prepare_tokenizer(checkpoint.tokenizer, lowercase=sentence.lowercase)

@@ -7,9 +7,10 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graphs.builder import GraphBuilder
+from export.graphs.quantized import multiply_in_int8
 from export.graphs.weights import Array, Weights
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 # Activations by their name in a config.json, as attributes of ONNX operators.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
@@ -27,7 +28,8 @@ class Layers:
     Attributes:
         op: The graph.
         weights: The checkpoint.
-        precision: `fp16` stores matrices as float16 and multiplies in it.
+        precision: `fp16` stores matrices as float16 and multiplies in it. `int8` does so in int8 for linear layers,
+            stores the token table as float16, and leaves the rest at float32.
     """
 
     op: GraphBuilder
@@ -36,7 +38,7 @@ class Layers:
 
     @property
     def dtype(self) -> ir.DataType:
-        """Type of matrices and their products."""
+        """Type of matrix products outside of linear layers."""
         return ir.DataType.FLOAT16 if self.precision == "fp16" else ir.DataType.FLOAT
 
     def linear(self, x: ir.Value, *names: str) -> ir.Value:
@@ -55,8 +57,11 @@ class Layers:
         matrices = [f"{name}.weight" for name in names]
         outputs = sum(self.weights.shape(name)[0] for name in matrices)
         inputs = self.weights.shape(matrices[0])[1]
-        matrix = self.op.weight("+".join(matrices), lambda: self._stack(matrices).T, [inputs, outputs], self.dtype)
-        product = self.widen(self.op.MatMul(self.narrow(x), matrix))
+        if self.precision == "int8":
+            product = multiply_in_int8(self.op, x, "+".join(matrices), lambda: self._stack(matrices), inputs, outputs)
+        else:
+            matrix = self.op.weight("+".join(matrices), lambda: self._stack(matrices).T, [inputs, outputs], self.dtype)
+            product = self.widen(self.op.MatMul(self.narrow(x), matrix))
         biases = [f"{name}.bias" for name in names]
         present = self.weights.names.intersection(biases)
         if not present:
@@ -95,8 +100,10 @@ class Layers:
     def embedding(self, ids: ir.Value, name: str) -> ir.Value:
         """Rows of the table `.weight` by id, `(rows, dims)` float32."""
         name = f"{name}.weight"
-        table = self.op.weight(name, lambda: self.weights.read(name), self.weights.shape(name), self.dtype)
-        return self.widen(self.op.Gather(table, ids))
+        dtype = ir.DataType.FLOAT if self.precision == "fp32" else ir.DataType.FLOAT16
+        table = self.op.weight(name, lambda: self.weights.read(name), self.weights.shape(name), dtype)
+        rows = self.op.Gather(table, ids)
+        return rows if self.precision == "fp32" else self.op.Cast(rows, to=ir.DataType.FLOAT)
 
     def vector(self, name: str) -> ir.Value:
         """A tensor as it is stored, float32 in every precision."""

@@ -28,7 +28,7 @@ def embed_with_transformers(
     Returns:
         `(sequences, dims)`.
     """
-    logging.set_verbosity_error()  # it warns of the pooling layer, which is left out on purpose
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it warns of the pooling layer, which is left out on purpose
     model = AutoModel.from_pretrained(
         folder, trust_remote_code=False, use_safetensors=True, dtype=torch.float32, add_pooling_layer=False
     ).eval()

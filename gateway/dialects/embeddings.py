@@ -36,7 +36,7 @@ async def embed_request(
         ClientDisconnect: nobody waits for the answer any more.
     """
     record = record_of(request)
-    caller = await services.access.admit(request)
+    services.admission.check_room()
     body = await read_json_object(request, max_bytes=services.settings.max_body_bytes, deadline=record.deadline)
     parsed = parse_request(body, services.settings, more_fields)
     if check is not None:
@@ -48,7 +48,8 @@ async def embed_request(
         result = await services.embedder.embed(parsed, record.deadline)
     record.model = result.model.public_id
     record.result = result
-    await services.access.charge(caller, result.usage.total_tokens)
+    record.stage_s.update(result.stage_s)
+    await services.access.charge(record.caller, result.usage.total_tokens)
     return result
 
 

@@ -1,9 +1,11 @@
 """The dialect of OpenAI's embeddings API and NVIDIA's embedding NIM, under `/v1`."""
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
+from gateway.dialects import schema
+from gateway.dialects.documentation import ASKING_ENGINE, EMBEDDING, error_responses, json_body
 from gateway.dialects.embeddings import embed_request
 from gateway.dialects.embeddings_response import json_response, render_embeddings
 from gateway.dialects.route import DialectRoute
@@ -25,11 +27,35 @@ class OpenAINim:
 
     def routes(self) -> list[BaseRoute]:
         """Every route of the dialect."""
+        access = self._services.access
         return [
-            DialectRoute("/v1/embeddings", self.create_embeddings, dialect=DIALECT, methods=["POST"]),
-            DialectRoute("/v1/models", self.list_models, dialect=DIALECT, methods=["GET"]),
-            DialectRoute("/v1/health/live", self.check_live, dialect=DIALECT, methods=["GET"]),
-            DialectRoute("/v1/health/ready", self.check_ready, dialect=DIALECT, methods=["GET"]),
+            DialectRoute(
+                "/v1/embeddings",
+                self.create_embeddings,
+                dialect=DIALECT,
+                access=access,
+                methods=["POST"],
+                response_model=schema.EmbeddingsAnswer,
+                responses=error_responses(*EMBEDDING),
+                openapi_extra=json_body(schema.EmbeddingsBody),
+            ),
+            DialectRoute(
+                "/v1/models",
+                self.list_models,
+                dialect=DIALECT,
+                access=access,
+                response_model=schema.ModelList,
+                responses=error_responses(*ASKING_ENGINE),
+            ),
+            DialectRoute("/v1/metrics", self.show_metrics, dialect=DIALECT, response_class=PlainTextResponse),
+            DialectRoute("/v1/health/live", self.check_live, dialect=DIALECT, response_model=schema.Live),
+            DialectRoute(
+                "/v1/health/ready",
+                self.check_ready,
+                dialect=DIALECT,
+                response_model=schema.Ready,
+                responses={503: {"model": schema.Ready, "description": "Not ready; see Retry-After."}},
+            ),
         ]
 
     async def create_embeddings(self, request: Request) -> Response:
@@ -44,6 +70,11 @@ class OpenAINim:
             for model in models.values()
         ]
         return json_response({"object": "list", "data": data})
+
+    async def show_metrics(self, request: Request) -> Response:
+        """Show this server's numbers to Prometheus."""
+        text, content_type = self._services.metrics.render()
+        return Response(text, media_type=content_type)
 
     async def check_live(self, request: Request) -> Response:
         """Say that this process answers."""

@@ -27,18 +27,24 @@ def own_tiny_bert(tiny_bert: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def export_command(tmp_path: Path) -> Command:
-    """Run `python -m export` with a hub that refuses connections, unless told of one, and empty caches."""
+def export_environment(tmp_path: Path) -> dict[str, str]:
+    """A hub that refuses connections, and empty caches."""
+    return os.environ | {
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HOME": str(tmp_path / "hub"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture
+def export_command(export_environment: dict[str, str]) -> Command:
+    """Run `python -m export` to its end; with a hub, if told of one, and no files larger than told."""
 
     def run(
-        *arguments: object, hub: str = "http://127.0.0.1:9", largest_file_blocks: int | None = None
+        *arguments: object, hub: str | None = None, largest_file_blocks: int | None = None
     ) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {
-            "HF_ENDPOINT": hub,
-            "HF_HOME": str(tmp_path / "hub"),
-            "XDG_CACHE_HOME": str(tmp_path / "cache"),
-            "OMP_NUM_THREADS": "1",
-        }
+        environment = export_environment | ({"HF_ENDPOINT": hub} if hub else {})
         command = [sys.executable, "-m", "export", *map(str, arguments)]
         if largest_file_blocks is not None:  # of 512 or 1024 bytes, as the shell counts
             command = ["sh", "-c", f'ulimit -f {largest_file_blocks}; exec "$@"', "sh", *command]

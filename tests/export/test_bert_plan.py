@@ -7,7 +7,7 @@ from tiny_bert import DIMENSIONS, MAX_TOKENS, write_json, write_pooling, write_t
 
 from export.architectures import plan_export
 from export.checkpoint import Checkpoint
-from export.errors import CheckpointError, ValidationError
+from export.errors import ValidationError
 from export.onnx_files import write_graph
 from export.sample_texts import SAMPLE_TEXTS
 from export.validation import require_agreement
@@ -43,6 +43,9 @@ def test_graph_of_other_weights_is_refused(tiny_bert, tmp_path):
         require_agreement(agreement, "fp32")
 
 
-def test_unsupported_precision_is_said(tiny_bert):
-    with pytest.raises(CheckpointError, match="int8 is not supported"):
-        plan_export(Checkpoint(tiny_bert), "int8")
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_lower_precision_keeps_the_direction(tiny_bert, tmp_path, precision):
+    plan = plan_export(Checkpoint(tiny_bert), precision)
+    agreement = plan.compare({"embedder": write_graph(plan.graphs["embedder"](), tmp_path)})
+    require_agreement(agreement, precision)
+    assert agreement.max_abs_error > 1e-6

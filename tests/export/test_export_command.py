@@ -1,6 +1,8 @@
 """What a person sees of `python -m export`: each refusal is one line, and the repository stays as it was."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from tiny_bert import DIMENSIONS, write_json
 
 from export.repository import read_config
 from export.verify import verify
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -77,13 +81,6 @@ def test_missing_file_is_named(refused, own_tiny_bert, missing):
     assert f"has no {missing}" in refused(own_tiny_bert)
 
 
-def test_number_missing_from_the_config_is_named(refused, own_tiny_bert):
-    config = json.loads((own_tiny_bert / "config.json").read_text())
-    del config["hidden_size"]
-    write_json(own_tiny_bert / "config.json", config)
-    assert "config.json has no 'hidden_size'" in refused(own_tiny_bert)
-
-
 def test_pickled_weights_are_refused(refused, own_tiny_bert):
     (own_tiny_bert / "model.safetensors").rename(own_tiny_bert / "pytorch_model.bin")
     assert "pytorch_model.bin is a pickle" in refused(own_tiny_bert)
@@ -114,6 +111,20 @@ def test_existing_name_is_refused_until_it_may_be_replaced(refused, export_comma
     assert "serves tiny-bert, whose Triton models" in refused(tiny_bert, "--name", "elsewhere/tiny.bert")
     assert export_command(tiny_bert, "--repository", repository, "--replace").returncode == 0
     assert verify(repository) == ("tiny-bert",)
+
+
+def test_terminated_export_leaves_nothing(export_environment, tiny_bert, tmp_path):
+    folder = tmp_path / "terminated"
+    command = [sys.executable, "-m", "export", str(tiny_bert), "--repository", str(folder / "repository")]
+    with subprocess.Popen(command, cwd=ROOT, env=export_environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "validate" not in process.stderr.readline():
+            assert process.poll() is None
+        assert len(list(folder.iterdir())) == 1
+        process.terminate()
+        assert process.stderr.readlines()[-1] == "error: interrupted; the repository is as it was\n"
+    assert process.returncode == 130
+    assert list(folder.iterdir()) == []
 
 
 def test_unservable_name_is_refused(refused, tiny_bert):

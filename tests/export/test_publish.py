@@ -72,6 +72,7 @@ def test_replacement_leaves_none_of_the_old_models(repository, finished):
     assert beside(repository) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("action", ["publish", "replace"])
 def test_kill_at_any_point_leaves_the_old_or_the_new_repository(tmp_path, finished, action):
     outcomes = set()
@@ -93,6 +94,7 @@ def test_kill_at_any_point_leaves_the_old_or_the_new_repository(tmp_path, finish
     assert outcomes == {False, True}
 
 
+@pytest.mark.slow
 def test_recovery_killed_at_any_point_is_finished_by_the_next(tmp_path, finished):
     for point in range(1, MOST_POINTS):
         repository = tmp_path / str(point) / "repository"

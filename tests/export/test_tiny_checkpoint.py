@@ -39,8 +39,17 @@ def test_tensors_are_those_of_the_reference_checkpoint(tmp_path):
     assert {name: ours.shape(name) for name in ours.names} == {name: reference.shape(name) for name in used}
 
 
-def test_config_has_every_number_that_an_export_asks_for_and_its_graphs_agree_with_the_reference(tmp_path):
-    write_checkpoint(tmp_path / "checkpoint", Widths(hidden_size=64, layers=1, vision_layers=1), dtype="bfloat16")
+@pytest.mark.parametrize(
+    ("widths", "dtype"),
+    [
+        (Widths(hidden_size=64, layers=1, vision_layers=1), "bfloat16"),
+        (Widths(hidden_size=60, heads=6, kv_heads=6, vision_hidden_size=72, vision_heads=4), "float32"),
+        (Widths(hidden_size=96, heads=12, kv_heads=1, layers=3, intermediate_size=100, vision_heads=1), "float32"),
+    ],
+    ids=["bfloat16", "as many key heads as query heads", "one key head"],
+)
+def test_exported_graphs_of_any_widths_agree_with_the_reference(tmp_path, widths, dtype):
+    write_checkpoint(tmp_path / "checkpoint", widths, dtype=dtype)
     plan = plan_export(Checkpoint(tmp_path / "checkpoint"), "fp32")
     files = {}
     for step, build in plan.graphs.items():

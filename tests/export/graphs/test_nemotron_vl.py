@@ -94,12 +94,20 @@ def test_older_layout_of_vision_tensors_is_the_same_model(load, weights, golden)
     np.testing.assert_array_equal(older_rows, newer_rows)
 
 
-def test_half_precision_keeps_the_direction(load, weights, golden):
-    encode_patches = load(build_vision_encoder(CONFIG, weights, "fp16"))
-    embed_half = chain(encode_patches, load(build_embedder(CONFIG, weights, "fp16")))
-    items = [golden[0], golden[8], golden[16]]
-    cosines = (embed_half(items) * expected_of(items)).sum(axis=1)
-    assert cosines.min() > 0.999
+@pytest.mark.parametrize(("precision", "least_cosine"), [("fp16", 0.9999), ("int8", 0.998)])
+def test_lower_precisions_keep_the_direction(load, weights, golden, precision, least_cosine):
+    encode_patches = load(build_vision_encoder(CONFIG, weights, precision))
+    embed = chain(encode_patches, load(build_embedder(CONFIG, weights, precision)))
+    items = [golden[0], golden[8], golden[16], golden[24]]
+    cosines = (embed(items) * expected_of(items)).sum(axis=1)
+    assert least_cosine < cosines.min() < 0.9999999
+
+
+def test_int8_embeddings_do_not_depend_on_the_batch(load, weights, golden):
+    embed = chain(load(build_vision_encoder(CONFIG, weights, "int8")), load(build_embedder(CONFIG, weights, "int8")))
+    items = [golden[0], golden[16], golden[7], golden[24]]
+    alone = np.concatenate([embed([item]) for item in items])
+    np.testing.assert_allclose(embed(items), alone, atol=1e-5)
 
 
 def test_image_tokens_per_tile_follow_from_the_config():

@@ -1,0 +1,133 @@
+"""How much work is taken on at a time: by cost, first come first served, with a bounded queue.
+
+Without it a burst would wait in Triton, where a full queue can hang an ensemble, and all answers would come too late.
+Requests with images have a gate of their own, so that texts do not queue behind pages.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+
+from gateway.deadline import Deadline
+from gateway.errors import DeadlineError, OverloadedError
+from gateway.items import ImageItem, Item, TextImageItem
+from gateway.settings import Settings
+
+RETRY_AFTER_S = 2.0
+
+
+class Admission:
+    """The gates of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Opens a gate for texts and one for images.
+
+        Args:
+            settings: their limits.
+        """
+        self.text = AdmissionGate(settings.max_text_tokens_inside, settings.max_text_tokens_waiting)
+        self.image = AdmissionGate(settings.max_image_tokens_inside, settings.max_image_tokens_waiting)
+
+    def gate_of(self, items: Sequence[Item]) -> "AdmissionGate":
+        """The gate for a request's items."""
+        has_image = any(isinstance(item, ImageItem | TextImageItem) for item in items)
+        return self.image if has_image else self.text
+
+    def check_room(self) -> None:
+        """Refuses any request, before it is read, while both queues are full.
+
+        Raises:
+            OverloadedError: they are.
+        """
+        if self.text.is_full():
+            self.image.check_room()
+
+
+class AdmissionGate:
+    """Lets requests through while the cost of those inside stays below a limit."""
+
+    def __init__(self, max_inside: int, max_waiting: int) -> None:
+        """Opens the gate.
+
+        Args:
+            max_inside: cost of all requests inside; one alone may cost more.
+            max_waiting: cost of all requests that wait.
+        """
+        self._max_inside = max_inside
+        self._max_waiting = max_waiting
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self.inside = 0
+        self.waiting = 0
+
+    def check_room(self, cost: int = 0) -> None:
+        """Refuses work that would only wait too long.
+
+        Args:
+            cost: of the request, if it is known.
+
+        Raises:
+            OverloadedError: the queue has no room for it.
+        """
+        if self.is_full(cost):
+            raise OverloadedError("too many requests are waiting", retry_after_s=RETRY_AFTER_S)
+
+    def is_full(self, cost: int = 0) -> bool:
+        """Whether the queue has no room for that much; an empty one has, so that no request is too large for ever."""
+        return bool(self._queue) and self.waiting + max(cost, 1) > self._max_waiting
+
+    @asynccontextmanager
+    async def admitted(self, cost: int, deadline: Deadline) -> AsyncIterator[None]:
+        """Waits for its turn, and holds its place while the work inside lasts.
+
+        Args:
+            cost: estimated tokens.
+            deadline: of the request.
+
+        Raises:
+            OverloadedError: the queue has no room for it.
+            DeadlineError: its turn did not come in time.
+        """
+        if self._queue or not self._has_place(cost):
+            await self._wait(cost, deadline)
+        else:
+            self.inside += cost
+        try:
+            yield
+        finally:
+            self.inside -= cost
+            self._admit_waiting()
+
+    def _has_place(self, cost: int) -> bool:
+        return self.inside == 0 or self.inside + cost <= self._max_inside
+
+    async def _wait(self, cost: int, deadline: Deadline) -> None:
+        """Queues until `_admit_waiting` lets the request in."""
+        self.check_room(cost)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (cost, turn)
+        self._queue.append(entry)
+        self.waiting += cost
+        try:
+            with anyio.fail_after(deadline.remaining_s()):
+                await turn
+        except BaseException as error:
+            if entry in self._queue:
+                self._queue.remove(entry)
+                self.waiting -= cost
+            else:  # let in at the very moment it stopped waiting
+                self.inside -= cost
+            self._admit_waiting()
+            if isinstance(error, TimeoutError):
+                raise DeadlineError("the request was not answered before its deadline") from error
+            raise
+
+    def _admit_waiting(self) -> None:
+        """Lets in those at the head of the queue that have a place now."""
+        while self._queue and self._has_place(self._queue[0][0]):
+            cost, turn = self._queue.popleft()
+            self.waiting -= cost
+            self.inside += cost
+            turn.set_result(None)

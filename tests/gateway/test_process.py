@@ -1,0 +1,71 @@
+"""The gateway as a process: without Triton, with wrong settings, and told to stop."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from gateway.__main__ import exit_cleanly
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(params=[1, 2], ids=["one-worker", "two-workers"])
+def gateway(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    port = free_port()
+    environment = os.environ | {
+        "GATEWAY_PORT": str(port),
+        "GATEWAY_WORKERS": str(request.param),
+        "TRITON_URL": f"127.0.0.1:{free_port()}",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            httpx.get(f"{url}/v1/health/live")
+            break
+        except httpx.TransportError:
+            time.sleep(0.1)
+    yield process, url
+    process.kill()
+    process.wait()
+
+
+def test_without_triton_it_lives_is_not_ready_and_stops_with_status_0(
+    gateway: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    process, url = gateway
+    assert httpx.get(f"{url}/v1/health/live").status_code == 200
+    assert httpx.get(f"{url}/v1/health/ready").status_code == 503
+    for _ in range(4):
+        assert httpx.get(f"{url}/v1/models").status_code == 503
+    counted = httpx.get(f"{url}/v1/metrics").text
+    assert 'tessera_requests_total{dialect="openai_nim",model="",route="/v1/models",status="503"} 4.0' in counted
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+
+
+def test_wrong_settings_are_named_in_one_line() -> None:
+    environment = os.environ | {"GATEWAY_PORT": "many"}
+    run = subprocess.run(
+        [sys.executable, "-m", "gateway"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert "port" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_stopping_signal_ends_the_process_with_status_0() -> None:
+    with pytest.raises(SystemExit) as stop:
+        exit_cleanly(signal.SIGTERM, None)
+    assert stop.value.code == 0
