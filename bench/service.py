@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 
 from bench.server import free_ports, run_server
-from bench.settings import TEXT_MODEL, BenchSettings
+from bench.settings import BenchSettings
+from launcher.settings import TEXT_MODEL
 
 STEPS = ("preprocess_text", "preprocess_image", "vision_encoder", "embedder")
 """Endings of the names of Triton's models (docs/contract.md)."""
