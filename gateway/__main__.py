@@ -29,8 +29,10 @@ def configure_logging(level: str) -> None:
     Args:
         level: least severe level written.
     """
-    # Nothing we write names threads or processes; looking them up for each record costs more than the line itself.
+    # Nothing we write names threads, processes or source lines, and looking them up costs more than the line itself:
+    # the logging documentation's chapter "Optimization".
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 

@@ -23,6 +23,7 @@ class RequestRecord:
         route: path template of the route, or empty if there is none.
         dialect: of the route, or empty.
         model: public id, once it is known.
+        has_body: whether the body has been read.
         items: how many, once they are parsed.
         user_hash: of the `user` field, or empty.
         error_type: the `type` of the error answered with, or empty.
@@ -36,6 +37,7 @@ class RequestRecord:
     route: str = ""
     dialect: str = ""
     model: str = ""
+    has_body: bool = False
     items: int = 0
     user_hash: str = ""
     error_type: str = ""

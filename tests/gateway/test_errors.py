@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from gateway import errors
+from gateway.app import create_app
 from gateway.engine import ItemFailure
 from gateway.error_responses import STATUS_OF_ERROR, render_error, status_of
+from gateway.settings import Settings
 from tests.gateway.fake_engine import IMAGE_MODEL, FakeEngine
 from tests.gateway.test_openai_nim import DATA_URL, post
 
@@ -319,6 +321,29 @@ async def test_client_that_leaves_cancels_the_work(client: httpx.AsyncClient, en
     gone.set()
     await asyncio.wait_for(answering, 5)
     assert engine.cancelled == 1
+
+
+@pytest.mark.parametrize("late", ["body", "engine", "queue"])
+async def test_a_late_answer_is_given_up(engine: FakeEngine, late: str) -> None:
+    settings = Settings(request_timeout_s=0.3, max_text_tokens_inside=1)
+    engine.delay_s = 0 if late == "body" else 30
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"model": '
+        await asyncio.sleep(30 if late == "body" else 0)
+        yield json.dumps(MODEL).encode() + b', "input": "a"}'
+
+    transport = httpx.ASGITransport(create_app(settings, engine))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        requests = [
+            client.post("/v1/embeddings", content=body(), headers={"content-type": "application/json"})
+            for _ in range(2 if late == "queue" else 1)
+        ]
+        answers = await asyncio.gather(*requests)
+    for answer in answers:
+        assert answer.status_code == (408 if late == "body" else 504)
+        assert (answer.json()["type"], answer.headers["x-request-id"] != "") == ("timeout_error", True)
+    assert engine.cancelled == (late != "body")
 
 
 ALL_ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
