@@ -3,10 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install export test lint format clean
+.PHONY: help serve install export test lint format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,11 +31,14 @@ lint: $(VENV)/.dev ## ruff, mypy and the import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=backends $(BIN)/lint-imports
 
 format: $(VENV)/.dev ## format and fix what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.bench ## measure speed, print tables, refresh docs/benchmarks.md; SECTIONS=… for a part, QUICK=1 to try it
+	$(BIN)/python -m bench $(SECTIONS) $(if $(QUICK),--quick)
 
 clean: ## remove what was made here: exports, caches, the virtual environment
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -46,11 +49,18 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
-	@echo "installing dependencies (a minute or two, once)"
-	@$(PIP) --editable '.[serve,export]'
+	@echo "installing what serves: Triton, ONNX Runtime, FastAPI (half a minute, once)"
+	@$(PIP) --editable '.[serve]'
+	@echo "installing what exports: PyTorch, transformers, optimum (a minute or two, once)"
+	@$(PIP) --editable '.[export]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
 	@echo "installing development tools"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.serve
+	@echo "installing what draws plots"
+	@$(PIP) --editable '.[bench]'
 	@touch $@

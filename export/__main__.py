@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,19 +17,23 @@ DEFAULT_REPOSITORY = Path("build/model_repository")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one export and return the exit status: 0, or 1 after a line `error: ...` on stderr."""
-    parsed = _parser().parse_args(arguments)
+    parsed = vars(_parser().parse_args(arguments))
+    show_traceback = parsed.pop("traceback")
     progress = Progress()
     try:
         from export.pipeline import ExportRequest, export_model
 
-        public_id = export_model(ExportRequest(**vars(parsed)), progress)
+        request = ExportRequest(**parsed)
+        public_id = export_model(request, progress)
     except ExportError as error:
+        if show_traceback:
+            traceback.print_exc()
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; the repository is as it was\n")
         return 130
-    progress.say(f"{parsed.repository} serves {public_id}")
+    progress.say(f"{request.repository} serves {public_id}")
     return 0
 
 
@@ -47,8 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--revision", metavar="REV", help="commit, tag or branch of the hub (default: pinned, or main)")
     parser.add_argument("--license", metavar="SPDX", help="licence, where the checkpoint's README names none")
     parser.add_argument("--replace", action="store_true", help="put an already exported model of that name away")
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     return parser
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves nothing behind, like Ctrl-C
     sys.exit(main())

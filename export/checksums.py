@@ -37,7 +37,7 @@ def check_files(folder: Path, sums: Mapping[str, str]) -> None:
     """
     for name in sums:
         if not (folder / name).is_file():
-            raise ChecksumError(f"{folder / name} is missing, so its sha256 cannot be checked")
+            raise ChecksumError(f"{folder / name} is missing")
     found = sha256_files(folder / name for name in sums)
     for name, expected in sums.items():
         if found[folder / name] != expected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from export.errors import NoSpaceError, RepositoryError
 
 # EDQUOT: the user's quota; EFBIG: a limit on the size of one file.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# NumPy reports a write that the disk cut short without an error number.
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 
 
 def require_free_space(folder: Path, needed_bytes: int) -> None:
@@ -36,8 +39,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            raise NoSpaceError(f"no space left for {folder} ({error.strerror})") from error
+        if error.errno in _FULL or _SHORT_WRITE.search(str(error)):
+            raise NoSpaceError(f"no space left for {folder} ({error.strerror or error})") from error
         raise RepositoryError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 

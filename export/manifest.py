@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from export.checksums import sha256_files
-from export.safetensors_files import SafetensorsFiles
 
 CONFIG = "config.pbtxt"
 
@@ -63,14 +60,3 @@ def list_files(models: Path) -> tuple[FileEntry, ...]:
     paths = sorted(path for path in models.rglob("*") if path.is_file() and path.name != CONFIG)
     sums = sha256_files(paths)
     return tuple(FileEntry(path.relative_to(models).as_posix(), path.stat().st_size, sums[path]) for path in paths)
-
-
-def fingerprint(weights: SafetensorsFiles, precision: str, preprocessing: Mapping[str, str], tokenizer: bytes) -> str:
-    """Return one sum over all that decides a vector: weights, precision, preprocessing and tokenizer."""
-    parts: dict[str, Any] = {
-        "weights": sorted(sha256_files(weights.paths).values()),
-        "precision": precision,
-        "preprocessing": dict(sorted(preprocessing.items())),
-        "tokenizer": hashlib.sha256(tokenizer).hexdigest(),
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

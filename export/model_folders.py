@@ -11,7 +11,7 @@ from export import names
 from export.manifest import CONFIG
 from export.spec import ModelSpec, ServedModel
 from export.triton import render_repository, to_text
-from export.triton.steps import WARMUP_FILES
+from export.triton.steps import warmup_files
 
 _TOKENIZER = "tokenizer.json"
 
@@ -43,11 +43,11 @@ class ModelFolders:
             (folder / "1").mkdir(parents=True, exist_ok=True)  # Triton wants a version of ensembles too
             (folder / CONFIG).write_text(to_text(config), "utf-8")
 
-    def write_warmup(self) -> None:
+    def write_warmup(self, spec: ModelSpec) -> None:
         """Write the inputs of the embedder's warm-up that cannot be zeros."""
         folder = self.version(names.EMBEDDER).parent / "warmup"
         folder.mkdir(exist_ok=True)
-        for name, content in WARMUP_FILES.items():
+        for name, content in warmup_files(spec).items():
             (folder / name).write_bytes(content)
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import onnx_ir as ir
 
 from export import names, sources
 from export.architectures import plan_export
 from export.checkpoint import Checkpoint
 from export.disk import disk_errors, require_free_space
-from export.errors import CheckpointError
+from export.errors import CheckpointError, ValidationError
+from export.fingerprint import fingerprint
 from export.graphs.builder import OPSET
-from export.manifest import Manifest, fingerprint, list_files
+from export.manifest import Manifest, list_files
 from export.model_card import read_model_card
 from export.model_folders import ModelFolders
 from export.onnx_files import write_graph
@@ -24,7 +22,8 @@ from export.progress import Progress
 from export.publish import Staging, recover
 from export.repository import clear_names
 from export.sources import Source
-from export.spec import BYTES_OF_PRECISION, Identity, Precision, ServedModel, ServingSpec, Target
+from export.spec import BYTES_PER_PARAMETER, Identity, Precision, ServedModel, ServingSpec, Target
+from export.stages import stage
 from export.triton.steps import preprocessing_parameters
 from export.validation import Agreement, require_agreement
 
@@ -63,7 +62,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
         folders = ModelFolders(staging.models, public_id)
         agreement = _build(plan, folders, request.precision, progress)
         folders.write_tokenizer(plan.tokenizer, plan.spec)
-        folders.write_warmup()
+        folders.write_warmup(plan.spec)
         with progress.step("sum up the files"):
             manifest = _describe(request, source, checkpoint, plan, agreement, folders)
         folders.write_configs(_serve(manifest, plan, request))
@@ -73,29 +72,25 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
 
 
 def _needed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
-    """Quantizing goes through an fp32 graph that lies on the disk for a while."""
-    copies = BYTES_OF_PRECISION[precision] + (BYTES_OF_PRECISION["fp32"] if precision == "int8" else 0)
-    return checkpoint.weights.parameter_count * copies + _OVERHEAD_BYTES
+    return checkpoint.weights.parameter_count * BYTES_PER_PARAMETER[precision] + _OVERHEAD_BYTES
 
 
 def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Progress) -> Agreement:
     """Write the graphs and compare them with the reference."""
     files = {}
     for step, build in plan.graphs.items():
-        with progress.step(f"build the {step} ({precision})"):
-            files[step] = _write(build, folders.version(step))
-    with progress.step("validate against the reference"):
+        task = f"build the {step} in {precision}"
+        with progress.step(task), stage(task, CheckpointError, passing=(OSError,)):
+            files[step] = write_graph(build(), folders.version(step))
+    task = "validate against the reference"
+    with progress.step(task), stage(task, ValidationError):
         agreement = plan.compare(files)
         require_agreement(agreement, precision)
-    progress.say(f"largest difference {agreement.max_abs_error:.1e} over {agreement.samples} samples")
+    progress.say(
+        f"over {agreement.samples} samples: largest difference {agreement.max_abs_error:.1e},"
+        f" lowest cosine {agreement.min_cosine:.6f}"
+    )
     return agreement
-
-
-def _write(build: Callable[[], ir.Model], folder: Path) -> Path:
-    try:
-        return write_graph(build(), folder)
-    except ValueError as error:  # a checkpoint that the graph cannot be built from
-        raise CheckpointError(str(error)) from error
 
 
 def _describe(
@@ -107,7 +102,6 @@ def _describe(
     folders: ModelFolders,
 ) -> Manifest:
     spec, card = plan.spec, read_model_card(checkpoint, request.license)
-    preprocessing = preprocessing_parameters(spec)
     return Manifest(
         public_id=folders.public_id,
         source=source.origin,
@@ -126,9 +120,9 @@ def _describe(
         license=card.license,
         license_text=card.license_text,
         description=card.description,
-        fingerprint=fingerprint(checkpoint.weights, request.precision, preprocessing, plan.tokenizer),
-        preprocessing=preprocessing,
-        validation={"max_abs_error": agreement.max_abs_error, "samples": agreement.samples},
+        fingerprint=fingerprint(checkpoint.weights, request.precision, spec, plan.tokenizer),
+        preprocessing=preprocessing_parameters(spec),
+        validation=asdict(agreement),
         files=list_files(folders.root),
     )
 

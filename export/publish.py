@@ -53,7 +53,7 @@ class Staging:
         Raises:
             NoSpaceError, RepositoryError: it cannot be created.
         """
-        self.repository = self.repository.absolute()
+        self.repository = self.repository.resolve()
         parent = self.repository.parent
         with disk_errors(self.repository):
             parent.mkdir(parents=True, exist_ok=True)
@@ -110,12 +110,18 @@ def recover(repository: Path) -> tuple[str, ...]:
     Raises:
         NoSpaceError, RepositoryError: the file system refuses.
     """
-    repository = repository.absolute()
+    repository = repository.resolve()
     finished: list[str] = []
-    for folder in sorted(repository.parent.glob(f"{_prefix(repository)}*")):
-        with disk_errors(repository):
+    with disk_errors(repository):
+        for folder in _list_stagings(repository):
             finished += _recover_one(folder, repository)
     return tuple(finished)
+
+
+def _list_stagings(repository: Path) -> list[Path]:
+    if not repository.parent.is_dir():
+        return []
+    return sorted(path for path in repository.parent.iterdir() if path.name.startswith(_prefix(repository)))
 
 
 def _recover_one(folder: Path, repository: Path) -> Sequence[str]:

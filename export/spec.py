@@ -10,7 +10,8 @@ Target = Literal["cpu", "cuda"]
 Pooling = Literal["mean", "cls", "max"]
 Modality = Literal["text", "image"]
 
-BYTES_OF_PRECISION: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+# The most that a parameter takes on the disk: in int8 graphs, token embeddings stay float16.
+BYTES_PER_PARAMETER: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 2}
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ModelSpec:
     max_query_tokens: int
     max_passage_tokens: int
     pooling: Pooling
+    normalize: bool = True  # embeddings have length 1
     query_prefix: str = ""
     passage_prefix: str = ""
     image_embeds_dim: int | None = None  # the width of the language model, where it takes images

@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from gateway.access import AccessSettingsError, build_access
 from gateway.app import create_app
 from gateway.metrics import MULTIPROCESS_DIR
 from gateway.settings import Settings
@@ -45,6 +46,9 @@ def main() -> None:
     """Reads the settings and serves until SIGTERM or SIGINT."""
     try:
         settings = Settings()
+        build_access(settings)  # once for its errors: a worker that fails to start is started again and again
+    except AccessSettingsError as error:
+        sys.exit(str(error))
     except ValidationError as error:
         sys.exit("\n".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
     signal.signal(signal.SIGTERM, exit_cleanly)

@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from gateway.access import AccessPolicy, OpenAccess
+from gateway.access import AccessPolicy, build_access
 from gateway.dialects.nim_metadata import NimMetadata
 from gateway.dialects.openai_nim import OpenAINim
 from gateway.dialects.openrouter import OpenRouter
 from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
 from gateway.error_responses import add_error_handlers
-from gateway.fetch import ImageFetcher, NoFetcher
+from gateway.fetching import ImageFetcher, build_fetcher
 from gateway.middleware import RecordMiddleware
 from gateway.openapi import describe_with_schemas
 from gateway.release import release_version
@@ -31,11 +31,11 @@ def create_app(
     Args:
         settings: of the process.
         engine: what embeds; Triton, as the settings say, if None.
-        fetcher: what gets pictures by address; by default none are fetched.
-        access: who may ask; by default everybody.
+        fetcher: what gets pictures by address; as the settings say, if None.
+        access: who may ask; as the settings say, if None.
     """
     engine = engine or TritonEngine(settings)
-    services = build_services(settings, engine, fetcher or NoFetcher(), access or OpenAccess())
+    services = build_services(settings, engine, fetcher or build_fetcher(settings), access or build_access(settings))
     dialects = (OpenAINim(services), NimMetadata(services), OpenRouter(services))
 
     @asynccontextmanager

@@ -19,7 +19,7 @@ from gateway.errors import (
     InvalidRequestError,
     TooLargeError,
 )
-from gateway.fetch import ImageFetcher
+from gateway.fetching import ByteBudget, ImageFetcher
 from gateway.history import AnswerHistory
 from gateway.items import ImageItem, ImageUrl, InputType, Item, TextImageItem, Truncate
 from gateway.postprocess import EmbeddingType, EncodingFormat, Int8Scale, cut_dimensions, encode, quantize
@@ -111,6 +111,7 @@ class Embedder:
         fetcher: ImageFetcher,
         admission: Admission,
         int8_scale: Int8Scale,
+        max_fetched_bytes: int,
     ) -> None:
         """Keeps what it works with.
 
@@ -121,6 +122,7 @@ class Embedder:
             fetcher: for pictures named by address.
             admission: decides how much is done at a time.
             int8_scale: how int8 and uint8 are scaled.
+            max_fetched_bytes: of all pictures fetched for one request.
         """
         self._engine = engine
         self._catalogue = catalogue
@@ -128,6 +130,7 @@ class Embedder:
         self._fetcher = fetcher
         self._admission = admission
         self._int8_scale = int8_scale
+        self._max_fetched_bytes = max_fetched_bytes
 
     async def embed(self, request: EmbeddingsRequest, deadline: Deadline) -> EmbeddingsResult:
         """Answers a request.
@@ -180,7 +183,8 @@ class Embedder:
         remote = [(index, item) for index, item in enumerate(items) if is_remote(item)]
         if not remote:
             return items
-        fetches = [asyncio.ensure_future(self._fetch_image(index, item, deadline)) for index, item in remote]
+        budget = ByteBudget(self._max_fetched_bytes)
+        fetches = [asyncio.ensure_future(self._fetch_image(index, item, deadline, budget)) for index, item in remote]
         try:
             fetched = await asyncio.gather(*fetches)
         finally:
@@ -191,11 +195,11 @@ class Embedder:
             complete[index] = item
         return complete
 
-    async def _fetch_image(self, index: int, item: Item, deadline: Deadline) -> Item:
+    async def _fetch_image(self, index: int, item: Item, deadline: Deadline, budget: ByteBudget) -> Item:
         if not isinstance(item, ImageItem | TextImageItem) or not isinstance(item.image, ImageUrl):
             return item
         try:
-            return replace(item, image=await self._fetcher.fetch_image(item.image.url, deadline))
+            return replace(item, image=await self._fetcher.fetch_image(item.image.url, deadline, budget))
         except (InvalidRequestError, TooLargeError) as error:
             raise describe_item(type(error), index, error.message) from error
 

@@ -9,6 +9,7 @@ import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.access import ANYBODY
 from gateway.deadline import Deadline, DeadlineTimer
 from gateway.error_responses import render_error, status_of
 from gateway.errors import DeadlineError, GatewayError, RequestTimeoutError
@@ -108,6 +109,8 @@ def log_request(scope: Scope, record: RequestRecord, status: int) -> None:
         "status": status,
         "total_ms": round(record.age_s() * 1e3, 2),
     }
+    if record.caller is not ANYBODY:
+        line["caller"] = record.caller.name
     for name in ("dialect", "model", "items", "user_hash", "error_type"):
         value = getattr(record, name)
         if value:

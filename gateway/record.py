@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from gateway.access import ANYBODY, Caller
 from gateway.deadline import Deadline
 from gateway.embedder import EmbeddingsResult
 
@@ -22,6 +23,7 @@ class RequestRecord:
         arrived_s: on the clock of `time.perf_counter`.
         route: path template of the route, or empty if there is none.
         dialect: of the route, or empty.
+        caller: who asks.
         model: public id, once it is known.
         has_body: whether the body has been read.
         items: how many, once they are parsed.
@@ -36,6 +38,7 @@ class RequestRecord:
     arrived_s: float = field(default_factory=time.perf_counter)
     route: str = ""
     dialect: str = ""
+    caller: Caller = ANYBODY
     model: str = ""
     has_body: bool = False
     items: int = 0

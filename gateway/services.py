@@ -7,7 +7,7 @@ from gateway.admission import Admission
 from gateway.catalogue import Catalogue
 from gateway.embedder import Embedder
 from gateway.engine import Engine
-from gateway.fetch import ImageFetcher
+from gateway.fetching import ImageFetcher
 from gateway.health import ReadinessProbe
 from gateway.history import AnswerHistory
 from gateway.metrics import Metrics
@@ -45,7 +45,9 @@ def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, ac
     return Services(
         settings=settings,
         catalogue=catalogue,
-        embedder=Embedder(engine, catalogue, history, fetcher, admission, settings.int8_scale),
+        embedder=Embedder(
+            engine, catalogue, history, fetcher, admission, settings.int8_scale, settings.max_fetched_bytes
+        ),
         readiness=ReadinessProbe(engine, history, settings),
         access=access,
         admission=admission,

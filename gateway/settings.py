@@ -1,5 +1,6 @@
 """Everything about the gateway that an operator can set, read once from the environment."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -47,6 +48,27 @@ class Settings(BaseSettings):
         default=25 * MEBIBYTE, ge=1, description="Bytes of one encoded image (PNG, JPEG, ...)."
     )
 
+    image_urls: Literal["off", "https", "on"] = Field(
+        default="https", description="Image URLs that are fetched: none (off), https only, or http and https (on)."
+    )
+    image_url_hosts: str = Field(
+        default="",
+        description="Hosts that image URLs may name, separated by commas; `.example.com` stands for all names below. "
+        "Empty: every public host. An address that is not public is never connected to.",
+    )
+    image_url_connect_timeout_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="Seconds to look up and connect to an image URL's host; a URL that fails is told after this time.",
+    )
+    image_url_timeout_s: float = Field(default=15.0, gt=0, description="Seconds for one answer to an image URL.")
+    max_fetched_bytes: int = Field(
+        default=128 * MEBIBYTE, ge=1, description="Bytes of all images fetched by URL for one request."
+    )
+    image_url_concurrency: int = Field(default=64, ge=1, description="Image URLs fetched at once.")
+    image_url_host_concurrency: int = Field(default=8, ge=1, description="Image URLs fetched from one host at once.")
+    image_url_queue: int = Field(default=1024, ge=1, description="Image URLs being fetched and waiting for it.")
+
     max_text_tokens_inside: int = Field(
         default=131_072, ge=1, description="Estimated tokens of text requests that are worked on at a time, per worker."
     )
@@ -66,6 +88,20 @@ class Settings(BaseSettings):
         description="Estimated tokens that one inference request carries at most, if it has several items.",
     )
     chunk_concurrency: int = Field(default=8, ge=1, description="Inference requests in flight for one client request.")
+
+    api_keys: str = Field(
+        default="",
+        repr=False,
+        description="API keys, separated by semicolons: `name sha256 [requests_per_minute=N] [tokens_per_minute=N] "
+        "[token_quota=N]`. With no key here or in the file, everybody may ask.",
+    )
+    api_keys_file: Path | None = Field(default=None, description="File with one such API key on each line.")
+    rate_store: str = Field(
+        default="memory://",
+        repr=False,
+        description="Where requests and tokens of keys are counted: in each worker process (memory://), or together "
+        "(redis://host:port/db).",
+    )
 
     provider_name: str = Field(
         default="tessera", description="Name of this server in the provider rules of OpenRouter's dialect."

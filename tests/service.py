@@ -40,11 +40,10 @@ class Service:
         """Return all processes that the launcher has started, theirs included."""
         return psutil.Process(self.launcher.pid).children(recursive=True)
 
-    def find(self, word: str) -> psutil.Process:
-        """Return the process started with a command line that contains a word."""
-        [process] = [
-            child for child in psutil.Process(self.launcher.pid).children() if word in " ".join(child.cmdline())
-        ]
+    def find(self, program: str) -> psutil.Process:
+        """Return the launcher's child that runs a program or module of that name."""
+        children = psutil.Process(self.launcher.pid).children()
+        [process] = [child for child in children if program in {Path(word).name for word in child.cmdline()}]
         return process
 
 

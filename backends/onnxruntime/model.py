@@ -50,6 +50,7 @@ class TritonPythonModel:
         """Load `<version>/model.onnx` and hold the configuration against its graph."""
         config = json.loads(args["model_config"])
         version_dir = Path(args["model_repository"]) / args["model_version"]
+        ort.disable_telemetry_events()
         path = version_dir / (config.get("default_model_filename") or "model.onnx")
         self.session = ort.InferenceSession(
             str(path), session_options(config), providers=execution_providers(config, args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import mmap
 import os
 import queue
@@ -23,6 +24,7 @@ from preprocess.decode_worker import MAX_MESSAGE_BYTES, WorkerSettings
 from preprocess.images import VALUES_PER_ROW, ImageError, ImageLimits, TiledImage, Tiling
 from preprocess.interpreter import find_interpreter
 
+_LOGGER = logging.getLogger(__name__)
 _START_LIMIT_S = 60.0
 _STOP_LIMIT_S = 2.0
 _INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")  # the rest may hold secrets
@@ -60,10 +62,12 @@ class DecodePool:
         """
         self._limits = limits or ImageLimits()
         settings = WorkerSettings(-1, time_limit_s, memory_limit_bytes, tiling or Tiling(), self._limits)
-        self._workers = [_Worker(settings) for _ in range(workers)]
+        self._workers: list[_Worker] = []
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         try:
+            for _ in range(workers):
+                self._workers.append(_Worker(settings))
             for worker in self._workers:
                 worker.await_ready()
                 self._idle.put(worker)
@@ -137,19 +141,23 @@ class _Worker:
     def _start(self) -> None:
         self._control, worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._send(self._settings.to_json())
-        with worker_end:
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603
-                [find_interpreter(), "-m", "preprocess.decode_worker"],
-                stdin=worker_end.fileno(),
-                stdout=subprocess.DEVNULL,
-                cwd="/",
-                env=_list_environment(),
-                pass_fds=[self._settings.memory_fd],
-            )
         self._ready = False
+        try:
+            with worker_end:
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                    [find_interpreter(), "-m", "preprocess.decode_worker"],
+                    stdin=worker_end.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    cwd="/",
+                    env=_list_environment(),
+                    pass_fds=[self._settings.memory_fd],
+                )
+        except OSError as error:
+            raise DecodeWorkerError("the image decoder cannot be started") from error
 
     def await_ready(self) -> None:
         if not self._ready and self._receive(_START_LIMIT_S) is None:
+            self._process.kill()
             raise DecodeWorkerError("the image decoder does not start")
         self._ready = True
 
@@ -190,6 +198,7 @@ class _Worker:
 
     def _restart(self) -> None:
         self._end_process(patience_s=0)
+        _LOGGER.warning("image decode worker %d ended with status %d: restarting", self.pid, self._process.returncode)
         self._start()
 
     def _end_process(self, patience_s: float) -> None:

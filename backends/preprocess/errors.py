@@ -6,13 +6,11 @@ class ItemError(Exception):
 
     Attributes:
         code: One of the codes listed in docs/contract.md.
+        message: One sentence that names no path and repeats no input.
     """
 
     def __init__(self, code: str, message: str) -> None:
-        """Keep the code beside a message that names no path and repeats no input."""
-        super().__init__(message)
+        """Print as `code: message`, the form of the `errors` tensor."""
+        super().__init__(f"{code}: {message}")
         self.code = code
-
-    def __str__(self) -> str:
-        """Return `code: message`, the form of the `errors` tensor."""
-        return f"{self.code}: {self.args[0]}"
+        self.message = message

@@ -11,7 +11,7 @@ import numpy as np
 
 from preprocess.decode_pool import DecodePool
 from preprocess.errors import ItemError
-from preprocess.images import TiledImage
+from preprocess.images import ImageError, TiledImage
 from preprocess.settings import ImageSettings, TextSettings
 from preprocess.step import RequestError, Tensors, decode_text, read_truncate, sequence_tensors
 from preprocess.tokenization import ImagePrompter, TextTokenizer, Truncate
@@ -22,10 +22,10 @@ DECODE_MEMORY_LIMIT_BYTES = 3 * 1024**3  # address space: the largest picture al
 
 @dataclass(frozen=True)
 class ImageItem:
-    """An encoded picture and the text beside it."""
+    """An encoded picture and the text beside it, or what is wrong with the text."""
 
     image: bytes
-    text: str
+    text: str | ItemError
 
 
 class ImageStep:
@@ -41,23 +41,19 @@ class ImageStep:
         """Answer every request of a batch with patches and packed sequences, or say why not."""
         read = [read_items(request) for request in requests]
         items = [item for request in read if isinstance(request, list) for item in request]
-        pictures = iter(self.pool.preprocess([item.image for item in items if isinstance(item, ImageItem)]))
-        tiled = iter([next(pictures) if isinstance(item, ImageItem) else item for item in items])
+        pictures = iter(self.pool.preprocess([item.image for item in items]))
         return [
-            self.pack(items, list(islice(tiled, len(items))), read_truncate(request))
-            if isinstance(items, list)
-            else items
+            items
+            if isinstance(items, RequestError)
+            else self.pack(items, list(islice(pictures, len(items))), read_truncate(request))
             for items, request in zip(read, requests, strict=True)
         ]
 
     def pack(
-        self, items: Sequence[ImageItem | ItemError], tiled: Sequence[TiledImage | ItemError], truncate: Truncate
+        self, items: Sequence[ImageItem], tiled: Sequence[TiledImage | ImageError], truncate: Truncate
     ) -> Tensors | RequestError:
         """Make one request's tensors; an item that failed has neither patches nor tokens."""
-        counts = [picture.tiles * self.rows_per_tile for picture in tiled if isinstance(picture, TiledImage)]
-        texts = [item.text for item, picture in zip(items, tiled, strict=True) if isinstance(picture, TiledImage)]
-        prompts = iter(self.prompter.encode(texts, counts, truncate))
-        encoded = [next(prompts) if isinstance(picture, TiledImage) else picture for picture in tiled]
+        encoded = self.encode(items, tiled, truncate)
         kept = [
             picture if isinstance(picture, TiledImage) and isinstance(sequence, list) else None
             for picture, sequence in zip(tiled, encoded, strict=True)
@@ -74,13 +70,29 @@ class ImageStep:
             "tile_counts": tiles,
         }
 
+    def encode(
+        self, items: Sequence[ImageItem], tiled: Sequence[TiledImage | ImageError], truncate: Truncate
+    ) -> list[list[int] | ItemError]:
+        """Tokenise the prompts of the items that are whole; pass on what is wrong with the others."""
+        failed: list[ItemError | None] = [
+            picture if isinstance(picture, ImageError) else item.text if isinstance(item.text, ItemError) else None
+            for item, picture in zip(items, tiled, strict=True)
+        ]
+        whole = [
+            (item.text, picture.tiles * self.rows_per_tile)
+            for item, picture in zip(items, tiled, strict=True)
+            if isinstance(picture, TiledImage) and isinstance(item.text, str)
+        ]
+        prompts = iter(self.prompter.encode([text for text, _ in whole], [count for _, count in whole], truncate))
+        return [error or next(prompts) for error in failed]
+
     def close(self) -> None:
         """Stop the decoders."""
         self.pool.close()
 
 
-def read_items(request: Tensors) -> list[ImageItem | ItemError] | RequestError:
-    """Read a request's pictures and texts; a text that is not UTF-8 fails alone."""
+def read_items(request: Tensors) -> list[ImageItem] | RequestError:
+    """Read a request's pictures and texts."""
     images = request["image"]
     texts = request.get("text", np.full(len(images), b"", dtype=np.object_))
     if len(texts) != len(images):
@@ -89,10 +101,12 @@ def read_items(request: Tensors) -> list[ImageItem | ItemError] | RequestError:
         read_truncate(request)
     except RequestError as error:
         return error
-    items: list[ImageItem | ItemError] = []
-    for image, data in zip(images, texts, strict=True):
-        try:
-            items.append(ImageItem(image, decode_text(data)))
-        except ItemError as error:
-            items.append(error)
-    return items
+    return [ImageItem(image, read_text(data)) for image, data in zip(images, texts, strict=True)]
+
+
+def read_text(data: bytes) -> str | ItemError:
+    """Decode a text; one that is not UTF-8 fails alone."""
+    try:
+        return decode_text(data)
+    except ItemError as error:
+        return error

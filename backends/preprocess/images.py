@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from preprocess.errors import ItemError
+
 ImageErrorCode = Literal["image_invalid", "image_unsupported", "image_too_large"]
 
 PIXELS_PER_BLOCK_SIDE = 32
@@ -17,19 +19,19 @@ VALUES_PER_ROW = PIXELS_PER_BLOCK_SIDE**2 * 3
 """Bytes in a row of `patches`."""
 
 
-class ImageError(Exception):
-    """An image that is refused; code and message are fit for the client's eyes.
+class ImageError(ItemError):
+    """An image that is refused.
 
     Attributes:
         code: `image_invalid`, `image_unsupported` or `image_too_large`.
         message: One sentence, without anything of the file's content.
     """
 
+    code: ImageErrorCode
+
     def __init__(self, code: ImageErrorCode, message: str) -> None:
         """Refuse an image for the reason `code`, told as `message`."""
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
+        super().__init__(code, message)
 
 
 @dataclass(frozen=True)

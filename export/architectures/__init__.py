@@ -9,11 +9,14 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnknownArchitectureError
 from export.plan import Plan
 from export.spec import Precision
+from export.stages import stage
 
-# `model_type` of config.json → module of this package
+# `model_type` of config.json, or where it has none the first of its `architectures` → module of this package
 ARCHITECTURES: Mapping[str, str] = {
+    "LlamaNemotronVLModel": "nemotron_vl",
     "bert": "bert",
     "camembert": "bert",
+    "llama_nemotron_vl": "nemotron_vl",
     "roberta": "bert",
     "xlm-roberta": "bert",
 }
@@ -26,12 +29,11 @@ def plan_export(checkpoint: Checkpoint, precision: Precision) -> Plan:
         UnknownArchitectureError: no module is written for it.
         CheckpointError: the checkpoint lacks a file or a number, or asks for what the architecture cannot do.
     """
-    model_type = str(checkpoint.config.get("model_type"))
-    if model_type not in ARCHITECTURES:
-        raise UnknownArchitectureError(model_type, ARCHITECTURES)
-    module = import_module(f"{__name__}.{ARCHITECTURES[model_type]}")
-    try:
+    classes = checkpoint.config.get("architectures") or ["none named in config.json"]
+    found = str(checkpoint.config.get("model_type") or classes[0])
+    if found not in ARCHITECTURES:
+        raise UnknownArchitectureError(found, ARCHITECTURES)
+    module = import_module(f"{__name__}.{ARCHITECTURES[found]}")
+    with stage(f"read the files of {checkpoint.folder}", CheckpointError):
         plan: Plan = module.plan(checkpoint, precision)
-    except KeyError as error:
-        raise CheckpointError(f"{checkpoint.folder / 'config.json'} has no {error}") from error
     return plan

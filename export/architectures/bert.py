@@ -11,6 +11,7 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.bert import build_bert_embedder, max_tokens
 from export.names import EMBEDDER
+from export.onnx_files import open_graph
 from export.plan import GraphFiles, Plan
 from export.sample_texts import SAMPLE_TEXTS
 from export.sentence_transformers import SentenceEmbedding, read_sentence_embedding
@@ -28,8 +29,6 @@ def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
         CheckpointError: a file is missing or asks for what the graph cannot do.
         KeyError: `config.json` lacks a number.
     """
-    if precision == "int8":
-        raise CheckpointError("int8 is not supported for text encoders of the BERT family")
     sentence = read_sentence_embedding(checkpoint)
     spec = _spec(checkpoint, sentence)
     tokenizer = prepare_tokenizer(checkpoint.tokenizer, lowercase=sentence.lowercase)
@@ -51,6 +50,7 @@ def _spec(checkpoint: Checkpoint, sentence: SentenceEmbedding) -> ModelSpec:
         max_query_tokens=limit,
         max_passage_tokens=limit,
         pooling=sentence.pooling,
+        normalize=sentence.normalize,
         query_prefix=sentence.query_prefix,
         passage_prefix=sentence.passage_prefix,
     )
@@ -86,9 +86,7 @@ def _tokenize(tokenizer: bytes, texts: list[str], limit: int) -> list[list[int]]
 
 
 def _run(files: GraphFiles, ids: list[list[int]]) -> NDArray[np.float32]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(files[EMBEDDER], providers=["CPUExecutionProvider"])
+    session = open_graph(files[EMBEDDER])
     inputs = {
         "input_ids": np.concatenate([np.asarray(sequence, np.int64) for sequence in ids]),
         "sequence_lengths": np.asarray([len(sequence) for sequence in ids], np.int32),

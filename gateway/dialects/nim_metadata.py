@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from gateway.dialects import schema
-from gateway.dialects.documentation import ASKING_ENGINE, error_responses
+from gateway.dialects.documentation import ALWAYS, ASKING_ENGINE, error_responses
 from gateway.dialects.embeddings_response import json_response
 from gateway.dialects.openai_nim import DIALECT
 from gateway.dialects.route import DialectRoute, Handler
@@ -37,12 +37,26 @@ class NimMetadata:
             self._route("/v1/metadata", self.show_metadata),
             self._route("/v1/manifest", self.show_manifest),
             self._route("/v1/license", self.show_license),
-            DialectRoute("/v1/version", self.show_version, dialect=DIALECT, response_model=schema.Version),
+            DialectRoute(
+                "/v1/version",
+                self.show_version,
+                dialect=DIALECT,
+                access=self._services.access,
+                response_model=schema.Version,
+                responses=error_responses(*ALWAYS),
+            ),
         ]
 
     def _route(self, path: str, handler: Handler) -> BaseRoute:
         responses = error_responses(*ASKING_ENGINE)
-        return DialectRoute(path, handler, dialect=DIALECT, response_model=dict[str, Any], responses=responses)
+        return DialectRoute(
+            path,
+            handler,
+            dialect=DIALECT,
+            access=self._services.access,
+            response_model=dict[str, Any],
+            responses=responses,
+        )
 
     async def show_metadata(self, request: Request) -> Response:
         """Tell the versions, and of each model its source, limits, precision and fingerprint."""

@@ -27,11 +27,13 @@ class OpenAINim:
 
     def routes(self) -> list[BaseRoute]:
         """Every route of the dialect."""
+        access = self._services.access
         return [
             DialectRoute(
                 "/v1/embeddings",
                 self.create_embeddings,
                 dialect=DIALECT,
+                access=access,
                 methods=["POST"],
                 response_model=schema.EmbeddingsAnswer,
                 responses=error_responses(*EMBEDDING),
@@ -41,6 +43,7 @@ class OpenAINim:
                 "/v1/models",
                 self.list_models,
                 dialect=DIALECT,
+                access=access,
                 response_model=schema.ModelList,
                 responses=error_responses(*ASKING_ENGINE),
             ),

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.access import AccessPolicy
 from gateway.record import record_of
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -20,18 +21,22 @@ class DialectRoute(APIRoute):
     words it refuses, is the dialect's own, and a model per item would cost more than the rest of the gateway.
     """
 
-    def __init__(self, path: str, handler: Handler, *, dialect: str, **options: Any) -> None:
+    def __init__(
+        self, path: str, handler: Handler, *, dialect: str, access: AccessPolicy | None = None, **options: Any
+    ) -> None:
         """Describes the route.
 
         Args:
             path: from the root.
             handler: answers a request.
             dialect: its name in logs, metrics, and the choice of statuses.
+            access: admits callers; None leaves the route open to everybody, keys or not.
             options: of `APIRoute`.
         """
         super().__init__(path, handler, **options)
         self._handler = handler
         self._dialect = dialect
+        self._access = access
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,5 +44,7 @@ class DialectRoute(APIRoute):
         record = record_of(request)
         record.route = self.path
         record.dialect = self._dialect
+        if self._access is not None:
+            record.caller = await self._access.admit(request)
         response = await self._handler(request)
         await response(scope, receive, send)

@@ -7,18 +7,25 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from openai import OpenAI
+from tritonclient.grpc import InferenceServerClient
 
+from export.progress import Progress
+from export.sources import resolve
 from tests.sentences import load_sentences
 from tests.service import PROJECT, Service, run_service
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+TINY = "reference/tiny-checkpoint"
+TINY_CHECKPOINT = PROJECT / "tests" / "data" / "tiny-checkpoint"
 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the real all-MiniLM-L6-v2, exported as a person would."""
+    """A repository with the real all-MiniLM-L6-v2 and the reference's tiny checkpoint, exported as a person would."""
     path = tmp_path_factory.mktemp("models") / "repository"
-    subprocess.run([sys.executable, "-m", "export", MINILM, "--repository", str(path)], cwd=PROJECT, check=True)
+    for arguments in ([MINILM], [str(TINY_CHECKPOINT), "--name", TINY]):
+        command = [sys.executable, "-m", "export", *arguments, "--repository", str(path)]
+        subprocess.run(command, cwd=PROJECT, check=True)
     return path
 
 
@@ -39,15 +46,18 @@ def sentences() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def reference(sentences: list[str]) -> npt.NDArray[np.float32]:
+def checkpoint() -> Path:
+    """The published files of all-MiniLM-L6-v2."""
+    return resolve(MINILM, None, Progress()).folder
+
+
+@pytest.fixture(scope="session")
+def reference(sentences: list[str], checkpoint: Path) -> npt.NDArray[np.float32]:
     """The sentences' embeddings, computed by transformers on the same weights, one by one: (200, 384)."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from export.sources import resolve
-
-    folder = resolve(MINILM).folder
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokenizer, model = AutoTokenizer.from_pretrained(checkpoint), AutoModel.from_pretrained(checkpoint).eval()
     vectors = []
     with torch.inference_mode():
         for sentence in sentences:
@@ -55,3 +65,9 @@ def reference(sentences: list[str]) -> npt.NDArray[np.float32]:
             pooled = model(**encoded).last_hidden_state[0].mean(dim=0)
             vectors.append(torch.nn.functional.normalize(pooled, dim=0).numpy())
     return np.stack(vectors)
+
+
+@pytest.fixture
+def triton(service: Service) -> Iterator[InferenceServerClient]:
+    with InferenceServerClient(service.grpc_url) as connected:
+        yield connected

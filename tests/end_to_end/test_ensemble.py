@@ -1,37 +1,20 @@
 """The ensembles stand on their own: anyone with tritonclient may call them, and nobody harms a neighbour."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from tritonclient.grpc import InferenceServerClient, InferInput
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 from tests.service import Service
+from tests.triton_requests import infer
 
 pytestmark = pytest.mark.triton
 
 TEXT = "all_minilm_l6_v2_text"
 EMBEDDER = "all_minilm_l6_v2_embedder"
-
-
-@pytest.fixture
-def triton(service: Service) -> Iterator[InferenceServerClient]:
-    with InferenceServerClient(service.grpc_url) as client:
-        yield client
-
-
-def infer(triton: InferenceServerClient, model: str, **arrays: Any) -> dict[str, npt.NDArray[Any]]:
-    inputs = []
-    for name, values in arrays.items():
-        array = np.array([values], dtype=np.object_) if isinstance(values, list) else values[np.newaxis]
-        inputs.append(InferInput(name, array.shape, np_to_triton_dtype(array.dtype)))
-        inputs[-1].set_data_from_numpy(array)
-    result = triton.infer(model, inputs)
-    return {tensor.name: result.as_numpy(tensor.name)[0] for tensor in result.get_response().outputs}
 
 
 def test_texts_in_embeddings_and_token_counts_out(triton: InferenceServerClient, reference: Any) -> None:

@@ -1,11 +1,14 @@
 """Vectors through the whole service equal transformers' on the same weights, whatever travels beside them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from openai import OpenAI
+from tokenizers import Tokenizer
+from tritonclient.grpc import InferenceServerClient
 
 from tests.end_to_end.conftest import MINILM
 from tests.service import Service
@@ -53,12 +56,8 @@ def test_a_sentence_keeps_its_vector_in_company(client: OpenAI, sentences: list[
             np.testing.assert_allclose(future.result(), reference[start : start + len(texts)], atol=TOLERANCE)
 
 
-def test_usage_counts_the_reference_tokenizers_tokens(client: OpenAI, sentences: list[str]) -> None:
-    from tokenizers import Tokenizer
-
-    from export.sources import resolve
-
-    tokenizer = Tokenizer.from_file(str(resolve(MINILM).folder / "tokenizer.json"))
+def test_usage_counts_the_reference_tokenizers_tokens(client: OpenAI, sentences: list[str], checkpoint: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(256)
     expected = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(sentences))
@@ -81,7 +80,6 @@ def test_the_published_semantic_search_finds_the_pets(client: OpenAI) -> None:
 
 def test_single_item_clients_share_batches(service: Service, client: OpenAI, reference: Vectors) -> None:
     """64 concurrent single-item clients: Triton's own statistics show batches well above 1, and no vector is wrong."""
-    from tritonclient.grpc import InferenceServerClient
 
     def count() -> tuple[int, int]:
         with InferenceServerClient(service.grpc_url) as triton:

@@ -17,7 +17,7 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings(ready_ttl_s=0.0)
+    return Settings(ready_ttl_s=0.0, image_urls="off")
 
 
 @pytest.fixture

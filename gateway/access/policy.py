@@ -6,6 +6,10 @@ from typing import Protocol
 from starlette.requests import Request
 
 
+class AccessSettingsError(ValueError):
+    """Keys or store of counts cannot be used as they are set; the message never holds a key or its sum."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who sent a request.

@@ -1,0 +1,69 @@
+"""The command line: `python -m bench [SECTION ...] [--quick]`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.report import Report, start_report
+from bench.results import Results
+from bench.sections import SECTIONS
+from bench.settings import BUILD_DIR, BenchSettings, quick_settings
+from bench.tables import print_tables
+from bench.workbench import Workbench
+from launcher.errors import LauncherError
+
+log = logging.getLogger("bench")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the sections asked for; return the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    parsed = _parser().parse_args(arguments)
+    unknown = [name for name in parsed.sections if name not in SECTIONS]
+    if unknown:
+        log.error("error: no section %s; there are %s", ", ".join(unknown), ", ".join(SECTIONS))
+        return 2
+    settings = quick_settings(parsed.build_dir) if parsed.quick else BenchSettings(build_dir=parsed.build_dir)
+    try:
+        report = measure(parsed.sections or list(SECTIONS), settings)
+    except (BenchError, LauncherError) as error:
+        log.error("error: %s", error)
+        return 1
+    report.write(parsed.output or settings.build_dir / "results.json")
+    print_tables(report)
+    return 0
+
+
+def measure(sections: Sequence[str], settings: BenchSettings) -> Report:
+    """Run sections one after the other over the same servers.
+
+    Raises:
+        BenchError: Something cannot be measured.
+    """
+    results = Results()
+    report = start_report(settings, results)
+    with Workbench(settings) as workbench:
+        for name in sections:
+            log.info("section %s", name)
+            results.measurements += SECTIONS[name](workbench)
+    return report
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=sys.modules["bench"].__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument(
+        "--quick", action="store_true", help="go the whole way in little time; the figures mean nothing"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="where to write JSON (default: in BUILD_DIR)")
+    parser.add_argument("--build-dir", type=Path, default=BUILD_DIR, metavar="DIR", help=f"default: {BUILD_DIR}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

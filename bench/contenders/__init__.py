@@ -1,0 +1,1 @@
+"""What is measured: each embeds items under a load and says how that went."""

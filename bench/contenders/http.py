@@ -1,0 +1,89 @@
+"""The service under load by HTTP, as clients use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import LoadFailedError
+from bench.processes import Label, microseconds_per_item, processor_seconds
+from bench.results import Load, Sample
+from bench.settings import BenchSettings
+from bench.wrk import WrkReport, run_wrk
+
+WARMUP_S = 1.0
+
+
+class HttpContender:
+    """Any server with an OpenAI-like embeddings route."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        pid: int,
+        label: Label,
+        items: Mapping[str, Sequence[Any]],
+        settings: BenchSettings,
+        fields: Mapping[str, Any],
+    ) -> None:
+        """Prepare nothing yet.
+
+        Args:
+            name: What tables call it.
+            url: Where to POST.
+            pid: The server's first process.
+            label: Names its processes.
+            items: What goes into `input`, by workload.
+            settings: How long to measure.
+            fields: The rest of a request: model, encoding, and so on.
+        """
+        self.name = name
+        self._url, self._pid, self._label = url, pid, label
+        self._items, self._settings, self._fields = items, settings, fields
+        self._seconds: dict[Load, float] = {}
+
+    def measure(self, load: Load) -> Sample:
+        """Send requests for a while; the first time for a load, first warm up.
+
+        Raises:
+            LoadFailedError: No request succeeds.
+        """
+        bodies = self.write_bodies(load)
+        if load not in self._seconds:
+            self._seconds[load] = self.choose_seconds(bodies, load)
+        before = processor_seconds(self._pid, self._label)
+        report = run_wrk(self._url, bodies, load.concurrency, self._seconds[load])
+        after = processor_seconds(self._pid, self._label)
+        items = (report.requests - report.statuses) * load.items_per_request
+        if items <= 0:
+            raise LoadFailedError(f"{self.name} answered no request of {load}")
+        return Sample(
+            items_per_s=items / report.seconds,
+            p50_ms=report.p50_ms,
+            p99_ms=report.p99_ms,
+            requests=report.requests,
+            errors=report.statuses + report.broken,
+            cpu_us_per_item=microseconds_per_item(before, after, items),
+        )
+
+    def choose_seconds(self, bodies: Path, load: Load) -> float:
+        """Warm up, and choose a length that holds enough answers of every client."""
+        seconds = max(WARMUP_S, self._settings.seconds / 4)
+        report: WrkReport = run_wrk(self._url, bodies, load.concurrency, seconds)
+        while not report.requests:
+            seconds *= 2
+            report = run_wrk(self._url, bodies, load.concurrency, seconds)
+        return max(self._settings.seconds, self._settings.waves * report.mean_ms / 1e3)
+
+    def write_bodies(self, load: Load) -> Path:
+        """Write the requests of a load, one a line."""
+        name = f"{self.name}-{load.workload}-{load.items_per_request}.jsonl".replace(" ", "_").replace("/", "_")
+        path = self._settings.build_dir / "bodies" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        items, size = self._items[load.workload], load.items_per_request
+        requests = [list(items[start : start + size]) for start in range(0, len(items) - size + 1, size)]
+        path.write_text("".join(json.dumps({**self._fields, "input": each}) + "\n" for each in requests))
+        return path

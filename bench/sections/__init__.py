@@ -1,0 +1,14 @@
+"""The parts of the benchmark, by the names that the command line takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bench.results import Measurement
+from bench.sections import padding, peers, throughput, triton
+from bench.workbench import Workbench
+
+Section = Callable[[Workbench], list[Measurement]]
+"""Measures one thing; needs nothing of another section."""
+
+SECTIONS: Mapping[str, Section] = {module.NAME: module.run for module in (throughput, triton, peers, padding)}

@@ -1,0 +1,103 @@
+"""What the sections work with: exports, the running service and contenders, made when first asked for."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from bench.contenders.engine import EngineLoop
+from bench.contenders.http import HttpContender
+from bench.contenders.triton import TritonContender
+from bench.peers.servers import MODEL_NAME as PEER_MODEL_NAME
+from bench.peers.servers import Peer, run_peer
+from bench.perf_analyzer import prepare_perf_analyzer
+from bench.service import Service, name_process, run_service
+from bench.settings import TEXT_MODEL, BenchSettings
+from bench.workloads import MIXED, PASSAGES, SHORT, TextWorkloads
+from export.progress import Progress
+from export.sources import resolve
+from launcher.models import prepare_repository
+
+TEXT_SLUG = "all_minilm_l6_v2"
+
+
+class Workbench:
+    """One run's settings and everything that it has started; all of it ends with the block."""
+
+    def __init__(self, settings: BenchSettings) -> None:
+        """Start nothing yet."""
+        self.settings = settings
+        self.started = ExitStack()
+
+    def __enter__(self) -> Workbench:
+        """Use it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop what was started."""
+        self.started.close()
+
+    @cached_property
+    def repository(self) -> Path:
+        """The model repository, with all-MiniLM-L6-v2 in it."""
+        prepare_repository(self.settings.repository, (TEXT_MODEL,))
+        return self.settings.repository
+
+    @cached_property
+    def service(self) -> Service:
+        """The running service."""
+        assert self.repository  # noqa: S101 - exported before it is served
+        return self.started.enter_context(run_service(self.settings))
+
+    @cached_property
+    def tokenizer_path(self) -> Path:
+        """The text model's tokenizer."""
+        return self.repository / f"{TEXT_SLUG}_preprocess_text" / "1" / "tokenizer.json"
+
+    @cached_property
+    def texts(self) -> dict[str, list[str]]:
+        """All workloads of texts."""
+        workloads = TextWorkloads(self.tokenizer_path)
+        return {name: workloads.make(name) for name in (SHORT, MIXED, PASSAGES)}
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """The folder of the text model's published files."""
+        return resolve(TEXT_MODEL, None, Progress()).folder
+
+    @cached_property
+    def graph(self) -> Path:
+        """The very graph of the text model that Triton serves."""
+        return self.repository / f"{TEXT_SLUG}_embedder" / "1" / "model.onnx"
+
+    @cached_property
+    def engine(self) -> EngineLoop:
+        """The engine limit of the text model."""
+        return EngineLoop(self.graph, self.tokenizer_path, self.texts, self.settings.seconds)
+
+    @cached_property
+    def triton(self) -> TritonContender:
+        """The text ensemble without the gateway, under load by gRPC."""
+        tool = prepare_perf_analyzer(self.settings.build_dir / "perf_analyzer")
+        return TritonContender(tool, f"{TEXT_SLUG}_text", self.service, self.texts, self.settings.seconds)
+
+    @cached_property
+    def gateway(self) -> HttpContender:
+        """The service under load by HTTP."""
+        return self.make_gateway("gateway")
+
+    def start_peer(self, peer: Peer) -> HttpContender:
+        """Start a peer on the same weights."""
+        server = self.started.enter_context(run_peer(peer, self.checkpoint, self.settings))
+        fields = {"model": PEER_MODEL_NAME}
+        return HttpContender(peer.name, server.url, server.pid, lambda _: peer.name, self.texts, self.settings, fields)
+
+    def make_gateway(self, name: str, **fields: object) -> HttpContender:
+        """Return the service under load by requests that carry more fields."""
+        service = self.service
+        all_fields = {"model": TEXT_MODEL, **fields}
+        return HttpContender(name, service.url, service.pid, name_process, self.texts, self.settings, all_fields)

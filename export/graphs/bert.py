@@ -1,0 +1,117 @@
+"""The BERT family: packed token ids to one embedding per sequence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from export.graphs.attention import Heads, attend
+from export.graphs.blocks import Blocks, cut_blocks
+from export.graphs.builder import GraphBuilder, build_model
+from export.graphs.layers import Layers, Precision
+from export.graphs.packed import Packing, pack
+from export.graphs.pooling import Pooling, normalize_rows, pool
+from export.graphs.weights import Array, Weights, find_prefix
+
+# Models whose position table begins with rows for padding: positions count from pad_token_id + 1.
+_POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert"})
+_MODEL_TYPES = _POSITIONS_AFTER_PADDING | {"bert"}
+
+
+def build_bert_embedder(
+    config: Mapping[str, Any],
+    weights: Weights,
+    pooling: Pooling,
+    normalize: bool = True,
+    precision: Precision = "fp32",
+) -> ir.Model:
+    """Builds the embedder of a BERT-like encoder.
+
+    Args:
+        config: Its config.json.
+        weights: Its tensors.
+        pooling: How the last hidden states of a sequence become one vector.
+        normalize: Whether embeddings have length 1.
+        precision: Of matrices and their products.
+
+    Returns:
+        Inputs `input_ids` int64 `(tokens,)` and `sequence_lengths` int32 `(sequences,)`; output `embeddings` float32
+        `(sequences, hidden size)`, NaN for a sequence of length 0.
+
+    Raises:
+        ValueError: If the config asks for what this graph does not do, or the checkpoint lacks a tensor.
+    """
+    _check_config(config)
+    prefix = find_prefix(
+        weights, "embeddings.word_embeddings.weight", ("", f"{config['model_type']}.".replace("xlm-", ""))
+    )
+    op = GraphBuilder()
+    layers = Layers(op, weights, precision)
+    input_ids = op.input("input_ids", ir.DataType.INT64, ["tokens"])
+    sequence_lengths = op.input("sequence_lengths", ir.DataType.INT32, ["sequences"])
+    packing = pack(op, op.Cast(sequence_lengths, to=ir.DataType.INT64), op.Shape(input_ids))
+    blocks = cut_blocks(op, packing, config["num_attention_heads"])
+    with op.scope("embeddings"):
+        hidden = _embed(layers, config, f"{prefix}embeddings", input_ids, packing)
+    for index in range(config["num_hidden_layers"]):
+        with op.scope(f"layer.{index}"):
+            hidden = _layer(layers, config, f"{prefix}encoder.layer.{index}", hidden, blocks)
+    with op.scope("pooling"):
+        embeddings = pool(op, hidden, packing, blocks, pooling)
+        if normalize:
+            embeddings = normalize_rows(op, embeddings)
+    return build_model(op, "bert_embedder", "embeddings", embeddings, config["hidden_size"])
+
+
+def max_tokens(config: Mapping[str, Any]) -> int:
+    """Longest sequence that the position table has rows for."""
+    return int(config["max_position_embeddings"]) - _first_position(config)
+
+
+def _first_position(config: Mapping[str, Any]) -> int:
+    return int(config["pad_token_id"]) + 1 if config["model_type"] in _POSITIONS_AFTER_PADDING else 0
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    if config["model_type"] not in _MODEL_TYPES:
+        raise ValueError(
+            f"model_type {config['model_type']!r} is not supported; known are {', '.join(sorted(_MODEL_TYPES))}"
+        )
+    positions = config.get("position_embedding_type", "absolute")
+    if positions != "absolute":
+        raise ValueError(f"position_embedding_type {positions!r} is not supported; only 'absolute' is")
+    if config.get("is_decoder"):
+        raise ValueError("is_decoder is not supported: attention is bidirectional")
+
+
+def _embed(layers: Layers, config: Mapping[str, Any], name: str, input_ids: ir.Value, packing: Packing) -> ir.Value:
+    """Word, position and (always the first) type embeddings, normalised: `(tokens, hidden size)`."""
+    op, weights = layers.op, layers.weights
+    first = _first_position(config)
+    rows, dims = weights.shape(f"{name}.position_embeddings.weight")
+
+    def positions_with_type() -> Array:
+        table: Array = weights.read(f"{name}.position_embeddings.weight")[first:]
+        return np.add(table, weights.read(f"{name}.token_type_embeddings.weight")[0])
+
+    table = op.weight(f"{name}.positions_with_type", positions_with_type, [rows - first, dims], ir.DataType.FLOAT)
+    words = layers.embedding(input_ids, f"{name}.word_embeddings")
+    summed = op.Add(words, op.Gather(table, packing.position))
+    return layers.layer_norm(summed, f"{name}.LayerNorm", config["layer_norm_eps"])
+
+
+def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Value, blocks: Blocks) -> ir.Value:
+    """One encoder layer: attention and MLP, each with its residual normalised after."""
+    op, epsilon, size = layers.op, config["layer_norm_eps"], config["hidden_size"]
+    count = config["num_attention_heads"]
+    with op.scope("attention"):
+        projections = [f"{name}.attention.self.{projection}" for projection in ("query", "key", "value")]
+        query, key, value = op.split(layers.linear(hidden, *projections), [size] * 3)
+        attended = attend(op, query, key, value, Heads(count, count, size // count), blocks, layers.dtype)
+        attended = layers.linear(attended, f"{name}.attention.output.dense")
+        hidden = layers.layer_norm(op.Add(attended, hidden), f"{name}.attention.output.LayerNorm", epsilon)
+    with op.scope("mlp"):
+        inner = layers.activation(layers.linear(hidden, f"{name}.intermediate.dense"), config["hidden_act"])
+        outer = layers.linear(inner, f"{name}.output.dense")
+        return layers.layer_norm(op.Add(outer, hidden), f"{name}.output.LayerNorm", epsilon)

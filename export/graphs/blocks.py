@@ -1,0 +1,105 @@
+"""Cuts packed sequences into blocks of queries and groups blocks of similar length: what attention iterates over.
+
+A block is one sequence with up to 256 of its queries, so that a long sequence needs no square of its length at once. A
+group is a few blocks of similar length, padded to the longest of them, so that many short sequences cost one
+iteration and a long one among them costs the others nothing.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from export.graphs.builder import GraphBuilder
+from export.graphs.packed import Packing, row_numbers, segment_of_rows
+
+QUERIES_PER_BLOCK = 256
+SCORES_PER_GROUP = 1 << 20  # elements of all heads
+SHORTEST_CLASS = 16  # tokens; sequences up to this length share one class
+CLASS_RATIO = 1.25  # longest to shortest of the other classes
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks in the order in which attention visits them, longest sequences first; all int64.
+
+    Attributes:
+        sequence: `(blocks,)` whose block it is.
+        query_start: `(blocks,)` first row of the queries.
+        query_count: `(blocks,)` how many there are, 1 to 256.
+        key_start: `(blocks,)` first row of the keys: of the whole sequence.
+        key_count: `(blocks,)` how many there are.
+        group_ends: `(groups,)` one past the last block of each group.
+        output_row: `(rows,)` where each row of the batch stands in the groups' outputs, one after the other, each block
+            padded to its group's longest.
+    """
+
+    sequence: ir.Value
+    query_start: ir.Value
+    query_count: ir.Value
+    key_start: ir.Value
+    key_count: ir.Value
+    group_ends: ir.Value
+    output_row: ir.Value
+
+
+def cut_blocks(op: GraphBuilder, packing: Packing, heads: int) -> Blocks:
+    """Cuts the sequences of a batch into blocks, once for all layers.
+
+    Args:
+        op: The graph.
+        packing: The batch.
+        heads: Query heads of the attention, for the bound on a group's scores.
+    """
+    with op.scope("blocks"):
+        counts = op.Div(op.Add(packing.lengths, QUERIES_PER_BLOCK - 1), QUERIES_PER_BLOCK)
+        first_block = op.CumSum(counts, 0, exclusive=1)
+        blocks = op.ReduceSum(counts, [0], keepdims=1)
+        sequence = segment_of_rows(op, counts, first_block, blocks)
+        rank = op.Sub(row_numbers(op, blocks), op.Gather(first_block, sequence))
+        offset = op.Mul(rank, QUERIES_PER_BLOCK)
+        key_count, order = op.record("TopK", [op.Gather(packing.lengths, sequence), blocks], {"axis": 0}, outputs=2)
+        sequence, offset = op.Gather(sequence, order), op.Gather(offset, order)
+        key_start = op.Gather(packing.starts, sequence)
+        group_start = _group_start(op, key_count, blocks, heads)
+        begins = op.Squeeze(op.NonZero(op.Equal(group_start, row_numbers(op, blocks))), [0])
+        return Blocks(
+            sequence=sequence,
+            query_start=op.Add(key_start, offset),
+            query_count=op.Min(op.Sub(key_count, offset), QUERIES_PER_BLOCK),
+            key_start=key_start,
+            key_count=key_count,
+            group_ends=op.Concat(op.Slice(begins, [1], [np.iinfo(np.int64).max]), blocks, axis=0),
+            output_row=_output_row(op, packing, first_block, order, op.Gather(key_count, group_start)),
+        )
+
+
+def _group_start(op: GraphBuilder, key_count: ir.Value, blocks: ir.Value, heads: int) -> ir.Value:
+    """First block of each block's group `(blocks,)`: where its class of lengths begins, or as often as memory asks."""
+    relative = op.Div(op.Cast(key_count, to=ir.DataType.FLOAT), float(SHORTEST_CLASS))
+    length_class = op.Ceil(op.Div(op.Log(op.Max(relative, 1.0)), float(np.log(CLASS_RATIO))))
+    class_start = _run_start(op, length_class, blocks)
+    longest = op.Gather(key_count, class_start)
+    scores = op.Mul(op.Mul(longest, heads), op.Min(longest, QUERIES_PER_BLOCK))
+    blocks_per_group = op.Max(op.Div(SCORES_PER_GROUP, scores), 1)
+    block = row_numbers(op, blocks)
+    return op.Sub(block, op.Mod(op.Sub(block, class_start), blocks_per_group))
+
+
+def _run_start(op: GraphBuilder, x: ir.Value, size: ir.Value) -> ir.Value:
+    """For each element, where the run of equal values around it begins."""
+    previous = op.Gather(x, op.Max(op.Sub(row_numbers(op, size), 1), 0))
+    changes = op.Cast(op.Not(op.Equal(x, previous)), to=ir.DataType.INT64)
+    starts = op.Concat([0], op.Squeeze(op.NonZero(changes), [0]), axis=0)
+    return op.Gather(starts, op.CumSum(changes, 0))
+
+
+def _output_row(
+    op: GraphBuilder, packing: Packing, first_block: ir.Value, order: ir.Value, longest_in_group: ir.Value
+) -> ir.Value:
+    """See `Blocks.output_row`."""
+    block_row = op.CumSum(op.Min(longest_in_group, QUERIES_PER_BLOCK), 0, exclusive=1)
+    visited_as = op.ScatterElements(order, order, row_numbers(op, op.Shape(order)), axis=0)
+    block = op.Add(op.Gather(first_block, packing.sequence), op.Div(packing.position, QUERIES_PER_BLOCK))
+    row = op.Gather(block_row, op.Gather(visited_as, block))
+    return op.Add(row, op.Mod(packing.position, QUERIES_PER_BLOCK))

@@ -1,0 +1,154 @@
+"""Records ONNX nodes one by one: `op.MatMul(x, w)` adds a node and returns its output."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+OPSET = 20
+IR_VERSION = 9  # the newest that every Triton from 24.10 on loads
+
+Attribute = int | float | str | Sequence[int] | ir.Graph | None
+Operand = ir.Value | int | float | Sequence[int] | NDArray[np.generic] | None
+
+
+class GraphBuilder:
+    """One graph or subgraph being recorded.
+
+    Operands that are numbers, lists or arrays become initializers: int64 from Python integers, float32 from Python
+    floats. Nodes carry the scope in which they were recorded in their names, so that profiles can be read.
+    """
+
+    def __init__(self, parent: GraphBuilder | None = None) -> None:
+        """Starts an empty graph.
+
+        Args:
+            parent: For a subgraph, the graph around it: names in a subgraph must not repeat those outside.
+        """
+        self._tape = ir.tape.Tape()
+        self._inputs: list[ir.Value] = []
+        self._is_subgraph = parent is not None
+        self._counter: Iterator[int] = parent._counter if parent else itertools.count()
+        self._scope: str = parent._scope if parent else ""
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Prefixes the names of nodes recorded inside."""
+        outer = self._scope
+        self._scope = f"{outer}/{name}" if outer else name
+        try:
+            yield
+        finally:
+            self._scope = outer
+
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        """Gives a function that records a node of that type: `op.Gather(table, ids, axis=0)`."""
+        if not op_type[0].isupper():
+            raise AttributeError(op_type)
+        return lambda *operands, **attributes: self.record(op_type, operands, attributes)[0]
+
+    def record(
+        self, op_type: str, operands: Sequence[Operand], attributes: dict[str, Attribute], outputs: int = 1
+    ) -> Sequence[ir.Value]:
+        """Records one node.
+
+        Args:
+            op_type: ONNX operator.
+            operands: Its inputs; None for an optional one left out.
+            attributes: Its attributes.
+            outputs: How many outputs it has.
+
+        Returns:
+            Its outputs.
+        """
+        name = f"{self._scope}/{op_type}_{next(self._counter)}".lstrip("/")
+        values = self._tape.op_multi_out(
+            op_type, [self._value(operand) for operand in operands], attributes, num_outputs=outputs, name=name
+        )
+        for index, value in enumerate(values):
+            value.name = f"{name}:{index}"
+        return values
+
+    def split(self, x: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
+        """Cuts the last axis into parts of the given sizes."""
+        return self.record("Split", [x, list(sizes)], {"axis": -1}, outputs=len(sizes))
+
+    def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
+        """Declares the next input of the graph."""
+        return self._declare(ir.val(name, dtype, shape))
+
+    def sequence_input(self, name: str, dtype: ir.DataType) -> ir.Value:
+        """Declares the next input of the graph, a sequence of tensors."""
+        return self._declare(ir.val(name, type=ir.SequenceType(ir.TensorType(dtype))))
+
+    def weight(
+        self, name: str, read: Callable[[], NDArray[np.generic]], shape: Sequence[int], dtype: ir.DataType
+    ) -> ir.Value:
+        """Adds an initializer whose data is read when the model is saved.
+
+        Args:
+            name: Name of the initializer.
+            read: Gives the data, of the stated shape; called at each access, for nothing is kept.
+            shape: Its shape.
+            dtype: Type to convert the data to.
+        """
+
+        def load() -> ir.TensorProtocol:
+            return ir.tensor(np.ascontiguousarray(read(), dtype=dtype.numpy()), name=name)
+
+        return self._tape.initializer(ir.LazyTensor(load, dtype=dtype, shape=ir.Shape(shape), name=name))
+
+    def subgraph(self) -> GraphBuilder:
+        """Starts the body of a control-flow node; it may use this graph's values."""
+        return GraphBuilder(parent=self)
+
+    def build(self, name: str, outputs: Sequence[ir.Value]) -> ir.Graph:
+        """Closes the graph."""
+        return ir.Graph(
+            self._inputs,
+            outputs,
+            nodes=self._tape.nodes,
+            initializers=self._tape.initializers,
+            opset_imports={"": OPSET},
+            name=name,
+        )
+
+    def _declare(self, value: ir.Value) -> ir.Value:
+        if self._is_subgraph:
+            value.name = f"{self._scope}/{value.name}_{next(self._counter)}"
+        self._inputs.append(value)
+        return value
+
+    def _value(self, operand: Operand) -> ir.Value | None:
+        if operand is None or isinstance(operand, ir.Value):
+            return operand
+        array = np.asarray(operand)
+        if not isinstance(operand, np.ndarray) and array.dtype == np.float64:
+            array = array.astype(np.float32)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            tensor = ir.tensor(array, name=f"{self._scope}/constant_{next(self._counter)}".lstrip("/"))
+            self._constants[key] = self._tape.initializer(tensor)
+        return self._constants[key]
+
+
+def build_model(op: GraphBuilder, name: str, output_name: str, output: ir.Value, dims: int) -> ir.Model:
+    """Closes the outermost graph, of one output: float32 rows of a fixed width.
+
+    Args:
+        op: The recorded graph.
+        name: Name of the graph.
+        output_name: Public name of the output.
+        output: The output `(rows, dims)`.
+        dims: Its width.
+    """
+    output.name = output_name
+    output.type = ir.TensorType(ir.DataType.FLOAT)
+    output.shape = ir.Shape([f"{output_name}_rows", dims])
+    return ir.Model(op.build(name, [output]), ir_version=IR_VERSION)

@@ -1,0 +1,139 @@
+"""Llama Nemotron Embed VL: a vision encoder, and an embedder of text and image tokens."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import onnx_ir as ir
+
+from export.graphs.blocks import cut_blocks
+from export.graphs.builder import GraphBuilder, build_model
+from export.graphs.layers import Layers, Precision
+from export.graphs.llama import record_llama
+from export.graphs.packed import Packing, pack
+from export.graphs.pooling import Pooling, normalize_rows, pool
+from export.graphs.siglip import grid_side, record_vision_tower
+from export.graphs.weights import Weights, find_prefix
+
+POOLINGS: dict[str, Pooling] = {"avg": "mean", "cls": "cls"}
+_PROJECTOR_EPSILON = 1e-5  # torch.nn.LayerNorm's default, which the projector takes
+
+
+def build_vision_encoder(config: Mapping[str, Any], weights: Weights, precision: Precision = "fp32") -> ir.Model:
+    """Builds the graph from pixels to vectors in the language model's width.
+
+    Args:
+        config: The checkpoint's config.json.
+        weights: Its tensors.
+        precision: Of matrices and their products.
+
+    Returns:
+        Input `patches` uint8 `(rows * bytes of a row,)`, whole tiles of them; output `image_embeds` float32
+        `(rows, hidden size)`, one for each row of `patches`.
+
+    Raises:
+        ValueError: If the config asks for what this graph does not do, or the checkpoint lacks a tensor.
+    """
+    _check_config(config)
+    vision = config["vision_config"]
+    block = image_token_side(config)
+    prefix = find_prefix(weights, "embeddings.patch_embedding.weight", ("vision_model.", "vision_model.vision_model."))
+    op = GraphBuilder()
+    layers = Layers(op, weights, precision)
+    patches = op.input("patches", ir.DataType.UINT8, ["patch_bytes"])
+    with op.scope("pixels"):
+        pixels = op.Reshape(
+            op.Cast(patches, to=ir.DataType.FLOAT), [-1, vision["num_channels"] * vision["patch_size"] ** 2]
+        )
+        pixels = op.Sub(op.Div(pixels, 127.5), 1.0)
+    with op.scope("vision"):
+        hidden = record_vision_tower(layers, vision, prefix, pixels, block)
+    projector = replace(layers, precision="fp32") if precision == "int8" else layers  # a hundredth of the work
+    with op.scope("projector"):
+        # Pixel shuffle: the patches of an image token come next to one another already.
+        shuffled = op.Reshape(hidden, [-1, block * block * vision["hidden_size"]])
+        normalized = projector.layer_norm(shuffled, "mlp1.0", _PROJECTOR_EPSILON)
+        inner = projector.activation(projector.linear(normalized, "mlp1.1"), "gelu")
+        image_embeds = projector.linear(inner, "mlp1.3")
+    return build_model(op, "vision_encoder", "image_embeds", image_embeds, config["llm_config"]["hidden_size"])
+
+
+def build_embedder(config: Mapping[str, Any], weights: Weights, precision: Precision = "fp32") -> ir.Model:
+    """Builds the graph from token ids and image vectors to embeddings.
+
+    Args:
+        config: The checkpoint's config.json.
+        weights: Its tensors.
+        precision: Of matrices and their products.
+
+    Returns:
+        Inputs `input_ids` int64 `(tokens,)`, `image_embeds` float32 `(image rows * hidden size,)`, `sequence_lengths`
+        and `image_rows` int32 `(sequences,)`; output `embeddings` float32 `(sequences, hidden size)`, NaN for an empty
+        sequence. A sequence may own image rows without having image tokens, as texts do: they are not read.
+
+    Raises:
+        ValueError: If the config asks for what this graph does not do, or the checkpoint lacks a tensor.
+    """
+    _check_config(config)
+    language = config["llm_config"]
+    op = GraphBuilder()
+    layers = Layers(op, weights, precision)
+    input_ids = op.input("input_ids", ir.DataType.INT64, ["tokens"])
+    image_embeds = op.input("image_embeds", ir.DataType.FLOAT, ["image_values"])
+    sequence_lengths = op.input("sequence_lengths", ir.DataType.INT32, ["sequences"])
+    image_rows = op.input("image_rows", ir.DataType.INT32, ["sequences"])
+    packing = pack(op, op.Cast(sequence_lengths, to=ir.DataType.INT64), op.Shape(input_ids))
+    blocks = cut_blocks(op, packing, language["num_attention_heads"])
+    with op.scope("embeddings"):
+        is_image = op.Equal(input_ids, config["img_context_token_id"])
+        images = op.Gather(
+            op.Reshape(image_embeds, [-1, language["hidden_size"]]), _image_row(op, is_image, image_rows, packing)
+        )
+        text = layers.embedding(input_ids, "language_model.embed_tokens")
+        hidden = op.Where(op.Unsqueeze(is_image, [1]), images, text)
+    hidden = record_llama(layers, language, "language_model.", hidden, packing.position, blocks)
+    with op.scope("pooling"):
+        embeddings = normalize_rows(op, pool(op, hidden, packing, blocks, POOLINGS[config["pooling"]]))
+    return build_model(op, "embedder", "embeddings", embeddings, language["hidden_size"])
+
+
+def image_token_side(config: Mapping[str, Any]) -> int:
+    """Patches along the side of the square that becomes one image token."""
+    return round(1 / float(config["downsample_ratio"]))
+
+
+def image_tokens_per_tile(config: Mapping[str, Any]) -> int:
+    """Image tokens that one tile becomes."""
+    return (grid_side(config["vision_config"]) // image_token_side(config)) ** 2
+
+
+def _image_row(op: GraphBuilder, is_image: ir.Value, image_rows: ir.Value, packing: Packing) -> ir.Value:
+    """For image tokens the row of `image_embeds` they take, for others some row that exists: `(tokens,)` int64.
+
+    The j-th image token of a sequence takes the j-th of the rows that the sequence owns, but none beyond the last: a
+    sequence with too many image tokens spoils itself only.
+    """
+    image_tokens_before = op.CumSum(op.Cast(is_image, to=ir.DataType.INT64), 0, exclusive=1)
+    first_token = op.Gather(packing.starts, packing.sequence)
+    rank = op.Sub(image_tokens_before, op.Gather(image_tokens_before, first_token))
+    rows = op.Cast(image_rows, to=ir.DataType.INT64)
+    last_rank = op.Gather(op.Sub(rows, 1), packing.sequence)
+    first_row = op.Gather(op.CumSum(rows, 0, exclusive=1), packing.sequence)
+    return op.Where(is_image, op.Add(first_row, op.Min(rank, last_rank)), 0)
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    """Refuses what would silently give other numbers."""
+    vision, language = config["vision_config"], config["llm_config"]
+    required = [
+        ("pooling", config["pooling"], tuple(POOLINGS)),
+        ("select_layer", config.get("select_layer", -1), (-1,)),
+        ("pre_feature_reduction", config.get("pre_feature_reduction", False), (False,)),
+        ("vision_config.model_type", vision["model_type"], ("siglip_vision_model",)),
+        ("llm_config.model_type", language["model_type"], ("llama_bidirec", "llama")),
+        ("llm_config.hidden_act", language["hidden_act"], ("silu",)),
+        ("patches left over by downsample_ratio", grid_side(vision) % image_token_side(config), (0,)),
+    ]
+    for name, value, supported in required:
+        if value not in supported:
+            raise ValueError(f"{name} {value!r} is not supported; known are {', '.join(map(repr, supported))}")

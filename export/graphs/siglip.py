@@ -1,0 +1,95 @@
+"""SigLIP's vision tower: packed pixel blocks of tiles to patch vectors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from export.graphs.attention import Heads, attend
+from export.graphs.blocks import Blocks, cut_blocks
+from export.graphs.layers import Layers
+from export.graphs.packed import pack
+from export.graphs.weights import Array
+
+
+def record_vision_tower(
+    layers: Layers, config: Mapping[str, Any], name: str, patches: ir.Value, block_size: int
+) -> ir.Value:
+    """Records the tower up to its last normalisation, without the pooling head.
+
+    Attention does not see the order of its rows, so patches stay in the order they come in, and the position table is
+    put in that order instead.
+
+    Args:
+        layers: The graph and the checkpoint.
+        config: `vision_config` of the checkpoint.
+        name: Prefix of the tower's tensors, ending in a point.
+        patches: `(patches, patch size² * channels)` float32, pixels from -1 to 1, each flattened row, column, channel.
+            They come tile by tile, each cut into square blocks of `block_size²` patches.
+        block_size: Patches along the side of a block.
+
+    Returns:
+        `(patches, hidden size)` float32.
+    """
+    op = layers.op
+    with op.scope("embeddings"):
+        hidden = _embed(layers, config, f"{name}embeddings", patches, block_size)
+    blocks = _cut_tiles(layers, config, hidden)
+    for index in range(config["num_hidden_layers"]):
+        with op.scope(f"layer.{index}"):
+            hidden = _layer(layers, config, f"{name}encoder.layers.{index}", hidden, blocks)
+    return layers.layer_norm(hidden, f"{name}post_layernorm", config["layer_norm_eps"])
+
+
+def grid_side(config: Mapping[str, Any]) -> int:
+    """Patches along the side of a tile."""
+    return int(config["image_size"]) // int(config["patch_size"])
+
+
+def _embed(layers: Layers, config: Mapping[str, Any], name: str, patches: ir.Value, block_size: int) -> ir.Value:
+    op, read = layers.op, layers.weights.read
+    width: int = config["hidden_size"]
+    side = grid_side(config)
+    pixels: int = config["patch_size"] ** 2 * config["num_channels"]
+
+    def kernel() -> Array:
+        """`(outputs, channels, rows, columns)` to `(rows * columns * channels, outputs)`."""
+        stored = read(f"{name}.patch_embedding.weight")
+        return np.reshape(stored.transpose(2, 3, 1, 0), (pixels, width))
+
+    def positions() -> Array:
+        """The table's rows, kept for patches row by row, in the order of blocks."""
+        blocks = np.arange(side * side).reshape(side // block_size, block_size, side // block_size, block_size)
+        return np.take(read(f"{name}.position_embedding.weight"), blocks.transpose(0, 2, 1, 3).ravel(), axis=0)
+
+    matrix = op.weight(f"{name}.patch_embedding.kernel", kernel, [pixels, width], layers.dtype)
+    embedded = op.Add(
+        layers.widen(op.MatMul(layers.narrow(patches), matrix)), layers.vector(f"{name}.patch_embedding.bias")
+    )
+    table = op.weight(f"{name}.position_embedding.blocks", positions, [side * side, width], ir.DataType.FLOAT)
+    return op.Reshape(op.Add(op.Reshape(embedded, [-1, side * side, width]), table), [-1, width])
+
+
+def _cut_tiles(layers: Layers, config: Mapping[str, Any], hidden: ir.Value) -> Blocks:
+    """Each tile is a sequence of its own."""
+    op, patches_per_tile = layers.op, grid_side(config) ** 2
+    patches = op.Shape(hidden, start=0, end=1)
+    lengths = op.Expand([patches_per_tile], op.Div(patches, patches_per_tile))
+    return cut_blocks(op, pack(op, lengths, patches), config["num_attention_heads"])
+
+
+def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Value, blocks: Blocks) -> ir.Value:
+    """One encoder layer: attention and MLP, each of its normalised input, added to it."""
+    op, epsilon, width = layers.op, config["layer_norm_eps"], config["hidden_size"]
+    count = config["num_attention_heads"]
+    with op.scope("attention"):
+        normalized = layers.layer_norm(hidden, f"{name}.layer_norm1", epsilon)
+        projections = [f"{name}.self_attn.{projection}" for projection in ("q_proj", "k_proj", "v_proj")]
+        query, key, value = op.split(layers.linear(normalized, *projections), [width] * 3)
+        attended = attend(op, query, key, value, Heads(count, count, width // count), blocks, layers.dtype)
+        hidden = op.Add(hidden, layers.linear(attended, f"{name}.self_attn.out_proj"))
+    with op.scope("mlp"):
+        normalized = layers.layer_norm(hidden, f"{name}.layer_norm2", epsilon)
+        inner = layers.activation(layers.linear(normalized, f"{name}.mlp.fc1"), config["hidden_act"])
+        return op.Add(hidden, layers.linear(inner, f"{name}.mlp.fc2"))

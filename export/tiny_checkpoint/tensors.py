@@ -1,0 +1,77 @@
+"""Names, shapes and random content of a checkpoint's tensors."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.tiny_checkpoint.widths import Widths
+
+Named = tuple[str, tuple[int, ...]]
+
+
+def draw_tensor(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    """Draws what a trained tensor of that name might hold: layers keep the size of what passes through them.
+
+    The content depends on the seed and the name, not on what was drawn before.
+    """
+    random = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    tensor = random.standard_normal(shape, dtype=np.float32)
+    if len(shape) == 1:
+        tensor *= 0.1
+        return tensor + np.float32(1) if name.endswith(".weight") else tensor
+    if name.endswith("embed_tokens.weight"):
+        return tensor
+    tensor *= np.float32(1 / math.sqrt(math.prod(shape[1:])))
+    return tensor
+
+
+def tensor_shapes(widths: Widths) -> Iterator[Named]:
+    """All tensors in the order of the computation."""
+    yield from _vision_shapes(widths.vision_hidden_size, widths.vision_intermediate_size, widths.vision_layers)
+    shuffled = widths.vision_hidden_size * 4
+    yield from _layer("mlp1.0", shuffled)
+    yield from _layer("mlp1.1", widths.hidden_size, shuffled)
+    yield from _layer("mlp1.3", widths.hidden_size, widths.hidden_size)
+    yield from _language_shapes(widths)
+
+
+def _layer(name: str, *shape: int) -> Iterator[Named]:
+    yield f"{name}.weight", shape
+    yield f"{name}.bias", shape[:1]
+
+
+def _vision_shapes(width: int, inner: int, layers: int) -> Iterator[Named]:
+    yield from _layer("vision_model.embeddings.patch_embedding", width, 3, 16, 16)
+    yield "vision_model.embeddings.position_embedding.weight", (1024, width)
+    for index in range(layers):
+        name = f"vision_model.encoder.layers.{index}"
+        yield from _layer(f"{name}.layer_norm1", width)
+        for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield from _layer(f"{name}.self_attn.{projection}", width, width)
+        yield from _layer(f"{name}.layer_norm2", width)
+        yield from _layer(f"{name}.mlp.fc1", inner, width)
+        yield from _layer(f"{name}.mlp.fc2", width, inner)
+    yield from _layer("vision_model.post_layernorm", width)
+
+
+def _language_shapes(widths: Widths) -> Iterator[Named]:
+    width, inner = widths.hidden_size, widths.intermediate_size
+    key_width = widths.head_size * widths.kv_heads
+    yield "language_model.embed_tokens.weight", (widths.vocab_size, width)
+    for index in range(widths.layers):
+        name = f"language_model.layers.{index}"
+        yield f"{name}.input_layernorm.weight", (width,)
+        yield f"{name}.self_attn.q_proj.weight", (width, width)
+        yield f"{name}.self_attn.k_proj.weight", (key_width, width)
+        yield f"{name}.self_attn.v_proj.weight", (key_width, width)
+        yield f"{name}.self_attn.o_proj.weight", (width, width)
+        yield f"{name}.post_attention_layernorm.weight", (width,)
+        yield f"{name}.mlp.gate_proj.weight", (inner, width)
+        yield f"{name}.mlp.up_proj.weight", (inner, width)
+        yield f"{name}.mlp.down_proj.weight", (width, inner)
+    yield "language_model.norm.weight", (width,)

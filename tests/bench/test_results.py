@@ -1,0 +1,40 @@
+import pytest
+
+from bench.goals import Goal
+from bench.results import Load, Measurement, Results, Sample, ratio
+
+LOAD = Load("12 words", 1, 1)
+
+
+def measurement(contender: str, *rates: float) -> Measurement:
+    return Measurement("throughput", contender, LOAD, [Sample(rate, 1.0, 2.0, 10) for rate in rates])
+
+
+def test_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    # The third round was slow for both: the ratio of the medians would be 90 / 110.
+    assert ratio(measurement("a", 100, 90, 11), measurement("b", 100, 180, 110)) == pytest.approx(0.5)
+
+
+def test_ratio_of_something_unmeasured_is_none() -> None:
+    assert ratio(measurement("a", 1), None) is None
+
+
+def test_results_survive_json() -> None:
+    results = Results([measurement("a", 1, 2)])
+    assert Results.from_json(results.to_json()).measurements == results.measurements
+
+
+def test_results_find_by_contender_and_load() -> None:
+    results = Results([measurement("a", 1), measurement("b", 2)])
+    assert results.find("throughput", "b", "12 words", 1, 1) == results.measurements[1]
+    assert results.find("throughput", "b", "12 words", 1, 2) is None
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.5, "missed"), (0.75, "met"), (0.95, "aim met")])
+def test_a_goal_is_met_from_its_figure_up(value: float, verdict: str) -> None:
+    assert Goal("", 0.75, 0.9, lambda results: None).judge(value) == verdict
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(81, "missed"), (80, "met"), (40, "aim met")])
+def test_a_goal_of_cost_is_met_from_its_figure_down(value: float, verdict: str) -> None:
+    assert Goal("", 80, 40, lambda results: None, lower_is_better=True).judge(value) == verdict

@@ -1,0 +1,40 @@
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.service import PROJECT
+
+VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+
+
+@pytest.fixture(scope="session")
+def compose() -> dict[str, Any]:
+    """What `docker compose up` reads."""
+    return read(PROJECT / "docker-compose.yml")
+
+
+@pytest.fixture(scope="session")
+def cpu_override() -> dict[str, Any]:
+    """What is read on top of it on a machine without a GPU."""
+    return read(PROJECT / "docker-compose.cpu.yml")
+
+
+@pytest.fixture(scope="session")
+def services(compose: dict[str, Any]) -> Mapping[str, dict[str, Any]]:
+    services: dict[str, dict[str, Any]] = compose["services"]
+    return services
+
+
+@pytest.fixture(scope="session")
+def with_defaults() -> Callable[[str], str]:
+    """Put the defaults of variables into a string, as in a shell that sets none of them."""
+    return lambda text: VARIABLE.sub(r"\2", text)
+
+
+def read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    return content

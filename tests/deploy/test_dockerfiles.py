@@ -1,0 +1,129 @@
+"""The images' recipes, as far as a machine without Docker can follow them."""
+
+import ast
+import fnmatch
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from launcher.triton import find_wheel
+from tests.service import PROJECT
+
+DOCKERFILES = sorted((PROJECT / "deploy").glob("*.Dockerfile"))
+PINNED = {line.partition("==")[0].lower() for line in (PROJECT / "constraints.txt").read_text().splitlines()}
+
+
+def read_instructions(dockerfile: Path, name: str) -> list[str]:
+    """Return the arguments of each instruction of that name, continued lines joined."""
+    lines = [line for line in dockerfile.read_text().splitlines() if not line.startswith("#")]
+    text = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return re.findall(rf"^{name} (.+)$", text, re.MULTILINE)
+
+
+def list_sources(dockerfile: Path) -> list[str]:
+    """Return what is copied from the project."""
+    copies = [words.split() for words in read_instructions(dockerfile, "COPY") if "--from=" not in words]
+    return [source for *sources, _ in copies for source in sources]
+
+
+@pytest.fixture(params=DOCKERFILES, ids=lambda path: path.stem)
+def dockerfile(request):
+    return request.param
+
+
+def test_bases_are_pinned_to_a_release(dockerfile):
+    for base in read_instructions(dockerfile, "FROM"):
+        assert re.match(r"(python:3\.11\.\d+-slim-\w+|nvcr\.io/nvidia/tritonserver:24\.10-py3)( AS \w+)?$", base)
+
+
+def test_dependencies_are_pinned(dockerfile):
+    commands = "\n".join(read_instructions(dockerfile, "RUN"))
+    installs = re.findall(r"pip (?:install|download) [^&\n]*", commands)
+    assert installs
+    assert all("--constraint constraints.txt" in command for command in installs)
+
+
+def test_what_is_copied_exists_and_reaches_the_builder(dockerfile):
+    ignored = (PROJECT / ".dockerignore").read_text().splitlines()
+    sent = [line.removeprefix("!") for line in ignored if line.startswith("!")]
+    for source in list_sources(dockerfile):
+        assert (PROJECT / source).exists()
+        assert any(fnmatch.fnmatch(source, pattern) for pattern in sent)
+
+
+def test_the_last_user_is_not_root(dockerfile):
+    assert read_instructions(dockerfile, "USER")[-1] == "1000:1000"
+
+
+@pytest.mark.parametrize("module", ["gateway.__main__", "export.pipeline", "deploy.export_missing"])
+def test_an_image_holds_all_that_its_command_imports(module, tmp_path):
+    name = "gateway" if module.startswith("gateway") else "export"
+    for source in list_sources(PROJECT / "deploy" / f"{name}.Dockerfile"):
+        copy(PROJECT / source, tmp_path / source)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {module}; print({module}.__file__)"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path)
+
+
+def copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def test_triton_gets_just_the_packages_that_preprocessing_imports():
+    commands = "\n".join(read_instructions(PROJECT / "deploy" / "triton.Dockerfile", "RUN"))
+    [install] = re.findall(r"pip install --no-deps --constraint constraints.txt (.+)", commands)
+    assert set(install.split()) == third_party_packages(PROJECT / "backends" / "preprocess")
+    assert set(install.split()) <= PINNED
+
+
+def third_party_packages(folder: Path) -> set[str]:
+    names = set()
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names.add(node.module.partition(".")[0])
+    names -= sys.stdlib_module_names | {"preprocess", "triton_python_backend_utils"}
+    return {packages_distributions()[name][0].lower() for name in names}
+
+
+def test_preprocessing_needs_no_library_that_its_image_lacks():
+    """NVIDIA's image has other releases of the C libraries behind these modules; and no package's dependencies come."""
+    lacking = ["_ctypes", "_ssl", "_hashlib", "_bz2", "_lzma", "_sqlite3", "readline", "huggingface_hub"]
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({lacking})); import preprocess.text_step, preprocess.image_step"
+    )
+    environment = os.environ | {"PYTHONPATH": str(PROJECT / "backends")}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
+def test_the_stub_is_the_one_for_the_python_beside_it():
+    dockerfile = PROJECT / "deploy" / "triton.Dockerfile"
+    [version] = re.findall(r"^FROM python:(3\.\d+)\.\d+-\S+ AS python$", dockerfile.read_text(), re.MULTILINE)
+    stub = f"pytriton/tritonserver/python_backend_stubs/{version}/triton_python_backend_stub"
+    assert f"wheel/{stub}" in dockerfile.read_text()
+    assert (find_wheel().parent / stub).is_file()
+    assert list((find_wheel().parent / "nvidia_pytriton.libs").glob("libcudart-*.so.*"))
+    assert "nvidia-pytriton" in PINNED
+
+
+def test_the_onnxruntime_backend_stays_nvidias_own():
+    sources = list_sources(PROJECT / "deploy" / "triton.Dockerfile")
+    assert [source for source in sources if source.startswith("backends")] == ["backends/preprocess"]

@@ -1,0 +1,80 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from export.architectures import plan_export
+from export.checkpoint import Checkpoint
+from export.errors import CheckpointError
+from export.onnx_files import write_graph
+from export.spec import ImageSpec
+from tests.export.golden_inputs import CHECKPOINT
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(CHECKPOINT, tmp_path / "checkpoint"))
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_spec_is_read_from_the_checkpoint():
+    spec = plan_export(Checkpoint(CHECKPOINT), "fp32").spec
+    assert (spec.dimensions, spec.image_embeds_dim, spec.vocab_size) == (96, 96, 1544)
+    assert (spec.max_query_tokens, spec.max_passage_tokens) == (10240, 10240)
+    assert (spec.query_prefix, spec.passage_prefix, spec.pooling) == ("query: ", "passage: ", "mean")
+    assert spec.image == ImageSpec(
+        token_id=1543,
+        prefix="<img>",
+        suffix="</img> ",
+        tile_size=512,
+        max_tiles=6,
+        use_thumbnail=True,
+        tokens_per_tile=256,
+    )
+
+
+def test_processor_config_decides_where_both_files_name_a_number(checkpoint):
+    edit(checkpoint / "config.json", max_input_tiles=6)
+    edit(checkpoint / "processor_config.json", max_input_tiles=4, p_max_length=8192)
+    spec = plan_export(Checkpoint(checkpoint), "fp32").spec
+    assert spec.image is not None
+    assert (spec.image.max_tiles, spec.max_passage_tokens) == (4, 8192)
+
+
+def test_one_tile_only_where_tiling_is_switched_off(checkpoint):
+    edit(checkpoint / "processor_config.json", dynamic_image_size=False)
+    spec = plan_export(Checkpoint(checkpoint), "fp32").spec
+    assert spec.image is not None
+    assert spec.image.max_tiles_with_thumbnail == 1
+
+
+def test_written_graphs_agree_with_the_reference(tmp_path):
+    plan = plan_export(Checkpoint(CHECKPOINT), "fp32")
+    files = {}
+    for step, build in plan.graphs.items():
+        (tmp_path / step).mkdir()
+        files[step] = write_graph(build(), tmp_path / step)
+    agreement = plan.compare(files)
+    assert agreement.max_abs_error < 5e-6
+    assert agreement.samples > 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pooling": "last"}, "pooling 'last'"),
+        ({"downsample_ratio": 0.25}, "only 3072"),
+        ({"force_image_size": 448}, "448"),
+        ({"img_context_token_id": 99}, "image token"),
+        ({"model_type": "unheard_of"}, "unheard_of"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_served_is_refused(checkpoint, changes, message):
+    edit(checkpoint / "config.json", **changes)
+    with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(checkpoint), "fp32")

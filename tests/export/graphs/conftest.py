@@ -1,0 +1,49 @@
+"""Runs graphs as the servers do: saved, loaded by ONNX Runtime, fed with packed rows."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from export.graphs.builder import IR_VERSION, GraphBuilder
+
+Run = Callable[..., np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ir.Model], Run]:
+    """Saves a model with external data and gives a function of its named inputs to its output."""
+
+    def load_model(model: ir.Model) -> Run:
+        path = tmp_path_factory.mktemp(model.graph.name) / "model.onnx"
+        ir.save(model, path, external_data="model.data")
+        session = start_session(path)
+        return lambda **inputs: session.run(None, inputs)[0]
+
+    return load_model
+
+
+@pytest.fixture
+def run_graph() -> Callable[..., list[np.ndarray]]:
+    """Records, loads and runs a graph of the given arrays; gives the values that `record` returns."""
+
+    def run(record: Callable[..., list[ir.Value]], *arrays: np.ndarray) -> list[np.ndarray]:
+        op = GraphBuilder()
+        inputs = [
+            op.input(f"input_{index}", ir.DataType.from_numpy(array.dtype), [f"rows_{index}", *array.shape[1:]])
+            for index, array in enumerate(arrays)
+        ]
+        model = ir.Model(op.build("graph", record(op, *inputs)), ir_version=IR_VERSION)
+        session = start_session(ir.to_proto(model).SerializeToString())
+        return session.run(None, {value.name: array for value, array in zip(inputs, arrays, strict=True)})
+
+    return run
+
+
+def start_session(model: Path | bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 2  # races show with two
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

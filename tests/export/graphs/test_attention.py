@@ -1,0 +1,96 @@
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from export.graphs import blocks
+from export.graphs.attention import Heads, attend
+from export.graphs.blocks import cut_blocks
+from export.graphs.packed import pack
+
+
+def attention_by_numpy(query, key, value, lengths, heads):
+    """Textbook attention of one sequence after the other, in float64."""
+    served = heads.query // heads.key_value
+    outputs = []
+    for end, length in zip(np.cumsum(lengths), lengths, strict=True):
+        rows = slice(end - length, end)
+        q = query[rows].reshape(length, heads.query, heads.size).astype(np.float64)
+        k = key[rows].reshape(length, heads.key_value, heads.size).repeat(served, axis=1)
+        v = value[rows].reshape(length, heads.key_value, heads.size).repeat(served, axis=1)
+        scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(heads.size)
+        weights = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-1e9))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        outputs.append(np.einsum("hqk,khd->qhd", weights, v).reshape(length, heads.query * heads.size))
+    return np.concatenate(outputs)
+
+
+def attention_by_graph(run_graph, query, key, value, lengths, heads, dtype=ir.DataType.FLOAT):
+    def record(op, query, key, value, lengths):
+        packing = pack(op, lengths, op.Shape(query, start=0, end=1))
+        return [attend(op, query, key, value, heads, cut_blocks(op, packing, heads.query), dtype)]
+
+    return run_graph(record, query, key, value, np.array(lengths))[0]
+
+
+def random_rows(lengths, heads):
+    random = np.random.default_rng(0)
+    widths = heads.query, heads.key_value, heads.key_value
+    return [random.standard_normal((sum(lengths), width * heads.size)).astype(np.float32) for width in widths]
+
+
+LENGTHS = {
+    "one row": [1],
+    "one block": [14],
+    "exactly one block": [256],
+    "one row more than a block": [257],
+    "several blocks": [700, 300],
+    "many short and one long": [5, 14, 3, 600, 9, 14, 1],
+    "empty among others": [0, 7, 0, 0, 300, 2, 0],
+    "several groups of one class": [250] * 9,
+}
+
+
+@pytest.mark.parametrize("heads", [Heads(4, 4, 8), Heads(6, 2, 16)], ids=["multi-head", "grouped-query"])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+def test_attention_equals_the_textbook(run_graph, lengths, heads):
+    rows = random_rows(lengths, heads)
+    expected = attention_by_numpy(*rows, lengths, heads)
+    np.testing.assert_allclose(attention_by_graph(run_graph, *rows, lengths, heads), expected, atol=2e-6)
+
+
+def test_half_precision_stays_near(run_graph):
+    lengths, heads = [40, 3], Heads(4, 2, 16)
+    rows = random_rows(lengths, heads)
+    expected = attention_by_numpy(*rows, lengths, heads)
+    actual = attention_by_graph(run_graph, *rows, lengths, heads, ir.DataType.FLOAT16)
+    np.testing.assert_allclose(actual, expected, atol=5e-3)
+
+
+def test_nan_in_one_sequence_reaches_no_other(run_graph):
+    lengths, heads = [10, 12, 300, 9], Heads(4, 4, 8)
+    rows = random_rows(lengths, heads)
+    expected = attention_by_numpy(*rows, lengths, heads)
+    for x in rows:
+        x[10:22] = np.nan
+    actual = attention_by_graph(run_graph, *rows, lengths, heads)
+    assert np.isnan(actual[10:22]).all()
+    np.testing.assert_allclose(np.delete(actual, np.s_[10:22], 0), np.delete(expected, np.s_[10:22], 0), atol=2e-6)
+
+
+def test_groups_hold_similar_lengths_and_bounded_scores(run_graph):
+    lengths, heads = [14] * 40 + [256, 5000, 30, 0], 12
+
+    def record(op, lengths):
+        cut = cut_blocks(op, pack(op, lengths, op.ReduceSum(lengths, [0], keepdims=1)), heads)
+        return [cut.group_ends, cut.key_count, cut.query_count]
+
+    group_ends, key_count, query_count = run_graph(record, np.array(lengths))
+
+    assert query_count.sum() == sum(lengths)
+    assert group_ends[-1] == len(key_count) == sum(-(-length // 256) for length in lengths)
+    for group in np.split(np.arange(len(key_count)), group_ends[:-1]):
+        longest, shortest = key_count[group].max(), key_count[group].min()
+        assert longest <= max(shortest * blocks.CLASS_RATIO, blocks.SHORTEST_CLASS)
+        scores = len(group) * heads * longest * min(longest, blocks.QUERIES_PER_BLOCK)
+        assert len(group) == 1 or scores <= blocks.SCORES_PER_GROUP
+    assert (key_count == 14).sum() == 40 and len(group_ends) == 20 + 1 + 1 + 1

@@ -1,0 +1,78 @@
+"""What Triton asks of every graph, whatever its architecture and precision."""
+
+import onnx_ir as ir
+import pytest
+from safetensors.numpy import load_file
+from transformers import BertConfig, BertModel
+
+from export.graphs.bert import build_bert_embedder
+from export.graphs.nemotron_vl import build_embedder, build_vision_encoder
+from tests.export.array_weights import ArrayWeights
+from tests.export.golden_inputs import CHECKPOINT, CONFIG
+
+INPUTS = {
+    "bert_embedder": {"input_ids": "INT64", "sequence_lengths": "INT32"},
+    "embedder": {"input_ids": "INT64", "image_embeds": "FLOAT", "sequence_lengths": "INT32", "image_rows": "INT32"},
+    "vision_encoder": {"patches": "UINT8"},
+}
+OUTPUTS = {"bert_embedder": ("embeddings", 48), "embedder": ("embeddings", 96), "vision_encoder": ("image_embeds", 96)}
+
+
+def build_bert(precision: str) -> ir.Model:
+    config = BertConfig(vocab_size=99, hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=80)
+    state = BertModel(config, add_pooling_layer=False).state_dict()
+    weights = ArrayWeights({name: tensor.numpy() for name, tensor in state.items()})
+    return build_bert_embedder(config.to_dict(), weights, "mean", precision=precision)
+
+
+def build_flagship(build, precision: str) -> ir.Model:
+    return build(CONFIG, ArrayWeights(load_file(CHECKPOINT / "model.safetensors")), precision)
+
+
+@pytest.fixture(params=["fp32", "fp16", "int8"])
+def precision(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=["bert_embedder", "embedder", "vision_encoder"])
+def model(request, precision) -> ir.Model:
+    if request.param == "bert_embedder":
+        return build_bert(precision)
+    return build_flagship(
+        {"embedder": build_embedder, "vision_encoder": build_vision_encoder}[request.param], precision
+    )
+
+
+def test_every_triton_from_24_10_on_can_load_it(model):
+    assert model.ir_version <= 9
+    assert model.graph.opset_imports[""] <= 20
+    nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
+    assert {node.domain for node in nodes} == {""}, "contrib operators depend on the build of ONNX Runtime"
+    assert "Loop" in {node.op_type for node in nodes}
+
+
+def test_inputs_are_rank_1_and_of_the_contract(model):
+    assert {value.name: value.dtype.name for value in model.graph.inputs} == INPUTS[model.graph.name]
+    for value in model.graph.inputs:
+        assert value.shape.rank() == 1 and isinstance(value.shape[0], ir.SymbolicDim)
+
+
+def test_output_is_float32_of_a_fixed_width(model):
+    (output,) = model.graph.outputs
+    assert (output.name, output.shape[1]) == OUTPUTS[model.graph.name]
+    assert output.dtype == ir.DataType.FLOAT
+    assert isinstance(output.shape[0], ir.SymbolicDim)
+
+
+def test_names_are_unique_across_subgraphs(model):
+    names = [value.name for node in ir.traversal.RecursiveGraphIterator(model.graph) for value in node.outputs]
+    assert len(names) == len(set(names))
+
+
+def test_weights_of_lower_precisions_take_less_room(precision):
+    model = build_bert(precision)
+    sizes = {"fp32": 4, "fp16": 2, "int8": 1}
+    matrices = [
+        value for name, value in model.graph.initializers.items() if "dense" in name and value.shape.rank() == 2
+    ]
+    assert matrices and {value.dtype.itemsize for value in matrices} == {sizes[precision]}

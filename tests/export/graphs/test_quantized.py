@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from export.graphs.builder import IR_VERSION, GraphBuilder
+from export.graphs.quantized import multiply_in_int8
+
+INPUTS, OUTPUTS = 96, 64
+
+
+@pytest.fixture
+def matrix() -> np.ndarray:
+    random = np.random.default_rng(0)
+    sizes = np.geomspace(0.01, 100, OUTPUTS)[:, None]  # outputs of very different size
+    return (random.standard_normal((OUTPUTS, INPUTS)) * sizes).astype(np.float32)
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((20, INPUTS)).astype(np.float32)
+
+
+def multiply(run_graph, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return run_graph(lambda op, x: [multiply_in_int8(op, x, "matrix", lambda: matrix, INPUTS, OUTPUTS)], rows)[0]
+
+
+def test_products_are_near_for_every_output_however_small(run_graph, matrix, rows):
+    exact = rows @ matrix.T
+    errors = np.abs(multiply(run_graph, matrix, rows) - exact).max(axis=0) / exact.std(axis=0)
+    assert 0 < errors.max() < 0.05
+
+
+def test_a_row_does_not_depend_on_the_others(run_graph, matrix, rows):
+    together = multiply(run_graph, matrix, rows)
+    among_outliers = multiply(run_graph, matrix, np.concatenate([rows * 1000, rows, np.full_like(rows, np.nan)]))
+    np.testing.assert_allclose(among_outliers[20:40], together, rtol=1e-6)
+
+
+def test_rows_and_matrices_of_zeros_give_zeros(run_graph, matrix, rows):
+    np.testing.assert_array_equal(multiply(run_graph, matrix, rows * 0), np.zeros((20, OUTPUTS)))
+    np.testing.assert_array_equal(multiply(run_graph, matrix * 0, rows), np.zeros((20, OUTPUTS)))
+
+
+def test_onnx_runtime_fuses_the_product_with_its_scales(matrix, tmp_path: Path):
+    op = GraphBuilder()
+    x = op.input("x", ir.DataType.FLOAT, ["rows", INPUTS])
+    graph = op.build("graph", [multiply_in_int8(op, x, "matrix", lambda: matrix, INPUTS, OUTPUTS)])
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3  # a warning that the file suits this machine only
+    model = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString()
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert "MatMulIntegerToFloat" in operators and "MatMulInteger" not in operators

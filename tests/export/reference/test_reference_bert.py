@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from export.reference.bert import embed_with_transformers
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
+def test_padding_plays_no_part(pooling, tmp_path):
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=40,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    bert = BertModel(config).half()
+    bert.save_pretrained(tmp_path)
+    long, short = [3, 4, 5, 6, 7], [8, 9]
+
+    together = embed_with_transformers(tmp_path, [long, short], pooling, normalize=True)
+    alone = embed_with_transformers(tmp_path, [short], pooling, normalize=True)
+
+    assert together.dtype == np.float32 and together.shape == (2, 32)
+    np.testing.assert_array_equal(together[1], alone[0])
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-6)

@@ -1,0 +1,30 @@
+from dataclasses import replace
+from pathlib import Path
+
+from export.architectures import plan_export
+from export.blueprint import FLAGSHIP, TRACKED_REPOSITORY, write_blueprint
+from export.checkpoint import Checkpoint
+
+TINY_FLAGSHIP = Path(__file__).parents[1] / "data" / "tiny-checkpoint"
+
+
+def test_tracked_configs_are_what_the_spec_renders(tmp_path):
+    write_blueprint(FLAGSHIP, tmp_path)
+    rendered = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.glob("*/config.pbtxt")}
+    tracked = TRACKED_REPOSITORY.glob("*/config.pbtxt")
+    assert {str(path.relative_to(TRACKED_REPOSITORY)): path.read_text() for path in tracked} == rendered
+    assert len(rendered) == 6
+
+
+def test_spec_is_the_plan_of_a_checkpoint_of_that_kind_but_for_its_widths():
+    planned = plan_export(Checkpoint(TINY_FLAGSHIP), "fp32").spec
+    spec = FLAGSHIP.spec
+    assert planned.image is not None
+    widened = replace(
+        planned,
+        dimensions=spec.dimensions,
+        vocab_size=spec.vocab_size,
+        image_embeds_dim=spec.image_embeds_dim,
+        image=replace(planned.image, token_id=128258),
+    )
+    assert widened == spec

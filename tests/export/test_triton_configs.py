@@ -1,0 +1,181 @@
+"""The rendered configs against docs/contract.md."""
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from export.spec import Identity, ImageSpec, ModelSpec, ServedModel, ServingSpec
+from export.triton import render_repository, to_text
+from export.triton.steps import warmup_files
+
+TEXT_SPEC = ModelSpec(
+    architecture="bert", dimensions=384, vocab_size=30522, max_query_tokens=128, max_passage_tokens=256,
+    pooling="mean", query_prefix="query: ",
+)  # fmt: skip
+IMAGE_SPEC = ModelSpec(
+    architecture="llama_nemotron_vl", dimensions=2048, vocab_size=128259, max_query_tokens=512,
+    max_passage_tokens=10240, pooling="mean", query_prefix="query: ", passage_prefix="passage: ",
+    image_embeds_dim=2048,
+    image=ImageSpec(
+        token_id=128258, prefix="<img>", suffix="</img> ", tile_size=512, max_tiles=6, use_thumbnail=True,
+        tokens_per_tile=256,
+    ),
+)  # fmt: skip
+IDENTITY = Identity("org/m", license="MIT", fingerprint="f00d", manifest='{"public_id": "org/m"}')
+
+EMBEDDER = """
+name: "m_embedder"
+backend: "onnxruntime"
+max_batch_size: 64
+input [
+  { name: "input_ids" data_type: TYPE_INT64 dims: [ -1 ] allow_ragged_batch: true },
+  { name: "sequence_lengths" data_type: TYPE_INT32 dims: [ -1 ] allow_ragged_batch: true },
+  { name: "image_embeds" data_type: TYPE_FP32 dims: [ -1, 2048 ] allow_ragged_batch: true },
+  { name: "image_rows" data_type: TYPE_INT32 dims: [ -1 ] allow_ragged_batch: true }
+]
+output [ { name: "embeddings" data_type: TYPE_FP32 dims: [ -1, 2048 ] } ]
+batch_output [ { kind: BATCH_SCATTER_WITH_INPUT_SHAPE target_name: "embeddings" source_input: "sequence_lengths" } ]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+dynamic_batching {
+  default_queue_policy {
+    timeout_action: REJECT
+    default_timeout_microseconds: 120000000
+    allow_timeout_override: true
+    max_queue_size: 2048
+  }
+}
+model_warmup [ {
+  name: "one_short_text"
+  batch_size: 1
+  inputs { key: "input_ids" value { data_type: TYPE_INT64 dims: [ 8 ] zero_data: true } }
+  inputs { key: "sequence_lengths" value { data_type: TYPE_INT32 dims: [ 1 ] input_data_file: "one_sequence_of_8" } }
+  inputs { key: "image_embeds" value { data_type: TYPE_FP32 dims: [ 1, 2048 ] zero_data: true } }
+  inputs { key: "image_rows" value { data_type: TYPE_INT32 dims: [ 1 ] input_data_file: "one_row" } }
+} ]
+"""
+
+VISION_ENCODER = """
+name: "m_vision_encoder"
+backend: "onnxruntime"
+max_batch_size: 8
+input [ { name: "patches" data_type: TYPE_UINT8 dims: [ -1, 3072 ] allow_ragged_batch: true } ]
+output [ { name: "image_embeds" data_type: TYPE_FP32 dims: [ -1, 2048 ] } ]
+batch_output [ { kind: BATCH_SCATTER_WITH_INPUT_SHAPE target_name: "image_embeds" source_input: "patches" } ]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+dynamic_batching {
+  default_queue_policy {
+    timeout_action: REJECT
+    default_timeout_microseconds: 120000000
+    allow_timeout_override: true
+    max_queue_size: 2048
+  }
+}
+model_warmup [ {
+  name: "one_tile"
+  batch_size: 1
+  inputs { key: "patches" value { data_type: TYPE_UINT8 dims: [ 256, 3072 ] zero_data: true } }
+} ]
+"""
+
+
+def render(spec: ModelSpec = IMAGE_SPEC, serving: ServingSpec | None = None) -> dict[str, pb.ModelConfig]:
+    return render_repository(ServedModel(IDENTITY, spec, serving or ServingSpec()))
+
+
+def parameters(config: pb.ModelConfig) -> dict[str, str]:
+    return {key: value.string_value for key, value in config.parameters.items()}
+
+
+def names_of(tensors) -> list[str]:
+    return [tensor.name for tensor in tensors]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("m_embedder", EMBEDDER), ("m_vision_encoder", VISION_ENCODER)])
+def test_onnx_steps_are_ragged_batched_and_warmed_up(name, expected):
+    assert render()[name] == text_format.Parse(expected, pb.ModelConfig())
+
+
+@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
+def test_text_of_a_config_parses_to_the_same_config(spec):
+    for config in render(spec).values():
+        assert text_format.Parse(to_text(config), pb.ModelConfig()) == config
+
+
+def test_text_model_has_no_trace_of_images():
+    configs = render(TEXT_SPEC)
+    assert list(configs) == ["m_preprocess_text", "m_embedder", "m_text"]
+    assert not any("image" in to_text(config) for config in configs.values())
+    assert warmup_files(TEXT_SPEC) == {"one_sequence_of_8": b"\x08\0\0\0"}
+
+
+def test_preprocess_steps_batch_ragged_requests_on_the_cpu():
+    for name in ("m_preprocess_text", "m_preprocess_image"):
+        config = render(serving=ServingSpec(target="cuda", preprocess_instances=3))[name]
+        assert config.backend == "preprocess"
+        assert config.max_batch_size == 64
+        assert config.HasField("dynamic_batching")
+        assert all(tensor.allow_ragged_batch for tensor in config.input)
+        assert [(group.count, group.kind) for group in config.instance_group] == [(3, pb.ModelInstanceGroup.KIND_CPU)]
+
+
+def test_preprocessing_parameters_are_those_of_the_contract():
+    configs = render()
+    text = {
+        "modality": "text", "query_prefix": "query: ", "passage_prefix": "passage: ", "max_query_tokens": "512",
+        "max_passage_tokens": "10240", "vocab_size": "128259", "image_token_id": "128258", "image_embeds_dim": "2048",
+    }  # fmt: skip
+    assert parameters(configs["m_preprocess_text"]) == text
+    assert parameters(configs["m_preprocess_image"]) == text | {
+        "modality": "image", "image_prefix": "<img>", "image_suffix": "</img> ", "tile_size": "512", "max_tiles": "6",
+        "use_thumbnail": "true",
+    }  # fmt: skip
+
+
+def test_optional_inputs_are_optional_in_ensembles_and_preprocessing_alike():
+    configs = render()
+    optional = {"input_type", "truncate", "token_ids", "token_id_counts"}
+    for name in ("m_text", "m_preprocess_text"):
+        assert {tensor.name for tensor in configs[name].input if tensor.optional} == optional
+        assert {tensor.name for tensor in configs[name].input} == optional | {"text"}
+    for name in ("m_image", "m_preprocess_image"):
+        assert {tensor.name: tensor.optional for tensor in configs[name].input} == {
+            "image": False, "text": True, "truncate": True,
+        }  # fmt: skip
+
+
+def test_ensembles_describe_themselves():
+    configs = render()
+    both = {
+        "public_id": "org/m", "dimensions": "2048", "max_tokens": "10240", "precision": "fp32", "license": "MIT",
+        "fingerprint": "f00d",
+    }  # fmt: skip
+    assert parameters(configs["m_text"]) == both | {"modality": "text", "manifest": '{"public_id": "org/m"}'}
+    assert parameters(configs["m_image"]) == both | {"modality": "image", "max_tiles": "7", "tokens_per_tile": "256"}
+
+
+@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
+def test_each_tensor_of_an_ensemble_is_made_by_its_input_or_an_earlier_step(spec):
+    configs = render(spec)
+    for ensemble in (config for config in configs.values() if config.platform == "ensemble"):
+        assert ensemble.max_batch_size == 1
+        made = set(names_of(ensemble.input))
+        for step in ensemble.ensemble_scheduling.step:
+            member = configs[step.model_name]
+            assert set(step.input_map) == set(names_of(member.input))
+            assert set(step.output_map) == set(names_of(member.output))
+            assert set(step.input_map.values()) <= made
+            made |= set(step.output_map.values())
+        assert set(names_of(ensemble.output)) <= made
+
+
+def test_serving_settings_reach_the_configs():
+    serving = ServingSpec(target="cuda", embedder_batch_size=16, intra_op_threads=2, max_queue_delay_us=500)
+    config = render(serving=serving)["m_embedder"]
+    assert config.max_batch_size == 16
+    assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
+    assert parameters(config) == {"intra_op_thread_count": "2"}
+    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+
+
+def test_unset_threads_leave_the_number_to_the_backend():
+    assert "intra_op_thread_count" not in render()["m_embedder"].parameters

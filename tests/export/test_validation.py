@@ -1,0 +1,53 @@
+import unicodedata
+
+import numpy as np
+import pytest
+
+from export.errors import ValidationError
+from export.sample_texts import SAMPLE_TEXTS
+from export.validation import compare_embeddings, require_agreement
+
+EXPECTED = np.eye(3, 4, dtype=np.float32)
+
+
+def test_distance_is_that_of_the_worst_component():
+    found = EXPECTED.copy()
+    found[1, 2] = 0.5
+    agreement = compare_embeddings(found, EXPECTED)
+    assert agreement.max_abs_error == 0.5
+    assert agreement.min_cosine == pytest.approx(1 / np.sqrt(1.25))
+    assert agreement.samples == 3
+
+
+@pytest.mark.parametrize("difference", [0.9e-4, 1.1e-4])
+def test_fp32_is_judged_by_its_components(difference):
+    agreement = compare_embeddings(EXPECTED + np.float32(difference), EXPECTED)
+    if difference < 1e-4:
+        require_agreement(agreement, "fp32")
+    else:
+        with pytest.raises(ValidationError, match="differ from the reference"):
+            require_agreement(agreement, "fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_other_precisions_are_judged_by_direction(precision):
+    require_agreement(compare_embeddings(EXPECTED * 1.01, EXPECTED), precision)
+    with pytest.raises(ValidationError, match="cosine"):
+        require_agreement(compare_embeddings(EXPECTED[::-1], EXPECTED), precision)
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    with pytest.raises(ValidationError, match="not finite"):
+        compare_embeddings(np.full_like(EXPECTED, np.nan), EXPECTED)
+
+
+def test_other_shapes_are_refused():
+    with pytest.raises(ValidationError, match="shape"):
+        compare_embeddings(EXPECTED[:, :2], EXPECTED)
+
+
+def test_samples_are_many_and_varied():
+    assert len(set(SAMPLE_TEXTS)) >= 24
+    scripts = ("LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC", "DEVANAGARI", "THAI", "CJK", "HANGUL")
+    letters = [unicodedata.name(letter, "") for text in SAMPLE_TEXTS for letter in text]
+    assert all(any(name.startswith(script) for name in letters) for script in scripts)

@@ -1,0 +1,76 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from export.errors import ChecksumError, RepositoryError
+from export.manifest import list_files
+from export.model_folders import ModelFolders
+from export.spec import Identity, ModelSpec, ServedModel
+from export.verify import verify
+
+SPEC = ModelSpec("bert", 8, 100, 16, 16, "mean")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository of the usual layout; its graph is a few bytes."""
+    folders = ModelFolders(tmp_path, "org/m")
+    (folders.version("embedder") / "model.onnx").write_bytes(b"graph")
+    folders.write_tokenizer(b"{}", SPEC)
+    folders.write_warmup(SPEC)
+    write_manifest(folders, [vars(file) for file in list_files(tmp_path)])
+    return tmp_path
+
+
+def write_manifest(folders: ModelFolders, files: list[dict]) -> None:
+    manifest = json.dumps({"public_id": folders.public_id, "files": files})
+    folders.write_configs(ServedModel(Identity(folders.public_id, manifest=manifest), SPEC))
+
+
+def test_untouched_repository_passes(repository):
+    assert verify(repository) == ("org/m",)
+
+
+def test_manifest_lists_every_file_but_configs(repository):
+    assert [file.path for file in list_files(repository)] == [
+        "m_embedder/1/model.onnx", "m_embedder/warmup/one_sequence_of_8", "m_preprocess_text/1/tokenizer.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [b"grapH", b"graph\0", b""])
+def test_changed_file_is_named(repository, content):
+    (repository / "m_embedder" / "1" / "model.onnx").write_bytes(content)
+    with pytest.raises(ChecksumError, match=r"m_embedder/1/model\.onnx has"):
+        verify(repository)
+
+
+def test_missing_file_is_named(repository):
+    (repository / "m_embedder" / "1" / "model.onnx").unlink()
+    with pytest.raises(ChecksumError, match=r"m_embedder/1/model\.onnx is missing"):
+        verify(repository)
+
+
+def test_config_may_be_edited(repository):
+    config = repository / "m_embedder" / "config.pbtxt"
+    config.write_text(config.read_text().replace("max_batch_size: 64", "max_batch_size: 8"))
+    assert verify(repository) == ("org/m",)
+
+
+def test_models_of_others_are_not_looked_at(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.pbtxt").write_text('backend: "python"')
+    assert verify(tmp_path) == ()
+
+
+def test_unreadable_config_is_named(repository):
+    (repository / "m_text" / "config.pbtxt").write_text("} nonsense")
+    with pytest.raises(RepositoryError, match=r"m_text/config\.pbtxt cannot be read"):
+        verify(repository)
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/passwd"])
+def test_manifest_cannot_point_outside_of_the_repository(repository, path):
+    write_manifest(ModelFolders(repository, "org/m"), [{"path": path, "bytes": 1, "sha256": ""}])
+    with pytest.raises(RepositoryError, match="outside"):
+        verify(repository)
