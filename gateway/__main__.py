@@ -16,6 +16,9 @@ from gateway.app import create_app
 from gateway.metrics import MULTIPROCESS_DIR
 from gateway.settings import Settings
 
+KEEP_ALIVE_S = 75
+"""Longer than clients and proxies keep idle connections, so that they close them and no request meets a closing one."""
+
 
 def build_app() -> FastAPI:
     """The application of one worker process, with settings from the environment."""
@@ -71,6 +74,7 @@ def serve(settings: Settings) -> None:
         loop="uvloop",
         http="httptools",
         ws="none",
+        timeout_keep_alive=KEEP_ALIVE_S,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -13,6 +13,10 @@ from gateway.errors import (
 
 JSON_TYPE = "application/json"
 
+LARGE_BODY_BYTES = 4 * 1024 * 1024
+MAX_CONTAINERS = 1_000_000
+"""A body of nothing but empty arrays would take twenty times its size in memory. Brackets within texts count too."""
+
 
 async def read_json_object(request: Request, *, max_bytes: int) -> dict[str, Any]:
     """Reads and parses the body.
@@ -31,6 +35,8 @@ async def read_json_object(request: Request, *, max_bytes: int) -> dict[str, Any
     """
     check_media_type(request)
     body = await read_body(request, max_bytes=max_bytes)
+    if len(body) > LARGE_BODY_BYTES and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
+        raise InvalidRequestError("the request body has too many arrays and objects")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -105,7 +105,7 @@ class Metrics:
         """
         self._show_gates()
         route = record.route or NO_ROUTE
-        self._child(self._requests, route, record.dialect, record.model, str(status)).inc()
+        self._child(self._requests, route, record.dialect.name, record.model, str(status)).inc()
         self._child(self._seconds, route).observe(record.age_s())
         for stage, seconds in record.stage_s.items():
             self._child(self._stage_seconds, stage).observe(seconds)

@@ -111,7 +111,9 @@ def log_request(scope: Scope, record: RequestRecord, status: int) -> None:
     }
     if record.caller is not ANYBODY:
         line["caller"] = record.caller.name
-    for name in ("dialect", "model", "items", "user_hash", "error_type"):
+    if record.dialect.name:
+        line["dialect"] = record.dialect.name
+    for name in ("model", "items", "user_hash", "error_type"):
         value = getattr(record, name)
         if value:
             line[name] = value
