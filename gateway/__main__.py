@@ -16,6 +16,9 @@ from gateway.app import create_app
 from gateway.metrics import MULTIPROCESS_DIR
 from gateway.settings import Settings
 
+KEEP_ALIVE_S = 75
+"""Longer than clients and proxies keep idle connections, so that they close them and no request meets a closing one."""
+
 
 def build_app() -> FastAPI:
     """The application of one worker process, with settings from the environment."""
@@ -30,8 +33,10 @@ def configure_logging(level: str) -> None:
     Args:
         level: least severe level written.
     """
-    # Nothing we write names threads or processes; looking them up for each record costs more than the line itself.
+    # Nothing we write names threads, processes or source lines, and looking them up costs more than the line itself:
+    # the logging documentation's chapter "Optimization".
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
@@ -69,6 +74,7 @@ def serve(settings: Settings) -> None:
         loop="uvloop",
         http="httptools",
         ws="none",
+        timeout_keep_alive=KEEP_ALIVE_S,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -9,10 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-import anyio
-
-from gateway.deadline import Deadline
-from gateway.errors import DeadlineError, OverloadedError
+from gateway.errors import OverloadedError
 from gateway.items import ImageItem, Item, TextImageItem
 from gateway.settings import Settings
 
@@ -79,19 +76,17 @@ class AdmissionGate:
         return bool(self._queue) and self.waiting + max(cost, 1) > self._max_waiting
 
     @asynccontextmanager
-    async def admitted(self, cost: int, deadline: Deadline) -> AsyncIterator[None]:
-        """Waits for its turn, and holds its place while the work inside lasts.
+    async def admitted(self, cost: int) -> AsyncIterator[None]:
+        """Waits for its turn, for as long as it is not cancelled, and holds its place while the work inside lasts.
 
         Args:
             cost: estimated tokens.
-            deadline: of the request.
 
         Raises:
             OverloadedError: the queue has no room for it.
-            DeadlineError: its turn did not come in time.
         """
         if self._queue or not self._has_place(cost):
-            await self._wait(cost, deadline)
+            await self._wait(cost)
         else:
             self.inside += cost
         try:
@@ -103,7 +98,7 @@ class AdmissionGate:
     def _has_place(self, cost: int) -> bool:
         return self.inside == 0 or self.inside + cost <= self._max_inside
 
-    async def _wait(self, cost: int, deadline: Deadline) -> None:
+    async def _wait(self, cost: int) -> None:
         """Queues until `_admit_waiting` lets the request in."""
         self.check_room(cost)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -111,23 +106,24 @@ class AdmissionGate:
         self._queue.append(entry)
         self.waiting += cost
         try:
-            with anyio.fail_after(deadline.remaining_s()):
-                await turn
-        except BaseException as error:
-            if entry in self._queue:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # let in at the very moment it stopped waiting
+                self.inside -= cost
+            elif entry in self._queue:
                 self._queue.remove(entry)
                 self.waiting -= cost
-            else:  # let in at the very moment it stopped waiting
-                self.inside -= cost
             self._admit_waiting()
-            if isinstance(error, TimeoutError):
-                raise DeadlineError("the request was not answered before its deadline") from error
             raise
 
     def _admit_waiting(self) -> None:
-        """Lets in those at the head of the queue that have a place now."""
-        while self._queue and self._has_place(self._queue[0][0]):
-            cost, turn = self._queue.popleft()
+        """Lets in those at the head of the queue that have a place now, and drops those there that wait no more."""
+        while self._queue:
+            cost, turn = self._queue[0]
+            if not turn.cancelled() and not self._has_place(cost):
+                break
+            self._queue.popleft()
             self.waiting -= cost
-            self.inside += cost
-            turn.set_result(None)
+            if not turn.cancelled():
+                self.inside += cost
+                turn.set_result(None)

@@ -149,7 +149,7 @@ class Embedder:
         items = await self._fetch_images(request.items, deadline)
         fetched_s = time.perf_counter()
         batch = EmbedBatch(found.model, items, input_type, request.truncate, deadline)
-        async with gate.admitted(cost, deadline):
+        async with gate.admitted(cost):
             admitted_s = time.perf_counter()
             embedded = await self._infer(batch)
         inferred_s = time.perf_counter()

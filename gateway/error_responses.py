@@ -12,10 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import errors
+from gateway.dialect import NO_DIALECT, Dialect
 from gateway.record import record_of
-
-OPENROUTER_OVERLOADED = 529
-"""What OpenRouter says instead of 503."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +62,15 @@ def status_of(error: errors.GatewayError) -> ErrorStatus:
     return next(STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_OF_ERROR)
 
 
-def render_error(error: errors.GatewayError, dialect: str) -> Response:
+def render_error(error: errors.GatewayError, dialect: Dialect = NO_DIALECT) -> Response:
     """The HTTP answer of an error.
 
     Args:
         error: any.
-        dialect: of the route, or empty.
+        dialect: of the route; it may have statuses of its own.
     """
     status = status_of(error)
-    overloaded = status.code == 503 and dialect == "openrouter"
-    code = OPENROUTER_OVERLOADED if overloaded else status.code
+    code = dialect.statuses.get(status.code, status.code)
     body = {
         "object": "error",
         "message": error.message,

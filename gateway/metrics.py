@@ -1,6 +1,7 @@
 """What Prometheus can read: `GET /v1/metrics`."""
 
 import os
+from typing import Any, TypeVar, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -17,6 +18,9 @@ MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 NO_ROUTE = "unmatched"
 
 
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
 class Metrics:
     """The gateway's own numbers; Triton has its own port for its own."""
 
@@ -27,6 +31,7 @@ class Metrics:
             admission: whose gates are shown.
         """
         self._admission = admission
+        self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self._registry = CollectorRegistry()
         self.in_flight = Gauge(
             "tessera_requests_in_flight",
@@ -78,10 +83,18 @@ class Metrics:
         )
 
     def _show_gates(self) -> None:
-        """Reads the gates as they are now; workers see one another's only as of then."""
+        """Reads the gates as they are now; other workers' are shown as of their last request."""
         for name, gate in (("text", self._admission.text), ("image", self._admission.image)):
-            self._inside.labels(name).set(gate.inside)
-            self._waiting.labels(name).set(gate.waiting)
+            self._child(self._inside, name).set(gate.inside)
+            self._child(self._waiting, name).set(gate.waiting)
+
+    def _child(self, metric: M, *labels: str) -> M:
+        """What `metric.labels` returns, remembered: it locks, checks and converts each time."""
+        key = (metric, labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return cast(M, child)
 
     def observe(self, record: RequestRecord, status: int) -> None:
         """Counts a request that has been answered.
@@ -92,19 +105,19 @@ class Metrics:
         """
         self._show_gates()
         route = record.route or NO_ROUTE
-        self._requests.labels(route, record.dialect, record.model, str(status)).inc()
-        self._seconds.labels(route).observe(record.age_s())
+        self._child(self._requests, route, record.dialect.name, record.model, str(status)).inc()
+        self._child(self._seconds, route).observe(record.age_s())
         for stage, seconds in record.stage_s.items():
-            self._stage_seconds.labels(stage).observe(seconds)
+            self._child(self._stage_seconds, stage).observe(seconds)
         if record.result is None:
             return
         usage = record.result.usage
-        self._items.labels(record.model).inc(record.items)
-        self._tokens.labels(record.model, "text").inc(usage.text_tokens)
+        self._child(self._items, record.model).inc(record.items)
+        self._child(self._tokens, record.model, "text").inc(usage.text_tokens)
         if usage.image_bytes:
-            self._tokens.labels(record.model, "image").inc(usage.image_tokens)
-            self._tiles.labels(record.model).inc(usage.tiles)
-            self._image_bytes.labels(record.model).inc(usage.image_bytes)
+            self._child(self._tokens, record.model, "image").inc(usage.image_tokens)
+            self._child(self._tiles, record.model).inc(usage.tiles)
+            self._child(self._image_bytes, record.model).inc(usage.image_bytes)
 
     def render(self) -> tuple[bytes, str]:
         """All numbers of all workers.

@@ -10,9 +10,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access import ANYBODY
-from gateway.deadline import Deadline
+from gateway.deadline import Deadline, DeadlineTimer
 from gateway.error_responses import render_error, status_of
-from gateway.errors import GatewayError
+from gateway.errors import DeadlineError, GatewayError, RequestTimeoutError
 from gateway.metrics import Metrics
 from gateway.record import RequestRecord, attach_record
 
@@ -58,14 +58,19 @@ class RecordMiddleware:
                 add_headers(message, record)
             await send(message)
 
+        failure: GatewayError | None = None
         try:
-            await self._app(scope, receive, send_with_headers)
+            with DeadlineTimer(record.deadline):
+                await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
             status = CLIENT_GONE
+        except DeadlineError as error:
+            failure = error if record.has_body else RequestTimeoutError("the request body did not arrive in time")
         except Exception:
             logger.exception("request %s failed", record.request_id)
-            if not status:
-                failure = GatewayError("the server failed")
+            failure = GatewayError("the server failed")
+        try:
+            if failure and not status:
                 record.error_type = status_of(failure).type
                 await render_error(failure, record.dialect)(scope, receive, send_with_headers)
         finally:
@@ -106,7 +111,9 @@ def log_request(scope: Scope, record: RequestRecord, status: int) -> None:
     }
     if record.caller is not ANYBODY:
         line["caller"] = record.caller.name
-    for name in ("dialect", "model", "items", "user_hash", "error_type"):
+    if record.dialect.name:
+        line["dialect"] = record.dialect.name
+    for name in ("model", "items", "user_hash", "error_type"):
         value = getattr(record, name)
         if value:
             line[name] = value

@@ -8,6 +8,7 @@ from starlette.types import Scope
 
 from gateway.access import ANYBODY, Caller
 from gateway.deadline import Deadline
+from gateway.dialect import NO_DIALECT, Dialect
 from gateway.embedder import EmbeddingsResult
 
 SCOPE_KEY = "gateway.record"
@@ -22,9 +23,10 @@ class RequestRecord:
         deadline: of the whole request.
         arrived_s: on the clock of `time.perf_counter`.
         route: path template of the route, or empty if there is none.
-        dialect: of the route, or empty.
+        dialect: of the route, if there is one.
         caller: who asks.
         model: public id, once it is known.
+        has_body: whether the body has been read.
         items: how many, once they are parsed.
         user_hash: of the `user` field, or empty.
         error_type: the `type` of the error answered with, or empty.
@@ -36,9 +38,10 @@ class RequestRecord:
     deadline: Deadline
     arrived_s: float = field(default_factory=time.perf_counter)
     route: str = ""
-    dialect: str = ""
+    dialect: Dialect = NO_DIALECT
     caller: Caller = ANYBODY
     model: str = ""
+    has_body: bool = False
     items: int = 0
     user_hash: str = ""
     error_type: str = ""

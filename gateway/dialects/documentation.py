@@ -5,7 +5,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from gateway import errors
-from gateway.error_responses import OPENROUTER_OVERLOADED, STATUS_OF_ERROR
+from gateway.dialect import Dialect
+from gateway.error_responses import STATUS_OF_ERROR
 
 ONE_PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
@@ -81,28 +82,23 @@ def query_parameters(**descriptions: str) -> dict[str, Any]:
     }
 
 
-def error_responses(*kinds: type[errors.GatewayError], overloaded: int = 503) -> dict[int | str, dict[str, Any]]:
+def error_responses(dialect: Dialect, *kinds: type[errors.GatewayError]) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI `responses` of errors, from the table of statuses; kinds of one status are put together.
 
     Args:
-        kinds: that a route may answer.
-        overloaded: the dialect's status in place of 503.
+        dialect: of the route; it may have statuses of its own.
+        kinds: that the route may answer.
     """
     described: dict[int | str, dict[str, Any]] = {}
     for kind in kinds:
         status = STATUS_OF_ERROR[kind]
-        code = overloaded if status.code == 503 else status.code
+        code = dialect.statuses.get(status.code, status.code)
         before = described[code]["description"] + " " if code in described else ""
         described[code] = {
             "description": before + status.description,
             "content": {"application/json": {"schema": reference("ErrorAnswer")}},
         }
     return described
-
-
-def openrouter_responses(*kinds: type[errors.GatewayError]) -> dict[int | str, dict[str, Any]]:
-    """As `error_responses`, with OpenRouter's status of an overloaded server."""
-    return error_responses(*kinds, overloaded=OPENROUTER_OVERLOADED)
 
 
 def reference(name: str) -> dict[str, str]:

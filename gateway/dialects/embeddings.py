@@ -37,7 +37,8 @@ async def embed_request(
     """
     record = record_of(request)
     services.admission.check_room()
-    body = await read_json_object(request, max_bytes=services.settings.max_body_bytes, deadline=record.deadline)
+    body = await read_json_object(request, max_bytes=services.settings.max_body_bytes)
+    record.has_body = True
     parsed = parse_request(body, services.settings, more_fields)
     if check is not None:
         check(body)

@@ -43,12 +43,12 @@ class NimMetadata:
                 dialect=DIALECT,
                 access=self._services.access,
                 response_model=schema.Version,
-                responses=error_responses(*ALWAYS),
+                responses=error_responses(DIALECT, *ALWAYS),
             ),
         ]
 
     def _route(self, path: str, handler: Handler) -> BaseRoute:
-        responses = error_responses(*ASKING_ENGINE)
+        responses = error_responses(DIALECT, *ASKING_ENGINE)
         return DialectRoute(
             path,
             handler,

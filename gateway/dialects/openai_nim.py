@@ -4,6 +4,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
+from gateway.dialect import Dialect
 from gateway.dialects import schema
 from gateway.dialects.documentation import ASKING_ENGINE, EMBEDDING, error_responses, json_body
 from gateway.dialects.embeddings import embed_request
@@ -11,7 +12,7 @@ from gateway.dialects.embeddings_response import json_response, render_embedding
 from gateway.dialects.route import DialectRoute
 from gateway.services import Services
 
-DIALECT = "openai_nim"
+DIALECT = Dialect("openai_nim")
 
 
 class OpenAINim:
@@ -36,7 +37,7 @@ class OpenAINim:
                 access=access,
                 methods=["POST"],
                 response_model=schema.EmbeddingsAnswer,
-                responses=error_responses(*EMBEDDING),
+                responses=error_responses(DIALECT, *EMBEDDING),
                 openapi_extra=json_body(schema.EmbeddingsBody),
             ),
             DialectRoute(
@@ -45,7 +46,7 @@ class OpenAINim:
                 dialect=DIALECT,
                 access=access,
                 response_model=schema.ModelList,
-                responses=error_responses(*ASKING_ENGINE),
+                responses=error_responses(DIALECT, *ASKING_ENGINE),
             ),
             DialectRoute("/v1/metrics", self.show_metrics, dialect=DIALECT, response_class=PlainTextResponse),
             DialectRoute("/v1/health/live", self.check_live, dialect=DIALECT, response_model=schema.Live),

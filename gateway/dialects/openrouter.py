@@ -6,12 +6,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from gateway.dialect import Dialect
 from gateway.dialects import schema
 from gateway.dialects.documentation import (
     ASKING_ENGINE,
     EMBEDDING,
+    error_responses,
     json_body,
-    openrouter_responses,
     query_parameters,
 )
 from gateway.dialects.embeddings import embed_request
@@ -22,7 +23,7 @@ from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.record import record_of
 from gateway.services import Services
 
-DIALECT = "openrouter"
+DIALECT = Dialect("openrouter", statuses={503: 529})
 
 IGNORED_FIELDS = frozenset({"temperature", "top_p", "seed", "max_tokens", "response_format"})
 """Listed on the pages of embedding models, where they mean nothing."""
@@ -51,7 +52,7 @@ class OpenRouter:
                 access=self._services.access,
                 methods=["POST"],
                 response_model=schema.OpenRouterAnswer,
-                responses=openrouter_responses(*EMBEDDING),
+                responses=error_responses(DIALECT, *EMBEDDING),
                 openapi_extra=json_body(schema.OpenRouterBody),
             ),
             *(self._model_route(path) for path in ("/api/v1/embeddings/models", "/api/v1/models")),
@@ -64,7 +65,7 @@ class OpenRouter:
             dialect=DIALECT,
             access=self._services.access,
             response_model=schema.OpenRouterModelList,
-            responses=openrouter_responses(InvalidRequestError, *ASKING_ENGINE),
+            responses=error_responses(DIALECT, InvalidRequestError, *ASKING_ENGINE),
             openapi_extra=query_parameters(offset="Models to leave out.", limit="Models of a page."),
         )
 
@@ -128,8 +129,8 @@ def read_count(request: Request, name: str, default: int) -> int:
     Raises:
         InvalidRequestError: something else, or too long a number.
     """
-    text = request.query_params.get(name, "")
-    if not text:
+    text = request.query_params.get(name)
+    if text is None:
         return default
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise InvalidRequestError(f"{name} must be a whole number", param=name)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.access import AccessPolicy
+from gateway.dialect import Dialect
 from gateway.record import record_of
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
@@ -22,14 +23,14 @@ class DialectRoute(APIRoute):
     """
 
     def __init__(
-        self, path: str, handler: Handler, *, dialect: str, access: AccessPolicy | None = None, **options: Any
+        self, path: str, handler: Handler, *, dialect: Dialect, access: AccessPolicy | None = None, **options: Any
     ) -> None:
         """Describes the route.
 
         Args:
             path: from the root.
             handler: answers a request.
-            dialect: its name in logs, metrics, and the choice of statuses.
+            dialect: that the route belongs to.
             access: admits callers; None leaves the route open to everybody, keys or not.
             options: of `APIRoute`.
         """

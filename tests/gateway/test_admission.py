@@ -5,12 +5,11 @@ import asyncio
 import pytest
 
 from gateway.admission import AdmissionGate
-from gateway.deadline import Deadline
-from gateway.errors import DeadlineError, OverloadedError
+from gateway.errors import OverloadedError
 
 
-async def visit(gate: AdmissionGate, cost: int, done: asyncio.Event, log: list[int], timeout_s: float = 5) -> None:
-    async with gate.admitted(cost, Deadline.after(timeout_s)):
+async def visit(gate: AdmissionGate, cost: int, done: asyncio.Event, log: list[int]) -> None:
+    async with gate.admitted(cost):
         log.append(cost)
         await done.wait()
 
@@ -50,16 +49,6 @@ async def test_full_queue_refuses_at_once() -> None:
     done.set()
     await asyncio.gather(*tasks)
     await visit(gate, 10, done, log)
-
-
-async def test_waiting_ends_at_the_deadline_and_frees_the_place() -> None:
-    gate, done, log = AdmissionGate(10, 100), asyncio.Event(), []
-    tasks = await enter(visit(gate, 10, done, log))
-    with pytest.raises(DeadlineError):
-        await visit(gate, 7, done, log, timeout_s=0.02)
-    assert (gate.inside, gate.waiting) == (10, 0)
-    done.set()
-    await asyncio.gather(*tasks)
 
 
 async def test_whoever_leaves_the_queue_lets_the_next_one_in() -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from gateway import errors
+from gateway.app import create_app
 from gateway.engine import ItemFailure
 from gateway.error_responses import STATUS_OF_ERROR, render_error, status_of
+from gateway.settings import Settings
 from tests.gateway.fake_engine import IMAGE_MODEL, FakeEngine
 from tests.gateway.test_openai_nim import DATA_URL, post
 
@@ -189,6 +191,12 @@ async def test_errors_do_not_echo_the_input(client: httpx.AsyncClient, fields: d
     assert len(response.content) < 2048
 
 
+async def test_a_large_body_of_empty_arrays_is_refused_unparsed(client: httpx.AsyncClient) -> None:
+    body = b'{"input": [' + b"[]," * 2_000_000 + b"[]]}"
+    response = await client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
+    assert response.json()["message"] == "the request body has too many arrays and objects"
+
+
 async def test_too_many_items_are_refused_at_once(client: httpx.AsyncClient) -> None:
     response = await post(client, input=["a"] * 100_000)
     assert response.status_code == 400
@@ -321,6 +329,29 @@ async def test_client_that_leaves_cancels_the_work(client: httpx.AsyncClient, en
     assert engine.cancelled == 1
 
 
+@pytest.mark.parametrize("late", ["body", "engine", "queue"])
+async def test_a_late_answer_is_given_up(engine: FakeEngine, late: str) -> None:
+    settings = Settings(request_timeout_s=0.3, max_text_tokens_inside=1)
+    engine.delay_s = 0 if late == "body" else 30
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"model": '
+        await asyncio.sleep(30 if late == "body" else 0)
+        yield json.dumps(MODEL).encode() + b', "input": "a"}'
+
+    transport = httpx.ASGITransport(create_app(settings, engine))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        requests = [
+            client.post("/v1/embeddings", content=body(), headers={"content-type": "application/json"})
+            for _ in range(2 if late == "queue" else 1)
+        ]
+        answers = await asyncio.gather(*requests)
+    for answer in answers:
+        assert answer.status_code == (408 if late == "body" else 504)
+        assert (answer.json()["type"], answer.headers["x-request-id"] != "") == ("timeout_error", True)
+    assert engine.cancelled == (late != "body")
+
+
 ALL_ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
 
 
@@ -335,13 +366,11 @@ def test_every_domain_error_has_a_status(kind: type[errors.GatewayError]) -> Non
 
 
 def test_retry_after_is_spread_above_what_was_asked_for() -> None:
-    seen = {
-        render_error(errors.RateLimitedError("slow", retry_after_s=10), "").headers["retry-after"] for _ in range(50)
-    }
+    seen = {render_error(errors.RateLimitedError("slow", retry_after_s=10)).headers["retry-after"] for _ in range(50)}
     assert len(seen) > 1
     assert all(10 <= int(value) <= 20 for value in seen)
 
 
 def test_missing_key_is_told_how_to_authenticate() -> None:
-    response = render_error(errors.UnauthorizedError("no key"), "")
+    response = render_error(errors.UnauthorizedError("no key"))
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")

@@ -102,6 +102,6 @@ async def test_pages_of_models_follow_one_another(client: httpx.AsyncClient, eng
     assert seen == [f"m/{number}" for number in range(5)]
 
 
-@pytest.mark.parametrize("query", ["limit=a", "offset=-1", "limit=1.5", "offset=" + "9" * 5000])
+@pytest.mark.parametrize("query", ["limit=a", "limit=", "offset=-1", "limit=1.5", "offset=" + "9" * 5000])
 async def test_malformed_pages_are_refused(client: httpx.AsyncClient, query: str) -> None:
     assert (await client.get(f"/api/v1/models?{query}")).status_code == 400

@@ -1,6 +1,7 @@
 """The Triton engine against a gRPC server that speaks Triton's protocol."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import grpc
@@ -201,9 +202,9 @@ async def test_cancelled_request_cancels_its_calls(engine: TritonEngine, triton:
 
 
 async def test_absent_triton_is_unavailable_and_found_once_it_is_there(triton: FakeTriton) -> None:
-    reserve = grpc.aio.server()
-    port = reserve.add_insecure_port("127.0.0.1:0")
-    await reserve.stop(0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}"))
     await engine.start()
     with pytest.raises(EngineUnavailableError):
