@@ -32,7 +32,7 @@ class LauncherSettings(BaseSettings):
     precision: Literal["fp32", "fp16", "int8"] = Field("fp32", description="Precision that `model` is exported in.")
     build_dir: Path = Field(PROJECT / "build", description="Folder for what is made here: exports, backends, logs.")
     start_timeout_s: float = Field(300.0, gt=0, description="Longest wait for Triton and the gateway, in seconds.")
-    grace_s: float = Field(20.0, gt=0, description="Longest wait for requests in flight when stopping, in seconds.")
+    grace_s: float = Field(35.0, gt=0, description="Longest wait for requests in flight when stopping, in seconds.")
 
     @field_validator("repository", "build_dir")
     @classmethod
