@@ -13,7 +13,8 @@ import onnx_ir as ir
 from export.graphs.builder import GraphBuilder
 from export.graphs.packed import Packing, row_numbers, segment_of_rows
 
-QUERIES_PER_BLOCK = 256
+# Measured with MiniLM's shapes on CPUs: time is flat from 2^18 to 2^22 scores and from ratio 1.12 to 1.5.
+QUERIES_PER_BLOCK = 256  # more gain up to a tenth, for as much more memory
 SCORES_PER_GROUP = 1 << 20  # elements of all heads
 SHORTEST_CLASS = 16  # tokens; sequences up to this length share one class
 CLASS_RATIO = 1.25  # longest to shortest of the other classes
