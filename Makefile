@@ -10,11 +10,12 @@ PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constrain
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
-	@echo "Settings (environment or make variables): HOST, GATEWAY_PORT, TRITON_GRPC_PORT, TRITON_METRICS_PORT, REPOSITORY, MODEL"
+	@echo "Settings (environment or make variables): HOST, GATEWAY_PORT, TRITON_GRPC_PORT, TRITON_METRICS_PORT, REPOSITORY, MODEL, PRECISION"
 
 serve: install ## export what is missing, start Triton and the gateway, print where they listen
 	@HOST='$(HOST)' GATEWAY_PORT='$(GATEWAY_PORT)' TRITON_GRPC_PORT='$(TRITON_GRPC_PORT)' \
 	TRITON_METRICS_PORT='$(TRITON_METRICS_PORT)' REPOSITORY='$(REPOSITORY)' MODEL='$(MODEL)' \
+	PRECISION='$(PRECISION)' \
 	exec $(BIN)/python -m launcher
 
 install: $(VENV)/.serve ## make the virtual environment that serves and exports

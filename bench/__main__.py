@@ -6,13 +6,14 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import BenchError
 from bench.report import Report, start_report
 from bench.results import Results
 from bench.sections import SECTIONS
-from bench.settings import BUILD_DIR, BenchSettings, quick_settings
+from bench.settings import BUILD_DIR, QUICK, BenchSettings
 from bench.tables import print_tables
 from bench.workbench import Workbench
 from launcher.errors import LauncherError
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         log.error("error: no section %s; there are %s", ", ".join(unknown), ", ".join(SECTIONS))
         return 2
-    settings = quick_settings(parsed.build_dir) if parsed.quick else BenchSettings(build_dir=parsed.build_dir)
+    length = QUICK if parsed.quick else BenchSettings()
+    settings = replace(length, reuse=parsed.reuse, build_dir=parsed.build_dir.resolve())
     try:
         report = measure(parsed.sections or list(SECTIONS), settings)
     except (BenchError, LauncherError) as error:
@@ -60,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="go the whole way in little time; the figures mean nothing"
     )
+    parser.add_argument("--reuse", action="store_true", help="measure the exports of an earlier run")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where to write JSON (default: in BUILD_DIR)")
     parser.add_argument("--build-dir", type=Path, default=BUILD_DIR, metavar="DIR", help=f"default: {BUILD_DIR}")
     return parser

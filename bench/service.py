@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 
 from bench.server import free_ports, run_server
-from bench.settings import TEXT_MODEL, BenchSettings
+from bench.settings import BenchSettings
+from launcher.settings import TEXT_MODEL
 
 STEPS = ("preprocess_text", "preprocess_image", "vision_encoder", "embedder")
 """Endings of the names of Triton's models (docs/contract.md)."""
@@ -34,8 +35,12 @@ class Service:
 
 
 @contextmanager
-def run_service(settings: BenchSettings) -> Iterator[Service]:
+def run_service(settings: BenchSettings, model: str = TEXT_MODEL) -> Iterator[Service]:
     """Serve the measured repository through the launcher until the block ends.
+
+    Args:
+        settings: Where the repository is.
+        model: A public id in it, to be asked until it answers.
 
     Raises:
         ServiceFailedError: It does not start.
@@ -49,7 +54,7 @@ def run_service(settings: BenchSettings) -> Iterator[Service]:
         "BUILD_DIR": str(settings.build_dir / "service"),
     }
     url = f"http://127.0.0.1:{http_port}/v1/embeddings"
-    probe = {"model": TEXT_MODEL, "input": "ready?"}
+    probe = {"model": model, "input": "ready?"}
     log = settings.build_dir / "logs" / "launcher.log"
     with run_server("the service", [sys.executable, "-m", "launcher"], environment, url, probe, log) as server:
         yield Service(url, f"127.0.0.1:{grpc_port}", server.pid)

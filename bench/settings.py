@@ -9,8 +9,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 BUILD_DIR = PROJECT / "build" / "bench"
 """Exports, peers' environments, logs and results; safe to delete."""
 
-TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-
 
 @dataclass(frozen=True)
 class BenchSettings:
@@ -22,6 +20,8 @@ class BenchSettings:
         waves: Least time of one measurement, in answers to a request: what is in flight at the end is not counted.
         concurrencies: Clients at once.
         items_per_request: Sizes of a request.
+        growth_items: Items after which the cost of an item is looked at, in a run without a pause.
+        reuse: Measure the exports of an earlier run.
         build_dir: Folder for what is made on the way.
     """
 
@@ -30,6 +30,8 @@ class BenchSettings:
     waves: float = 8.0
     concurrencies: tuple[int, ...] = (1, 16, 64)
     items_per_request: tuple[int, ...] = (1, 8, 32)
+    growth_items: tuple[int, ...] = (1_000, 10_000, 100_000)
+    reuse: bool = False
     build_dir: Path = BUILD_DIR
 
     @property
@@ -38,8 +40,12 @@ class BenchSettings:
         return self.build_dir / "model_repository"
 
 
-def quick_settings(build_dir: Path = BUILD_DIR) -> BenchSettings:
-    """Return settings that go the whole way in little time; their figures mean nothing."""
-    return BenchSettings(
-        rounds=2, seconds=0.3, waves=1.0, concurrencies=(1, 4), items_per_request=(1, 4), build_dir=build_dir
-    )
+QUICK = BenchSettings(
+    rounds=2,
+    seconds=0.3,
+    waves=1.0,
+    concurrencies=(1, 4),
+    items_per_request=(1, 4),
+    growth_items=(20, 40),
+)
+"""Goes the whole way in little time; the figures mean nothing."""

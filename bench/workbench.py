@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -10,15 +12,17 @@ from types import TracebackType
 from bench.contenders.engine import EngineLoop
 from bench.contenders.http import HttpContender
 from bench.contenders.triton import TritonContender
+from bench.pages import page_files, page_workloads
 from bench.peers.servers import MODEL_NAME as PEER_MODEL_NAME
 from bench.peers.servers import Peer, run_peer
 from bench.perf_analyzer import prepare_perf_analyzer
 from bench.service import Service, name_process, run_service
-from bench.settings import TEXT_MODEL, BenchSettings
-from bench.workloads import MIXED, PASSAGES, SHORT, TextWorkloads
+from bench.settings import BenchSettings
+from bench.workloads import SHORT, TEXT_KINDS, TextWriter
 from export.progress import Progress
 from export.sources import resolve
 from launcher.models import prepare_repository
+from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
 
 TEXT_SLUG = "all_minilm_l6_v2"
 
@@ -43,8 +47,13 @@ class Workbench:
 
     @cached_property
     def repository(self) -> Path:
-        """The model repository, with all-MiniLM-L6-v2 in it."""
-        prepare_repository(self.settings.repository, (TEXT_MODEL,))
+        """The model repository, with all-MiniLM-L6-v2 and the flagship's stand-in in it, exported anew.
+
+        The stand-in has the flagship's geometry and small random weights, so that what goes on around the graphs shows.
+        """
+        if not self.settings.reuse:
+            shutil.rmtree(self.settings.repository, ignore_errors=True)
+        prepare_repository(LauncherSettings(build_dir=self.settings.build_dir, repository=None, model=None))
         return self.settings.repository
 
     @cached_property
@@ -61,8 +70,13 @@ class Workbench:
     @cached_property
     def texts(self) -> dict[str, list[str]]:
         """All workloads of texts."""
-        workloads = TextWorkloads(self.tokenizer_path)
-        return {name: workloads.make(name) for name in (SHORT, MIXED, PASSAGES)}
+        writer = TextWriter(self.tokenizer_path)
+        return {name: writer.write(kind) for name, kind in TEXT_KINDS.items()}
+
+    @cached_property
+    def pages(self) -> dict[str, list[str]]:
+        """All workloads with pages in them."""
+        return page_workloads(page_files(), self.texts[SHORT])
 
     @cached_property
     def checkpoint(self) -> Path:
@@ -97,7 +111,15 @@ class Workbench:
         return HttpContender(peer.name, server.url, server.pid, lambda _: peer.name, self.texts, self.settings, fields)
 
     def make_gateway(self, name: str, **fields: object) -> HttpContender:
-        """Return the service under load by requests that carry more fields."""
+        """Return the service under load by requests for the text model that carry more fields."""
+        return self._make_contender(name, self.texts, {"model": TEXT_MODEL, **fields})
+
+    def make_page_gateway(self, name: str) -> HttpContender:
+        """Return the service under load by requests for the model that takes pages and texts."""
+        return self._make_contender(name, self.texts | self.pages, {"model": STAND_IN})
+
+    def _make_contender(
+        self, name: str, items: Mapping[str, Sequence[str]], fields: Mapping[str, object]
+    ) -> HttpContender:
         service = self.service
-        all_fields = {"model": TEXT_MODEL, **fields}
-        return HttpContender(name, service.url, service.pid, name_process, self.texts, self.settings, all_fields)
+        return HttpContender(name, service.url, service.pid, name_process, items, self.settings, fields)

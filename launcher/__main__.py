@@ -63,7 +63,7 @@ def serve(settings: LauncherSettings, stopping: threading.Event) -> None:
     check_port_free(settings.host, settings.gateway_port, "GATEWAY_PORT")
     check_port_free("127.0.0.1", settings.triton_grpc_port, "TRITON_GRPC_PORT")
     check_port_free("127.0.0.1", settings.triton_metrics_port, "TRITON_METRICS_PORT")
-    models = prepare_repository(settings.served_repository, settings.exported_models)
+    models = prepare_repository(settings)
     supervisor = Supervisor(settings, stopping)
     try:
         supervisor.start()

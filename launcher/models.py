@@ -5,23 +5,20 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from pathlib import Path
+import tempfile
 
 from export.errors import ExportError
 from export.publish import recover
 from export.sources import default_public_id
 from export.verify import verify
 from launcher.errors import EmptyRepositoryError, LauncherError
+from launcher.settings import STAND_IN, LauncherSettings
 
 log = logging.getLogger(__name__)
 
 
-def prepare_repository(repository: Path, models: tuple[str, ...]) -> tuple[str, ...]:
+def prepare_repository(settings: LauncherSettings) -> tuple[str, ...]:
     """Make the repository ready to serve.
-
-    Args:
-        repository: Folder of Triton models.
-        models: Hub ids or folders to export unless they stand there.
 
     Returns:
         The public ids in it.
@@ -29,12 +26,13 @@ def prepare_repository(repository: Path, models: tuple[str, ...]) -> tuple[str, 
     Raises:
         LauncherError: An export failed, a file is not what its manifest says, or there is nothing to serve.
     """
+    repository = settings.served_repository
     try:
         recover(repository)
         served = verify(repository)
-        missing = [model for model in models if default_public_id(model) not in served]
+        missing = [model for model in settings.wanted_models if public_id(model) not in served]
         for model in missing:
-            export(model, repository)
+            export(model, settings)
         if missing:
             served = verify(repository)
     except ExportError as error:
@@ -44,9 +42,28 @@ def prepare_repository(repository: Path, models: tuple[str, ...]) -> tuple[str, 
     return served
 
 
-def export(model: str, repository: Path) -> None:
+def public_id(model: str) -> str:
+    """Return the name that a model is served by: the stand-in's has no checkpoint behind it yet."""
+    return model if model == STAND_IN else default_public_id(model)
+
+
+def export(model: str, settings: LauncherSettings) -> None:
     """Run the export in a process of its own: its memory is free again before anything is served."""
     log.info("exporting %s", model)
-    command = [sys.executable, "-m", "export", model, "--repository", str(repository)]
-    if subprocess.run(command, check=False).returncode:
-        raise LauncherError(f"exporting {model} failed")
+    options = ["--precision", settings.precision] if model == settings.model else []
+    with tempfile.TemporaryDirectory() as scratch:
+        if model == STAND_IN:
+            run_module("export.tiny_checkpoint", scratch)
+            options = ["--name", STAND_IN]
+        source = scratch if model == STAND_IN else model
+        run_module("export", source, *options, "--repository", str(settings.served_repository))
+
+
+def run_module(*command: str) -> None:
+    """Run a module of this project with its output shown.
+
+    Raises:
+        LauncherError: It failed; it has said why.
+    """
+    if subprocess.run([sys.executable, "-m", *command], check=False).returncode:
+        raise LauncherError(f"python -m {' '.join(command)} failed")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+STAND_IN = "tiny/llama-nemotron-embed-vl"
+"""The flagship's architecture with small widths and random weights: the image path, to be tried without its weights."""
 
 
 class LauncherSettings(BaseSettings):
@@ -24,11 +27,12 @@ class LauncherSettings(BaseSettings):
         None, description="Model repository to serve as it is. Unset: `build/model_repository`, filled by exports."
     )
     model: str | None = Field(
-        None, description="Hub id or folder to export and serve beside the text model. Needs `repository` unset."
+        None, description="Hub id or folder to export and serve in the stand-in's place. Needs `repository` unset."
     )
+    precision: Literal["fp32", "fp16", "int8"] = Field("fp32", description="Precision that `model` is exported in.")
     build_dir: Path = Field(PROJECT / "build", description="Folder for what is made here: exports, backends, logs.")
     start_timeout_s: float = Field(300.0, gt=0, description="Longest wait for Triton and the gateway, in seconds.")
-    grace_s: float = Field(20.0, gt=0, description="Longest wait for requests in flight when stopping, in seconds.")
+    grace_s: float = Field(35.0, gt=0, description="Longest wait for requests in flight when stopping, in seconds.")
 
     @field_validator("repository", "build_dir")
     @classmethod
@@ -42,8 +46,6 @@ class LauncherSettings(BaseSettings):
         return self.repository or self.build_dir / "model_repository"
 
     @property
-    def exported_models(self) -> tuple[str, ...]:
+    def wanted_models(self) -> tuple[str, ...]:
         """Models to export when they are not in the repository yet."""
-        if self.repository:
-            return ()
-        return (TEXT_MODEL, self.model) if self.model else (TEXT_MODEL,)
+        return () if self.repository else (TEXT_MODEL, self.model or STAND_IN)

@@ -11,7 +11,7 @@ from bench.errors import LoadFailedError
 from bench.processes import Label, microseconds_per_item, processor_seconds
 from bench.results import Load, Sample
 from bench.settings import BenchSettings
-from bench.wrk import WrkReport, run_wrk
+from bench.wrk import run_wrk
 
 WARMUP_S = 1.0
 
@@ -51,15 +51,16 @@ class HttpContender:
         Raises:
             LoadFailedError: No request succeeds.
         """
-        bodies = self.write_bodies(load)
-        if load not in self._seconds:
-            self._seconds[load] = self.choose_seconds(bodies, load)
+        self.warm_up(load)
         before = processor_seconds(self._pid, self._label)
-        report = run_wrk(self._url, bodies, load.concurrency, self._seconds[load])
+        report = run_wrk(self._url, self.write_bodies(load), load.concurrency, self._seconds[load])
         after = processor_seconds(self._pid, self._label)
+        if not report.requests:  # too short after all
+            self._seconds[load] *= 2
+            return self.measure(load)
         items = (report.requests - report.statuses) * load.items_per_request
-        if items <= 0:
-            raise LoadFailedError(f"{self.name} answered no request of {load}")
+        if not items:
+            raise LoadFailedError(f"{self.name} refuses every request of {load}")
         return Sample(
             items_per_s=items / report.seconds,
             p50_ms=report.p50_ms,
@@ -69,14 +70,14 @@ class HttpContender:
             cpu_us_per_item=microseconds_per_item(before, after, items),
         )
 
-    def choose_seconds(self, bodies: Path, load: Load) -> float:
-        """Warm up, and choose a length that holds enough answers of every client."""
+    def warm_up(self, load: Load) -> None:
+        """The first time for a load, send some requests, and choose a length that holds enough answers of a client."""
         seconds = max(WARMUP_S, self._settings.seconds / 4)
-        report: WrkReport = run_wrk(self._url, bodies, load.concurrency, seconds)
-        while not report.requests:
+        while load not in self._seconds:
+            report = run_wrk(self._url, self.write_bodies(load), load.concurrency, seconds)
+            if report.requests:
+                self._seconds[load] = max(self._settings.seconds, self._settings.waves * report.mean_ms / 1e3)
             seconds *= 2
-            report = run_wrk(self._url, bodies, load.concurrency, seconds)
-        return max(self._settings.seconds, self._settings.waves * report.mean_ms / 1e3)
 
     def write_bodies(self, load: Load) -> Path:
         """Write the requests of a load, one a line."""

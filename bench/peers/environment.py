@@ -22,7 +22,7 @@ def prepare_environment(folder: Path, requirements: Sequence[str]) -> Path:
 
     Args:
         folder: Where it stands, or is made.
-        requirements: What pip is asked for; an environment made for others is completed.
+        requirements: What pip is asked for; an environment made for others is made anew.
 
     Raises:
         InstallError: pip fails.
@@ -34,7 +34,7 @@ def prepare_environment(folder: Path, requirements: Sequence[str]) -> Path:
         return python
     log.info("installing %s into %s (minutes, once)", ", ".join(requirements), folder)
     for command in (
-        [sys.executable, "-m", "venv", str(folder)],
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
         [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements],
     ):
         finished = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -24,7 +24,7 @@ class Peer:
         name: What tables call it.
         environment: Folder name of its virtual environment; peers may share one.
         requirements: What that holds.
-        command: What follows the environment's interpreter; `{folder}` and `{port}` are filled in.
+        command: How it starts; `{bin}`, `{folder}` and `{port}` are filled in.
         route: Where it takes embeddings requests.
         variables: More environment variables, filled in likewise.
     """
@@ -38,14 +38,15 @@ class Peer:
 
 
 INFINITY_REQUIREMENTS = (
-    "infinity-emb[server]==0.0.78",
+    "infinity-emb[server,torch]==0.0.78",
     "torch==2.13.0",
     "transformers==4.48.3",
-    "optimum==1.24.0",
+    "optimum==1.24.0",  # its extra would bring a pyarrow that wants another NumPy
+    "onnxruntime==1.23.2",
     "click<8.2",
 )
 INFINITY_COMMAND = (
-    *("-m", "infinity_emb", "v2", "--host", "127.0.0.1", "--port", "{port}"),
+    *("{bin}/infinity_emb", "v2", "--host", "127.0.0.1", "--port", "{port}"),
     *("--model-id", "{folder}", "--served-model-name", MODEL_NAME),
     *("--device", "cpu", "--no-bettertransformer", "--engine"),
 )
@@ -61,7 +62,7 @@ SENTENCE_TRANSFORMERS = Peer(
         "fastapi==0.165.0",
         "uvicorn[standard]==0.54.0",
     ),
-    command=("-m", "uvicorn", "--app-dir", str(APP.parent), APP.stem + ":app", "--port", "{port}", "--no-access-log"),
+    command=("{bin}/uvicorn", "--app-dir", str(APP.parent), APP.stem + ":app", "--port", "{port}", "--no-access-log"),
     route="/v1/embeddings",
     variables={"MODEL_FOLDER": "{folder}"},
 )
@@ -82,8 +83,8 @@ def run_peer(peer: Peer, folder: Path, settings: BenchSettings) -> Iterator[Serv
     """
     python = prepare_environment(settings.build_dir / "peers" / peer.environment, peer.requirements)
     [port] = free_ports(1)
-    filling = {"folder": str(folder), "port": str(port)}
-    command = [str(python), *(word.format(**filling) for word in peer.command)]
+    filling = {"bin": str(python.parent), "folder": str(folder), "port": str(port)}
+    command = [word.format(**filling) for word in peer.command]
     offline = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     environment = os.environ | offline | {name: value.format(**filling) for name, value in peer.variables.items()}
     url = f"http://127.0.0.1:{port}{peer.route}"

@@ -5,10 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bench.results import Measurement
-from bench.sections import padding, peers, throughput, triton
+from bench.sections import (
+    growth,
+    interference,
+    lengths,
+    padding,
+    pages,
+    peers,
+    preprocessing,
+    responses,
+    throughput,
+    triton,
+)
 from bench.workbench import Workbench
 
 Section = Callable[[Workbench], list[Measurement]]
 """Measures one thing; needs nothing of another section."""
 
-SECTIONS: Mapping[str, Section] = {module.NAME: module.run for module in (throughput, triton, peers, padding)}
+SECTIONS: Mapping[str, Section] = {
+    module.NAME: module.run
+    for module in (
+        throughput,
+        peers,
+        padding,
+        lengths,
+        responses,
+        pages,
+        interference,
+        preprocessing,
+        triton,
+        growth,
+    )
+}

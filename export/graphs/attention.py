@@ -57,8 +57,11 @@ def attend(
         scores = op.MatMul(queries, keys)
         if is_narrow:
             scores = op.Cast(scores, to=ir.DataType.FLOAT)
-        mask = op.Unsqueeze(op.Where(is_key, 0.0, float("-inf")), [1, 2])
-        weights = op.Softmax(op.Add(scores, mask), axis=-1)
+        weights = op.branch(
+            op.Less(op.ReduceMin(group.key_count, keepdims=0), group.longest),
+            then=lambda op: op.Softmax(_mask_padding(op, scores, is_key), axis=-1),
+            otherwise=lambda op: op.Softmax(scores, axis=-1),
+        )
         if is_narrow:
             weights = op.Cast(weights, to=dtype)
         return _merge_query_heads(op, op.MatMul(weights, values), heads)
@@ -68,6 +71,11 @@ def attend(
     attended.shape = ir.Shape([None, heads.query * heads.size])  # which cannot be inferred through a sequence
     attended.dtype = dtype
     return op.Cast(attended, to=ir.DataType.FLOAT) if is_narrow else attended
+
+
+def _mask_padding(op: GraphBuilder, scores: ir.Value, is_key: ir.Value) -> ir.Value:
+    """Worth a branch around it: over long sequences, which are never padded, it would cost as much as the softmax."""
+    return op.Add(scores, op.Unsqueeze(op.Where(is_key, 0.0, float("-inf")), [1, 2]))
 
 
 def _split_heads(op: GraphBuilder, x: ir.Value, heads: Heads) -> ir.Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -54,7 +54,7 @@ class GraphBuilder:
         return lambda *operands, **attributes: self.record(op_type, operands, attributes)[0]
 
     def record(
-        self, op_type: str, operands: Sequence[Operand], attributes: dict[str, Attribute], outputs: int = 1
+        self, op_type: str, operands: Sequence[Operand], attributes: Mapping[str, Attribute], outputs: int = 1
     ) -> Sequence[ir.Value]:
         """Records one node.
 
@@ -107,6 +107,19 @@ class GraphBuilder:
     def subgraph(self) -> GraphBuilder:
         """Starts the body of a control-flow node; it may use this graph's values."""
         return GraphBuilder(parent=self)
+
+    def branch(
+        self,
+        condition: ir.Value,
+        then: Callable[[GraphBuilder], ir.Value],
+        otherwise: Callable[[GraphBuilder], ir.Value],
+    ) -> ir.Value:
+        """Records two computations, of which the running graph does one; both may use this graph's values."""
+        branches = {}
+        for name, compute in (("then_branch", then), ("else_branch", otherwise)):
+            op = self.subgraph()
+            branches[name] = op.build(name, [compute(op)])
+        return self.record("If", [condition], branches)[0]
 
     def build(self, name: str, outputs: Sequence[ir.Value]) -> ir.Graph:
         """Closes the graph."""

@@ -20,7 +20,7 @@ def test_a_given_repository_is_served_as_it_is(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("REPOSITORY", str(tmp_path))
     settings = LauncherSettings()
     assert settings.served_repository == tmp_path
-    assert settings.exported_models == ()
+    assert settings.wanted_models == ()
 
 
 def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +30,7 @@ def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["host", "gateway_port", "triton_grpc_port", "triton_metrics_port", "repository", "model"]
+    "name", ["host", "gateway_port", "triton_grpc_port", "triton_metrics_port", "repository", "model", "precision"]
 )
 def test_the_readme_lists_the_setting_with_its_default(name: str) -> None:
     [row] = [
