@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from gateway.errors import OverloadedError
-from gateway.items import ImageItem, Item, TextImageItem
+from gateway.items import Item, PicturedItem
 from gateway.settings import Settings
 
 RETRY_AFTER_S = 2.0
@@ -30,7 +30,7 @@ class Admission:
 
     def gate_of(self, items: Sequence[Item]) -> "AdmissionGate":
         """The gate for a request's items."""
-        has_image = any(isinstance(item, ImageItem | TextImageItem) for item in items)
+        has_image = any(isinstance(item, PicturedItem) for item in items)
         return self.image if has_image else self.text
 
     def check_room(self) -> None:

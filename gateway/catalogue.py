@@ -17,7 +17,7 @@ INPUT_TYPE_SUFFIXES: Mapping[str, InputType] = {"-query": "query", "-passage": "
 MIN_REFRESH_S = 1.0
 """An unknown name has the list of models read anew at most this often."""
 
-MAX_NAMES_SHOWN = 20
+MAX_NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,101 +3,29 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from gateway.admission import Admission
 from gateway.catalogue import Catalogue
 from gateway.deadline import Deadline
-from gateway.engine import EmbedBatch, Embedded, Engine, ItemFailure, ServedModel
+from gateway.embeddings import EmbeddingsRequest, EmbeddingsResult, Usage
+from gateway.engine import EmbedBatch, Embedded, Engine, ItemFailure
 from gateway.engine.chunking import estimate_tokens
 from gateway.errors import (
     EngineFaultError,
     EngineUnavailableError,
     GatewayError,
-    InvalidItemError,
     InvalidRequestError,
     TooLargeError,
 )
 from gateway.fetching import ByteBudget, ImageFetcher
 from gateway.history import AnswerHistory
-from gateway.items import ImageItem, ImageUrl, InputType, Item, TextImageItem, Truncate
-from gateway.postprocess import EmbeddingType, EncodingFormat, Int8Scale, cut_dimensions, encode, quantize
-
-IMAGE_QUERY = (
-    'input_type="query" is not supported with images; the VLM model processes images as passages only. '
-    'Use input_type="passage" or omit input_type.'
-)
-"""The embedding NIM's words."""
+from gateway.items import ImageUrl, Item, PicturedItem
+from gateway.postprocess import Int8Scale, cut_dimensions, encode, quantize
+from gateway.suitability import check_dimensions, check_pictures, resolve_input_type
 
 E = TypeVar("E", bound=GatewayError)
-
-SMALLEST_CUT = 128
-SMALLEST_CUT_OF_SMALL_MODELS = 32
-SMALL_MODEL_DIMENSIONS = 2048
-"""Models below this size may be cut further."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingsRequest:
-    """What a client asks for, in no dialect.
-
-    Attributes:
-        model: as the client wrote it, suffixes included.
-        items: at least one.
-        input_type: None where the request leaves it open.
-        dimensions: None for the model's own.
-        embedding_type: of the values.
-        encoding_format: of the vectors in the answer.
-        truncate: which end of too long a text goes.
-    """
-
-    model: str
-    items: Sequence[Item]
-    input_type: InputType | None = None
-    dimensions: int | None = None
-    embedding_type: EmbeddingType = "float"
-    encoding_format: EncodingFormat = "float"
-    truncate: Truncate = "NONE"
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a request cost, in tokens and otherwise.
-
-    Attributes:
-        text_tokens: special and prefix tokens included.
-        image_tokens: of all tiles.
-        tiles: thumbnails included.
-        image_bytes: of encoded pictures.
-    """
-
-    text_tokens: int
-    image_tokens: int
-    tiles: int
-    image_bytes: int
-
-    @property
-    def total_tokens(self) -> int:
-        """Text and image tokens together."""
-        return self.text_tokens + self.image_tokens
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingsResult:
-    """What the client gets, in no dialect.
-
-    Attributes:
-        model: that answered.
-        vectors: one per item, as `postprocess.encode` returns them.
-        usage: exact counts.
-        stage_s: seconds spent in each stage, by its name.
-    """
-
-    model: ServedModel
-    vectors: list[Any]
-    usage: Usage
-    stage_s: dict[str, float]
 
 
 class Embedder:
@@ -196,7 +124,7 @@ class Embedder:
         return complete
 
     async def _fetch_image(self, index: int, item: Item, deadline: Deadline, budget: ByteBudget) -> Item:
-        if not isinstance(item, ImageItem | TextImageItem) or not isinstance(item.image, ImageUrl):
+        if not isinstance(item, PicturedItem) or not isinstance(item.image, ImageUrl):
             return item
         try:
             return replace(item, image=await self._fetcher.fetch_image(item.image.url, deadline, budget))
@@ -206,50 +134,7 @@ class Embedder:
 
 def is_remote(item: Item) -> bool:
     """Whether the item's picture has yet to be fetched."""
-    return isinstance(item, ImageItem | TextImageItem) and isinstance(item.image, ImageUrl)
-
-
-def resolve_input_type(asked: InputType | None, suffix: InputType | None) -> InputType:
-    """The input type by field, by the model id's suffix, or `passage`.
-
-    Raises:
-        InvalidRequestError: field and suffix contradict one another.
-    """
-    if asked and suffix and asked != suffix:
-        raise InvalidRequestError(
-            f"input_type must be '{suffix}' with a model id that ends in '-{suffix}'", param="input_type"
-        )
-    return asked or suffix or "passage"
-
-
-def check_dimensions(dimensions: int | None, model: ServedModel) -> None:
-    """Compares the size asked for with what the model has.
-
-    Raises:
-        InvalidRequestError: too small or too large.
-    """
-    if dimensions is None or dimensions == model.dimensions:
-        return
-    small = model.dimensions < SMALL_MODEL_DIMENSIONS
-    smallest = SMALLEST_CUT_OF_SMALL_MODELS if small else SMALLEST_CUT
-    if not smallest <= dimensions <= model.dimensions:
-        allowed = f"from {smallest} to {model.dimensions}" if smallest < model.dimensions else f"{model.dimensions}"
-        raise InvalidRequestError(f"dimensions must be {allowed}", param="dimensions")
-
-
-def check_pictures(items: Sequence[Item], model: ServedModel, input_type: InputType) -> None:
-    """Compares the kinds of the items with what the model takes.
-
-    Raises:
-        InvalidItemError: a picture for a model of texts.
-        InvalidRequestError: a picture as a query.
-    """
-    for index, item in enumerate(items):
-        if isinstance(item, ImageItem | TextImageItem):
-            if not model.takes_images:
-                raise InvalidItemError(index, "has an image, and the model takes text only")
-            if input_type == "query":
-                raise InvalidRequestError(IMAGE_QUERY, param="input_type")
+    return isinstance(item, PicturedItem) and isinstance(item.image, ImageUrl)
 
 
 def check_embedded(embedded: Embedded) -> None:
@@ -291,7 +176,7 @@ def raise_item_error(index: int, failure: ItemFailure) -> None:
 def count_usage(items: Sequence[Item], embedded: Embedded) -> Usage:
     """Sums the engine's counts."""
     image_tokens = int(embedded.image_token_counts.sum())
-    pictures = (item.image for item in items if isinstance(item, ImageItem | TextImageItem))
+    pictures = (item.image for item in items if isinstance(item, PicturedItem))
     return Usage(
         text_tokens=int(embedded.token_counts.sum()) - image_tokens,
         image_tokens=image_tokens,

@@ -61,4 +61,5 @@ class TokensItem:
     token_ids: list[int]
 
 
-Item: TypeAlias = TextItem | ImageItem | TextImageItem | TokensItem
+PicturedItem: TypeAlias = ImageItem | TextImageItem
+Item: TypeAlias = TextItem | PicturedItem | TokensItem

@@ -9,7 +9,7 @@ from starlette.types import Scope
 from gateway.access import ANYBODY, Caller
 from gateway.deadline import Deadline
 from gateway.dialect import NO_DIALECT, Dialect
-from gateway.embedder import EmbeddingsResult
+from gateway.embeddings import EmbeddingsResult
 
 SCOPE_KEY = "gateway.record"
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from gateway.body import read_json_object
 from gateway.dialects.embeddings_request import parse_request
 from gateway.disconnect import cancelled_on_disconnect
-from gateway.embedder import EmbeddingsResult
+from gateway.embeddings import EmbeddingsResult
 from gateway.record import record_of
 from gateway.services import Services
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from gateway.dialects.inputs import parse_items
-from gateway.embedder import EmbeddingsRequest
+from gateway.embeddings import EmbeddingsRequest
 from gateway.errors import InvalidRequestError
 from gateway.items import InputType, Modality, Truncate
 from gateway.postprocess import EmbeddingType, EncodingFormat

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from gateway.embedder import EmbeddingsResult
+from gateway.embeddings import EmbeddingsResult
 
 
 def render_embeddings(result: EmbeddingsResult) -> dict[str, Any]:

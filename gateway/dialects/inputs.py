@@ -5,7 +5,7 @@ from typing import Any
 
 from gateway.data_urls import EmbeddedImage, decode_data_url, find_image, is_data_url
 from gateway.errors import InvalidItemError, InvalidRequestError
-from gateway.items import ImageItem, ImageUrl, Item, Modality, TextImageItem, TextItem, TokensItem
+from gateway.items import ImageItem, ImageUrl, Item, Modality, PicturedItem, TextImageItem, TextItem, TokensItem
 from gateway.quotation import quote
 from gateway.settings import Settings
 
@@ -41,7 +41,7 @@ def parse_items(value: Any, modalities: Sequence[Modality] | None, settings: Set
         per_item = list(modalities) * len(values) if len(modalities) == 1 else modalities
     reader = ItemReader(settings.max_image_bytes)
     items = [reader.read(index, one, per_item[index]) for index, one in enumerate(values)]
-    pictures = sum(isinstance(item, ImageItem | TextImageItem) for item in items)
+    pictures = sum(isinstance(item, PicturedItem) for item in items)
     if pictures > settings.max_images:
         raise InvalidRequestError(f"input must have at most {settings.max_images} images", param="input")
     return items

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from gateway.engine.interface import EmbedBatch, Embedded, ItemFailure, ServedModel
-from gateway.items import ImageItem, Item, TextImageItem, TextItem, TokensItem
+from gateway.items import ImageItem, Item, PicturedItem, TextImageItem, TextItem, TokensItem
 
 EnsembleModality: TypeAlias = Literal["text", "image"]
 """Which ensemble takes an item; a picture with text beside it goes to `image`."""
@@ -50,7 +50,7 @@ def cut_batch(batch: EmbedBatch, *, max_items: int, max_tokens: int) -> list[Chu
     indices: dict[EnsembleModality, list[int]] = {"text": [], "image": []}
     costs: dict[EnsembleModality, list[int]] = {"text": [], "image": []}
     for index, item in enumerate(batch.items):
-        modality: EnsembleModality = "image" if isinstance(item, ImageItem | TextImageItem) else "text"
+        modality: EnsembleModality = "image" if isinstance(item, PicturedItem) else "text"
         indices[modality].append(index)
         costs[modality].append(estimate_tokens(item, batch.model))
     return [

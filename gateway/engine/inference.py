@@ -9,7 +9,7 @@ from gateway.engine.discovery import TritonModel
 from gateway.engine.failures import read_failures
 from gateway.engine.interface import EmbedBatch, Embedded, ItemFailure
 from gateway.engine.tensors import InferRequest, InferResponse
-from gateway.items import ImageItem, Item, TextImageItem, TextItem, TokensItem
+from gateway.items import Item, PicturedItem, TextImageItem, TextItem, TokensItem
 
 
 def build_request(model: TritonModel, batch: EmbedBatch, chunk: Chunk) -> InferRequest:
@@ -38,7 +38,7 @@ def add_texts(request: InferRequest, items: Sequence[Item]) -> None:
 
 def add_images(request: InferRequest, items: Sequence[Item]) -> None:
     """Adds the inputs of an image ensemble: encoded pictures, and the texts beside them if there are any."""
-    pictured = [item for item in items if isinstance(item, ImageItem | TextImageItem)]
+    pictured = [item for item in items if isinstance(item, PicturedItem)]
     request.add_bytes("image", [item.image for item in pictured if isinstance(item.image, bytes)])
     texts = [item.text.encode() if isinstance(item, TextImageItem) else b"" for item in pictured]
     if any(texts):

@@ -9,6 +9,7 @@ import numpy as np
 
 from gateway.engine import EmbedBatch, Embedded, ItemFailure, ServedModel
 from gateway.errors import EngineUnavailableError
+from gateway.health import CANARY
 from gateway.items import ImageItem, Item, TextImageItem, TextItem, TokensItem
 
 TEXT_MODEL = ServedModel("sentence-transformers/all-MiniLM-L6-v2", 384, 256, takes_images=False)
@@ -47,6 +48,8 @@ class FakeEngine:
         available: whether it answers at all.
         fail_item: why an item fails, or None.
         delay_s: how long an answer takes.
+        canary_delay_s: how long an answer about the readiness text takes; it honours its deadline.
+        embeds: whether it embeds, while it still lists its models.
         batches: that it was asked, in order.
         cancelled: batches whose client did not wait.
     """
@@ -56,6 +59,8 @@ class FakeEngine:
     fail_item: Callable[[Item], ItemFailure | None] = lambda item: None
     make_vector: Callable[[Item, str, int], np.ndarray] = fake_vector
     delay_s: float = 0.0
+    canary_delay_s: float = 0.0
+    embeds: bool = True
     batches: list[EmbedBatch] = field(default_factory=list)
     cancelled: int = 0
     started: bool = False
@@ -74,6 +79,11 @@ class FakeEngine:
     async def embed(self, batch: EmbedBatch) -> Embedded:
         await self.models()
         self.batches.append(batch)
+        if not self.embeds:
+            raise EngineUnavailableError("the engine is not available at the moment", retry_after_s=1.0)
+        if self.canary_delay_s and list(batch.items) == [CANARY]:
+            await asyncio.sleep(min(self.canary_delay_s, batch.deadline.remaining_s()) + 0.01)
+            batch.deadline.remaining_s()
         if self.delay_s:
             try:
                 await asyncio.sleep(self.delay_s)
