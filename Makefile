@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install export test lint format bench clean
+.PHONY: help serve install export test lint format bench perf clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,8 +38,11 @@ format: $(VENV)/.dev ## format and fix what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.bench ## measure speed, print tables, refresh docs/benchmarks.md; SECTIONS=… for a part, QUICK=1 to try it
-	$(BIN)/python -m bench $(SECTIONS) $(if $(QUICK),--quick)
+bench: $(VENV)/.bench ## measure speed, refresh docs/benchmarks.md; QUICK=1 only tries it, SECTIONS=… a part
+	$(BIN)/python -m bench $(SECTIONS) $(if $(QUICK)$(SECTIONS),,--document) $(if $(QUICK),--quick)
+
+perf: $(VENV)/.bench ## measure Triton alone by perf_analyzer, between engine and gateway
+	$(BIN)/python -m bench triton
 
 clean: ## remove what was made here: exports, caches, the virtual environment
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bench.document import write_page
 from bench.errors import BenchError
 from bench.report import Report, start_report
 from bench.results import Results
@@ -31,13 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     length = QUICK if parsed.quick else BenchSettings()
     settings = replace(length, reuse=parsed.reuse, build_dir=parsed.build_dir.resolve())
+    results_path = parsed.output or settings.build_dir / "results.json"
+    if parsed.redraw:
+        write_page(Report.read(results_path))
+        return 0
     try:
         report = measure(parsed.sections or list(SECTIONS), settings)
     except (BenchError, LauncherError) as error:
         log.error("error: %s", error)
         return 1
-    report.write(parsed.output or settings.build_dir / "results.json")
+    report.write(results_path)
     print_tables(report)
+    if parsed.document:
+        write_page(report)
     return 0
 
 
@@ -63,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="go the whole way in little time; the figures mean nothing"
     )
     parser.add_argument("--reuse", action="store_true", help="measure the exports of an earlier run")
+    parser.add_argument("--document", action="store_true", help="refresh docs/benchmarks.md")
+    parser.add_argument("--redraw", action="store_true", help="only that, from the results of an earlier run")
     parser.add_argument("--output", type=Path, metavar="FILE", help="where to write JSON (default: in BUILD_DIR)")
     parser.add_argument("--build-dir", type=Path, default=BUILD_DIR, metavar="DIR", help=f"default: {BUILD_DIR}")
     return parser

@@ -1,15 +1,20 @@
-"""The goals: one figure each, read from a run's results."""
+"""The goals: one figure each, drawn from a run's results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.results import Measurement, Results, Sample, ratio
-from bench.workloads import SHORT
+from bench.pages import PNG_PAGES
+from bench.results import Load, Results, Sample, ratio, throughput
+from bench.sections import growth, interference, padding, peers, preprocessing
+from bench.sections import throughput as throughput_section
+from bench.workloads import MIXED, SHORT
 
 Read = Callable[[Results], "float | None"]
 """Draws a figure from results; None if they lack what it takes."""
+
+GRID = throughput_section.NAME
 
 
 @dataclass(frozen=True)
@@ -40,42 +45,69 @@ class Goal:
         return "met" if sign * value >= sign * self.at_least else "missed"
 
 
-def of_engine_limit(items: int, concurrency: int) -> Read:
-    """Return how to read the gateway's throughput over the engine limit's."""
-    place = ("throughput", SHORT, items, concurrency)
-    return lambda results: ratio(_find(results, "gateway", *place), _find(results, "engine", *place))
+def p50(sample: Sample) -> float:
+    """Return the median time of a request, in milliseconds."""
+    return sample.p50_ms
 
 
-def gateway_cpu(items: int, concurrency: int, scale: float) -> Read:
-    """Return how to read the gateway's processor time of an item, scaled to another unit."""
+def p99(sample: Sample) -> float:
+    """Return the 99th percentile of a request's time, in milliseconds."""
+    return sample.p99_ms
+
+
+def compare(section: str, over: str, under: str, load: Load, figure: Callable[[Sample], float] = throughput) -> Read:
+    """Return how to read one contender's figure over another's under the same load."""
+    return lambda results: ratio(results.find(section, over, load), results.find(section, under, load), figure)
+
+
+def gateway_cpu(load: Load, scale: float = 1.0) -> Read:
+    """Return how to read the gateway's processor time of an item, in microseconds times `scale`."""
 
     def read(results: Results) -> float | None:
-        found = _find(results, "gateway", "throughput", SHORT, items, concurrency)
+        found = results.find(GRID, "gateway", load)
         return None if found is None else found.cpu_us_per_item("gateway") * scale
 
     return read
 
 
-def _p50(sample: Sample) -> float:
-    return sample.p50_ms
+def read_growth(results: Results) -> float | None:
+    """Return the cost of an item at the end of a long run over that at its start."""
+    parts = [each for each in results if each.section == growth.NAME]
+    if len(parts) < 2:
+        return None
+    return parts[0].median(throughput) / parts[-1].median(throughput)
 
 
-def idle_latency(results: Results) -> float | None:
-    """Return the median time of one short text at an idle service over the engine's alone."""
-    place = ("throughput", SHORT, 1, 1)
-    return ratio(_find(results, "gateway", *place), _find(results, "engine", *place), _p50)
-
-
-def _find(
-    results: Results, contender: str, section: str, workload: str, items: int, concurrency: int
-) -> Measurement | None:
-    return results.find(section, contender, workload, items, concurrency)
-
+ONE_CLIENT, MANY_CLIENTS, LARGE = Load(SHORT, 1, 1), Load(SHORT, 1, 64), Load(SHORT, 32, 16)
+SOME_CLIENTS = Load(SHORT, 1, 16)
+AGAINST_INFINITY = (peers.NAME, "gateway", "infinity")
 
 GOALS = (
-    Goal("gateway ÷ engine limit, 32 items per request", 0.95, 1.0, of_engine_limit(32, 16)),
-    Goal("gateway ÷ engine limit, 1 item, concurrency 64", 0.75, 0.9, of_engine_limit(1, 64)),
-    Goal("gateway CPU per item, 32 items per request", 80, 40, gateway_cpu(32, 16, 1), True, "µs"),
-    Goal("gateway CPU per request, 1 item", 0.7, 0.35, gateway_cpu(1, 64, 1e-3), True, "ms"),
-    Goal("p50 of one short text, idle server ÷ engine alone", 2, 1.4, idle_latency, True),
+    Goal("gateway ÷ engine limit, 32 items per request", 0.95, 1.0, compare(GRID, "gateway", "engine", LARGE)),
+    Goal("gateway ÷ engine limit, 1 item, 64 clients", 0.75, 0.9, compare(GRID, "gateway", "engine", MANY_CLIENTS)),
+    Goal("gateway ÷ infinity, 1 item, 16 clients", 3, 5, compare(*AGAINST_INFINITY, SOME_CLIENTS)),
+    Goal("gateway ÷ infinity, 1 item, 64 clients", 3, 5, compare(*AGAINST_INFINITY, MANY_CLIENTS)),
+    Goal("p99 ÷ infinity's, 1 item, 16 clients", 0.5, 0.25, compare(*AGAINST_INFINITY, SOME_CLIENTS, p99), True),
+    Goal("p99 ÷ infinity's, 1 item, 64 clients", 0.5, 0.25, compare(*AGAINST_INFINITY, MANY_CLIENTS, p99), True),
+    Goal("packed ÷ padded, mixed lengths", 2, 4, compare(padding.NAME, "packed", "padded", padding.load(MIXED))),
+    Goal(
+        "short text's p99 beside seven-tile pages ÷ alone",
+        4,
+        2,
+        compare(interference.NAME, "texts beside pages", "texts alone", ONE_CLIENT, p99),
+        True,
+    ),
+    Goal("gateway CPU per item, 32 items per request", 80, 40, gateway_cpu(LARGE), True, "µs"),
+    Goal("gateway CPU per request, 1 item, 64 clients", 0.7, 0.35, gateway_cpu(MANY_CLIENTS, 1e-3), True, "ms"),
+    Goal(
+        "preprocessing of a page ÷ Pillow's decode and resize",
+        1.3,
+        1.1,
+        compare(preprocessing.NAME, "worker", "Pillow", Load(PNG_PAGES, 1, 1), p50),
+        True,
+    ),
+    Goal(
+        "p50 of one short text, idle ÷ engine alone", 2, 1.4, compare(GRID, "gateway", "engine", ONE_CLIENT, p50), True
+    ),
+    Goal("cost per item after 100,000 items ÷ in the first 1,000", 1.1, 1.0, read_growth, True),
 )

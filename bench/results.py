@@ -78,13 +78,10 @@ class Results:
         """Iterate in the order measured."""
         return iter(self.measurements)
 
-    def find(self, section: str, contender: str, workload: str, items: int, concurrency: int) -> Measurement | None:
+    def find(self, section: str, contender: str, load: Load) -> Measurement | None:
         """Return one measurement, None if the run does not have it."""
-        load = Load(workload, items, concurrency)
-        for measurement in self.measurements:
-            if (measurement.section, measurement.contender, measurement.load) == (section, contender, load):
-                return measurement
-        return None
+        wanted = (section, contender, load)
+        return next((each for each in self.measurements if (each.section, each.contender, each.load) == wanted), None)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return plain values."""

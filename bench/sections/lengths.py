@@ -15,8 +15,16 @@ CLIENTS = 4
 def run(workbench: Workbench) -> list[Measurement]:
     """Measure every length under the same load."""
     contenders: list[Contender] = [workbench.engine, workbench.gateway]
-    loads = [Load(workload, ITEMS_PER_REQUEST, CLIENTS) for workload in (*map(name_length, TOKEN_LENGTHS), MIXED)]
-    return [each for load in loads for each in alternate(NAME, contenders, load, workbench.settings.rounds)]
+    return [
+        each
+        for workload in (*map(name_length, TOKEN_LENGTHS), MIXED)
+        for each in alternate(NAME, contenders, load(workload), workbench.settings.rounds)
+    ]
+
+
+def load(workload: str) -> Load:
+    """Return what both are asked to do with a workload."""
+    return Load(workload, ITEMS_PER_REQUEST, CLIENTS)
 
 
 def name_length(tokens: int) -> str:

@@ -28,8 +28,16 @@ def run(workbench: Workbench) -> list[Measurement]:
     padded = EngineLoop(padded_graph, *given, name="padded", form=PaddedForm(), batch_sizes=(BATCH,))
     check_same(packed, padded, workbench.texts[MIXED][:BATCH])
     contenders: list[Contender] = [packed, padded]
-    loads = [Load(workload, BATCH, 1) for workload in (SHORT, MIXED, PASSAGES)]
-    return [each for load in loads for each in alternate(NAME, contenders, load, settings.rounds)]
+    return [
+        each
+        for workload in (SHORT, MIXED, PASSAGES)
+        for each in alternate(NAME, contenders, load(workload), settings.rounds)
+    ]
+
+
+def load(workload: str) -> Load:
+    """Return what both are asked to do with a workload."""
+    return Load(workload, BATCH, 1)
 
 
 def check_same(packed: EngineLoop, padded: EngineLoop, texts: Sequence[str]) -> None:

@@ -26,8 +26,8 @@ def test_results_survive_json() -> None:
 
 def test_results_find_by_contender_and_load() -> None:
     results = Results([measurement("a", 1), measurement("b", 2)])
-    assert results.find("throughput", "b", "12 words", 1, 1) == results.measurements[1]
-    assert results.find("throughput", "b", "12 words", 1, 2) is None
+    assert results.find("throughput", "b", LOAD) == results.measurements[1]
+    assert results.find("throughput", "b", Load("12 words", 1, 2)) is None
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(0.5, "missed"), (0.75, "met"), (0.95, "aim met")])
