@@ -12,6 +12,7 @@ import base64
 import io
 import json
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def main() -> int:
     parser.add_argument("--precision", choices=PRECISIONS, action="append", help="default: all, one after the other")
     parser.add_argument("--build-dir", type=Path, default=BUILD_DIR / "full_size", help="holds some 15 GB afterwards")
     options = parser.parse_args()
+    os.environ["GATEWAY_REQUEST_TIMEOUT_S"] = str(ANSWER_LIMIT_S)
     figures = {name: measure(name, options.build_dir.resolve()) for name in options.precision or PRECISIONS}
     path = options.build_dir / "results.json"
     path.write_text(json.dumps(figures, indent=2))

@@ -6,6 +6,7 @@ ExportError
 ├── CheckpointError             the checkpoint is there, and is not what an export needs
 │   ├── CheckpointFileMissingError
 │   └── UnknownArchitectureError
+├── UnservablePrecisionError    no backend runs that precision on that target
 ├── ChecksumError               a file's bytes are not the ones that were promised
 ├── ValidationError             the built graphs do not compute what the reference computes
 ├── NoSpaceError                the disk is full, or would be
@@ -51,6 +52,10 @@ class UnknownArchitectureError(CheckpointError):
     def __init__(self, found: str, known: Iterable[str]) -> None:
         """Name what `config.json` says and what would have been understood."""
         super().__init__(f"architecture {found!r} is not supported (supported: {', '.join(sorted(known))})")
+
+
+class UnservablePrecisionError(ExportError):
+    """A precision was asked for that cannot run where the model is to run."""
 
 
 class ChecksumError(ExportError):

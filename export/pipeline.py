@@ -10,7 +10,7 @@ from export import names, sources
 from export.architectures import plan_export
 from export.checkpoint import Checkpoint
 from export.disk import disk_errors, require_free_space
-from export.errors import CheckpointError, ValidationError
+from export.errors import CheckpointError, UnservablePrecisionError, ValidationError
 from export.fingerprint import fingerprint
 from export.graphs.builder import OPSET
 from export.manifest import Manifest, list_files
@@ -50,6 +50,8 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
     Raises:
         ExportError: the export is refused; the repository is as it was.
     """
+    if request.precision == "int8" and request.target == "cuda":
+        raise UnservablePrecisionError("int8 graphs run on the CPU only: choose --precision fp16 for --target cuda")
     if recovered := recover(request.repository):
         progress.say(f"finished an interrupted export: {', '.join(recovered)}")
     public_id = names.check_public_id(request.public_id or sources.default_public_id(request.model))

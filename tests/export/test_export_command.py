@@ -105,6 +105,10 @@ def test_disk_that_fills_up_midway_is_said(refused, tiny_bert):
     assert "no space left" in refused(tiny_bert, largest_file_blocks=40)
 
 
+def test_int8_for_cuda_is_refused(refused, tiny_bert):
+    assert "--precision fp16" in refused(tiny_bert, "--precision", "int8", "--target", "cuda")
+
+
 def test_existing_name_is_refused_until_it_may_be_replaced(refused, export_command, tiny_bert, repository):
     assert export_command(tiny_bert, "--repository", repository).returncode == 0
     assert "already holds tiny-bert" in refused(tiny_bert)
