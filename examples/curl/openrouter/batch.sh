@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Embed several texts in one request, as OpenRouter's page does it.
+set -euo pipefail
+: "${TESSERA_URL:=http://127.0.0.1:8000}" "${TESSERA_API_KEY:=none}"
+: "${TESSERA_MODEL:=sentence-transformers/all-MiniLM-L6-v2}"
+
+curl "$TESSERA_URL/api/v1/embeddings" \
+  -H "Content-Type: application/json" \
+  -H "Authorization: Bearer $TESSERA_API_KEY" \
+  -d '{
+    "model": "'"$TESSERA_MODEL"'",
+    "input": [
+      "Machine learning is a subset of artificial intelligence",
+      "Deep learning uses neural networks with multiple layers",
+      "Natural language processing enables computers to understand text"
+    ]
+  }'

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# List the embedding models, as OpenRouter's page does it.
+set -euo pipefail
+: "${TESSERA_URL:=http://127.0.0.1:8000}" "${TESSERA_API_KEY:=none}"
+
+curl "$TESSERA_URL/api/v1/embeddings/models" \
+  -H "Authorization: Bearer $TESSERA_API_KEY"

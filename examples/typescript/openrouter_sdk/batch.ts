@@ -1,0 +1,25 @@
+// Embed several texts in one request, as OpenRouter's page does it with its SDK.
+import { OpenRouter } from '@openrouter/sdk';
+
+const url = process.env.TESSERA_URL ?? 'http://127.0.0.1:8000';
+const apiKey = process.env.TESSERA_API_KEY ?? 'none';
+const model = process.env.TESSERA_MODEL ?? 'sentence-transformers/all-MiniLM-L6-v2';
+
+const openRouter = new OpenRouter({
+  apiKey,
+  serverURL: `${url}/api/v1`,
+});
+
+const response = await openRouter.embeddings.generate({
+  model,
+  input: [
+    'Machine learning is a subset of artificial intelligence',
+    'Deep learning uses neural networks with multiple layers',
+    'Natural language processing enables computers to understand text'
+  ],
+});
+
+// Process each embedding
+response.data.forEach((item, index) => {
+  console.log(`Embedding ${index}: ${item.embedding.length} dimensions`);
+});
