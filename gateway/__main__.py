@@ -56,10 +56,12 @@ def main() -> None:
         sys.exit("\n".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
     signal.signal(signal.SIGTERM, exit_cleanly)
     signal.signal(signal.SIGINT, exit_cleanly)
+    if settings.workers == 1:
+        serve(settings)
+        return
     with tempfile.TemporaryDirectory(prefix="tessera-metrics-") as folder:
-        if settings.workers > 1:
-            # Read when prometheus_client is imported, so it is set before the workers start.
-            os.environ[MULTIPROCESS_DIR] = folder
+        # Read when prometheus_client is imported, so it is set before the workers start.
+        os.environ[MULTIPROCESS_DIR] = folder
         serve(settings)
 
 
