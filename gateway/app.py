@@ -9,6 +9,7 @@ from gateway.access import AccessPolicy, build_access
 from gateway.dialects.nim_metadata import NimMetadata
 from gateway.dialects.openai_nim import OpenAINim
 from gateway.dialects.openrouter import OpenRouter
+from gateway.docs_page import add_docs_page
 from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
 from gateway.error_responses import add_error_handlers
@@ -50,9 +51,11 @@ def create_app(
         lifespan=lifespan,
         routes=[route for dialect in dialects for route in dialect.routes()],
         redirect_slashes=False,
+        docs_url=None,
         redoc_url=None,
     )
     app.add_middleware(RecordMiddleware, request_timeout_s=settings.request_timeout_s, metrics=services.metrics)
     add_error_handlers(app)
+    add_docs_page(app)
     app.openapi = describe_with_schemas(app)  # type: ignore[method-assign]
     return app
