@@ -10,10 +10,12 @@ class Dialect:
 
     Attributes:
         name: in logs and metrics.
+        title: before people.
         statuses: HTTP statuses it has in place of those of the table of errors.
     """
 
     name: str
+    title: str = ""
     statuses: Mapping[int, int] = field(default_factory=dict)
 
 

@@ -6,13 +6,14 @@ import logging
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 from export.errors import ExportError
 from export.publish import recover
 from export.sources import default_public_id
 from export.verify import verify
 from launcher.errors import EmptyRepositoryError, LauncherError
-from launcher.settings import STAND_IN, LauncherSettings
+from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +51,13 @@ def public_id(model: str) -> str:
 def export(model: str, settings: LauncherSettings) -> None:
     """Run the export in a process of its own: its memory is free again before anything is served."""
     log.info("exporting %s", model)
-    options = ["--precision", settings.precision] if model == settings.model else []
     with tempfile.TemporaryDirectory() as scratch:
+        source, options = model, ["--precision", settings.precision]
         if model == STAND_IN:
-            run_module("export.tiny_checkpoint", scratch)
-            options = ["--name", STAND_IN]
-        source = scratch if model == STAND_IN else model
+            source, options = str(Path(scratch) / "random-weights"), ["--name", STAND_IN]
+            run_module("export.tiny_checkpoint", source)
+        elif model == TEXT_MODEL:
+            options = []
         run_module("export", source, *options, "--repository", str(settings.served_repository))
 
 

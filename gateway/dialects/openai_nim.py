@@ -12,7 +12,7 @@ from gateway.dialects.embeddings_response import json_response, render_embedding
 from gateway.dialects.route import DialectRoute
 from gateway.services import Services
 
-DIALECT = Dialect("openai_nim")
+DIALECT = Dialect("openai_nim", "OpenAI and NVIDIA NIM")
 
 
 class OpenAINim:

@@ -23,7 +23,7 @@ from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.record import record_of
 from gateway.services import Services
 
-DIALECT = Dialect("openrouter", statuses={503: 529})
+DIALECT = Dialect("openrouter", "OpenRouter", statuses={503: 529})
 
 IGNORED_FIELDS = frozenset({"temperature", "top_p", "seed", "max_tokens", "response_format"})
 """Listed on the pages of embedding models, where they mean nothing."""

@@ -34,7 +34,7 @@ class DialectRoute(APIRoute):
             access: admits callers; None leaves the route open to everybody, keys or not.
             options: of `APIRoute`.
         """
-        super().__init__(path, handler, **options)
+        super().__init__(path, handler, tags=[dialect.title], **options)
         self._handler = handler
         self._dialect = dialect
         self._access = access
