@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.document import write_page
 from bench.errors import BenchError
 from bench.report import Report, start_report
-from bench.results import Results
 from bench.sections import SECTIONS
 from bench.settings import BUILD_DIR, QUICK, BenchSettings
 from bench.tables import print_tables
@@ -34,33 +32,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = replace(length, reuse=parsed.reuse, build_dir=parsed.build_dir.resolve())
     results_path = parsed.output or settings.build_dir / "results.json"
     if parsed.redraw:
-        write_page(Report.read(results_path))
+        document(Report.read(results_path))
         return 0
-    try:
-        report = measure(parsed.sections or list(SECTIONS), settings)
-    except (BenchError, LauncherError) as error:
-        log.error("error: %s", error)
-        return 1
+    report = start_report(settings)
+    failed = measure(parsed.sections or list(SECTIONS), settings, report)
     report.write(results_path)
     print_tables(report)
     if parsed.document:
-        write_page(report)
-    return 0
+        document(report)
+    return int(failed)
 
 
-def measure(sections: Sequence[str], settings: BenchSettings) -> Report:
-    """Run sections one after the other over the same servers.
+def document(report: Report) -> None:
+    """Write the page for people; nothing else needs what draws plots."""
+    from bench.document import write_page
 
-    Raises:
-        BenchError: Something cannot be measured.
+    write_page(report)
+
+
+def measure(sections: Sequence[str], settings: BenchSettings, report: Report) -> bool:
+    """Run sections one after the other over the same servers; one that fails is left out.
+
+    Returns:
+        Whether one failed.
     """
-    results = Results()
-    report = start_report(settings, results)
+    failed = False
     with Workbench(settings) as workbench:
         for name in sections:
             log.info("section %s", name)
-            results.measurements += SECTIONS[name](workbench)
-    return report
+            try:
+                report.results.measurements += SECTIONS[name](workbench)
+            except (BenchError, LauncherError) as error:
+                log.error("error: %s: %s", name, error)
+                failed = True
+    return failed
 
 
 def _parser() -> argparse.ArgumentParser:

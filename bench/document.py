@@ -25,6 +25,7 @@ TITLES = {
     "pages": "Page images, and pages among texts",
     "interference": "Short texts while pages stream",
     "preprocessing": "A page from file to patches, one core",
+    "gateway_alone": "The gateway in front of an engine that answers at once",
     "triton": "Triton without the gateway",
     "growth": "One long run",
 }

@@ -51,8 +51,8 @@ class Report:
         return cls(**values | {"results": Results.from_json(values["results"])})
 
 
-def start_report(settings: BenchSettings, results: Results) -> Report:
-    """Return the report of a run that begins now and whose results are still to come."""
+def start_report(settings: BenchSettings) -> Report:
+    """Return the report of a run that begins now; its results are still to come."""
     chosen = {name: value for name, value in asdict(settings).items() if name != "build_dir"}
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Report(now, describe_machine(), describe_versions(), chosen, results)
+    return Report(now, describe_machine(), describe_versions(), chosen, Results())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +12,13 @@ from types import TracebackType
 from bench.contenders.engine import EngineLoop
 from bench.contenders.http import HttpContender
 from bench.contenders.triton import TritonContender
+from bench.gateway_alone import run_gateway_alone
 from bench.pages import page_files, page_workloads
 from bench.peers.servers import MODEL_NAME as PEER_MODEL_NAME
 from bench.peers.servers import Peer, run_peer
 from bench.perf_analyzer import prepare_perf_analyzer
+from bench.processes import Label
+from bench.server import Server
 from bench.service import Service, name_process, run_service
 from bench.settings import BenchSettings
 from bench.workloads import SHORT, TEXT_KINDS, TextWriter
@@ -104,22 +107,32 @@ class Workbench:
         """The service under load by HTTP."""
         return self.make_gateway("gateway")
 
-    def start_peer(self, peer: Peer) -> HttpContender:
-        """Start a peer on the same weights."""
-        server = self.started.enter_context(run_peer(peer, self.checkpoint, self.settings))
-        fields = {"model": PEER_MODEL_NAME}
-        return HttpContender(peer.name, server.url, server.pid, lambda _: peer.name, self.texts, self.settings, fields)
+    @contextmanager
+    def run_peer(self, peer: Peer) -> Iterator[HttpContender]:
+        """Serve the same weights by a peer until the block ends."""
+        with run_peer(peer, self.checkpoint, self.settings) as server:
+            yield self._make_contender(peer.name, server, lambda _: peer.name, self.texts, {"model": PEER_MODEL_NAME})
+
+    @contextmanager
+    def run_gateway_alone(self) -> Iterator[HttpContender]:
+        """Serve by the gateway in front of an engine that answers at once, until the block ends."""
+        with run_gateway_alone(self.repository, self.settings) as server:
+            yield self._make_contender("gateway alone", server, lambda _: "gateway", self.texts, {"model": TEXT_MODEL})
 
     def make_gateway(self, name: str, **fields: object) -> HttpContender:
         """Return the service under load by requests for the text model that carry more fields."""
-        return self._make_contender(name, self.texts, {"model": TEXT_MODEL, **fields})
+        return self._make_contender(name, self.service, name_process, self.texts, {"model": TEXT_MODEL, **fields})
 
     def make_page_gateway(self, name: str) -> HttpContender:
         """Return the service under load by requests for the model that takes pages and texts."""
-        return self._make_contender(name, self.texts | self.pages, {"model": STAND_IN})
+        return self._make_contender(name, self.service, name_process, self.texts | self.pages, {"model": STAND_IN})
 
     def _make_contender(
-        self, name: str, items: Mapping[str, Sequence[str]], fields: Mapping[str, object]
+        self,
+        name: str,
+        server: Server | Service,
+        label: Label,
+        items: Mapping[str, Sequence[str]],
+        fields: Mapping[str, object],
     ) -> HttpContender:
-        service = self.service
-        return HttpContender(name, service.url, service.pid, name_process, items, self.settings, fields)
+        return HttpContender(name, server.url, server.pid, label, items, self.settings, fields)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from bench.results import Measurement
 from bench.sections import (
+    gateway_alone,
     growth,
     interference,
     lengths,
@@ -26,6 +27,7 @@ SECTIONS: Mapping[str, Section] = {
     module.NAME: module.run
     for module in (
         throughput,
+        gateway_alone,
         peers,
         padding,
         lengths,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from bench.peers.servers import PEERS
 from bench.results import Load, Measurement
 from bench.rounds import Contender, alternate
@@ -17,5 +19,7 @@ def run(workbench: Workbench) -> list[Measurement]:
     largest, many = max(settings.items_per_request), settings.concurrencies[1]
     loads = [Load(SHORT, 1, concurrency) for concurrency in settings.concurrencies]
     loads += [Load(SHORT, largest, many), Load(MIXED, 1, many)]
-    contenders: list[Contender] = [workbench.gateway, *(workbench.start_peer(peer) for peer in PEERS)]
-    return [each for load in loads for each in alternate(NAME, contenders, load, settings.rounds)]
+    with ExitStack() as started:
+        contenders: list[Contender] = [workbench.gateway]
+        contenders += [started.enter_context(workbench.run_peer(peer)) for peer in PEERS]
+        return [each for load in loads for each in alternate(NAME, contenders, load, settings.rounds)]
