@@ -1,6 +1,5 @@
 """Every file of examples/, run as a person would run it."""
 
-import base64
 import os
 import re
 import subprocess
@@ -9,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import MINILM, TINY, TINY_CHECKPOINT
+from tests.end_to_end.conftest import MINILM, TINY
 from tests.end_to_end.node_packages import install, run_script
+from tests.end_to_end.pictures import PICTURE_URL
 from tests.service import PROJECT, Service
 
 pytestmark = pytest.mark.triton
 
 EXAMPLES = PROJECT / "examples"
-PICTURE_URL = "data:image/png;base64," + base64.b64encode((TINY_CHECKPOINT / "images" / "0.png").read_bytes()).decode()
 
 NUMBER = r"-?\d+(\.\d+)?(e-\d+)?"
 COUNTS = r'"usage":\{"prompt_tokens":\d+,"total_tokens":\d+,.*\}'

@@ -1,0 +1,115 @@
+"""OpenAI's client for Python, unmodified: options, and each error as the class that it has for it."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import openai
+import pytest
+
+from tests.end_to_end.conftest import MINILM
+from tests.service import Service, free_ports, wait_until
+
+pytestmark = pytest.mark.triton
+
+KEYS = {"steady": "", "hasty": "requests_per_minute=1", "poor": "token_quota=1"}
+
+
+def sum_of(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def keyed_url(service: Service) -> Iterator[str]:
+    """A second gateway before the same Triton, which asks for keys."""
+    [port] = free_ports(1)
+    environment = os.environ | {
+        "GATEWAY_PORT": str(port),
+        "TRITON_URL": service.grpc_url,
+        "GATEWAY_API_KEYS": ";".join(f"{name} {sum_of(name)} {limits}" for name, limits in KEYS.items()),
+        "GATEWAY_MAX_BODY_BYTES": "10000",
+    }
+    gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: is_ready(url), 30)
+        yield f"{url}/v1"
+    finally:
+        gateway.terminate()
+        gateway.wait(30)
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/v1/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def embed(client: openai.OpenAI, **options: object) -> npt.NDArray[np.float32]:
+    answer = client.embeddings.create(**({"model": MINILM, "input": "Hello"} | options))
+    return np.array([entry.embedding for entry in answer.data], np.float32)
+
+
+@pytest.mark.parametrize("dimensions", [32, 100, 384])
+def test_dimensions(client: openai.OpenAI, dimensions: int) -> None:
+    leading = embed(client)[:, :dimensions]
+    np.testing.assert_allclose(embed(client, dimensions=dimensions), leading / np.linalg.norm(leading), atol=1e-6)
+
+
+def test_token_arrays(client: openai.OpenAI) -> None:
+    np.testing.assert_allclose(embed(client, input=[[101, 7592, 102]]), embed(client), atol=1e-5)
+    np.testing.assert_allclose(embed(client, input=[101, 7592, 102]), embed(client), atol=1e-5)
+
+
+def test_fields_beyond_openais(client: openai.OpenAI) -> None:
+    numbers = embed(client, encoding_format="float", extra_body={"embedding_type": "int8", "input_type": "query"})
+    np.testing.assert_array_equal(numbers, np.trunc(127 * embed(client).astype(float)))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "param"),
+    [
+        ({"model": "wrong-model"}, openai.NotFoundError, "model"),
+        ({"input": ""}, openai.BadRequestError, "input[0]"),
+        ({"input": []}, openai.BadRequestError, "input"),
+        ({"input": ["fine", "long " * 300]}, openai.BadRequestError, "input[1]"),
+        ({"input": [[1, -1]]}, openai.BadRequestError, "input[0]"),
+        ({"dimensions": 385}, openai.BadRequestError, "dimensions"),
+        ({"extra_body": {"bogus": 1}}, openai.BadRequestError, "bogus"),
+    ],
+)
+def test_wrong_requests_raise(
+    client: openai.OpenAI, options: dict[str, object], kind: type[openai.APIStatusError], param: str
+) -> None:
+    with pytest.raises(kind) as raised:
+        embed(client, **options)
+    assert raised.value.param == param
+    assert raised.value.request_id
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "calls", "kind", "status"),
+    [
+        ("unknown", {}, 1, openai.AuthenticationError, 401),
+        ("poor", {}, 2, openai.APIStatusError, 402),
+        ("steady", {"input": "x" * 20_000}, 1, openai.APIStatusError, 413),
+        ("hasty", {}, 2, openai.RateLimitError, 429),
+    ],
+)
+def test_refusals_of_keys_raise(
+    keyed_url: str, key: str, options: dict[str, object], calls: int, kind: type[openai.APIStatusError], status: int
+) -> None:
+    with openai.OpenAI(base_url=keyed_url, api_key=key, max_retries=0) as client:
+        for _ in range(calls - 1):
+            assert embed(client).shape == (1, 384)
+        with pytest.raises(kind) as raised:
+            embed(client, **options)
+    assert raised.value.status_code == status
+    if status == 429:
+        assert int(raised.value.response.headers["retry-after"]) >= 1
