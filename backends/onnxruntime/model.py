@@ -11,6 +11,7 @@ an empty ragged tensor, is refused before it can shift its neighbours' rows.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ import triton_python_backend_utils as pb_utils
 
 # The values of the key add up to the rows of the tensor named beside it (docs/contract.md).
 ROW_COUNTS = {"sequence_lengths": "input_ids", "image_rows": "image_embeds"}
+
+MAX_ROWS_PER_RUN = 8192
+"""Rows of a graph run that share one pass; larger batches run in parts.
+
+Products of this size keep the processor busy already, and activations grow with the rows: 8192 tokens of the flagship
+take over a gigabyte.
+"""
 
 Rows = dict[str, np.ndarray]
 """Input name to that request's rows, shaped `(rows, ...)`: the formal leading 1 of Triton's shapes is gone."""
@@ -68,7 +76,8 @@ class TritonPythonModel:
                 accepted[index] = self.read_rows(request)
             except RequestError as error:
                 responses[index] = refuse(str(error), pb_utils.TritonError.INVALID_ARG)
-        responses.update(self.answer(accepted))
+        for part in cut_batch(accepted):
+            responses.update(self.answer(part))
         return [responses[index] for index in range(len(requests))]
 
     def finalize(self) -> None:
@@ -96,8 +105,6 @@ class TritonPythonModel:
 
     def answer(self, accepted: dict[int, Rows]) -> dict[int, Any]:
         """Run the graph once for all; if that fails, once for each, so that only the culprit fails."""
-        if not accepted:
-            return {}
         try:
             return dict(zip(accepted, self.run(list(accepted.values())), strict=True))
         except Exception as error:
@@ -119,6 +126,21 @@ class TritonPythonModel:
             for tensors, rows_out in zip(cut, np.split(result, ends[:-1]), strict=True):
                 tensors.append(pb_utils.Tensor(output.name, rows_out[np.newaxis]))
         return [pb_utils.InferenceResponse(tensors) for tensors in cut]
+
+
+def cut_batch(accepted: dict[int, Rows]) -> Iterator[dict[int, Rows]]:
+    """Cut a batch into parts of at most `MAX_ROWS_PER_RUN` rows; a request above that goes alone."""
+    part: dict[int, Rows] = {}
+    size = 0
+    for index, rows in accepted.items():
+        count = max(len(tensor) for tensor in rows.values())
+        if part and size + count > MAX_ROWS_PER_RUN:
+            yield part
+            part, size = {}, 0
+        part[index] = rows
+        size += count
+    if part:
+        yield part
 
 
 def session_options(config: dict[str, Any]) -> ort.SessionOptions:
