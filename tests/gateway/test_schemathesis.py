@@ -6,7 +6,6 @@ taken. What it allows may still be refused: sizes and limits belong to the model
 
 from typing import Any
 
-import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import CHECKS
