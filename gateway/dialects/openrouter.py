@@ -25,8 +25,10 @@ from gateway.services import Services
 
 DIALECT = Dialect("openrouter", "OpenRouter", statuses={503: 529})
 
-IGNORED_FIELDS = frozenset({"temperature", "top_p", "seed", "max_tokens", "response_format"})
-"""Listed on the pages of embedding models, where they mean nothing."""
+IGNORED_FIELDS = frozenset(
+    {"temperature", "top_p", "seed", "max_tokens", "response_format", "session_id", "trace"}
+)
+"""Listed on the pages of embedding models, or sent by OpenRouter's SDK, and without meaning here."""
 
 MAX_PAGE = 500
 

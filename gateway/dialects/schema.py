@@ -112,6 +112,8 @@ class OpenRouterBody(EmbeddingsBody):
     seed: Any = Field(default=None, description="Accepted and ignored.")
     max_tokens: Any = Field(default=None, description="Accepted and ignored.")
     response_format: Any = Field(default=None, description="Accepted and ignored.")
+    session_id: Any = Field(default=None, description="Accepted and ignored.")
+    trace: Any = Field(default=None, description="Accepted and ignored.")
 
 
 class Embedding(BaseModel):

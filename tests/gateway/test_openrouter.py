@@ -26,6 +26,7 @@ async def test_answer_adds_id_and_cost(client: httpx.AsyncClient) -> None:
 
 async def test_generation_parameters_are_ignored_here_and_refused_elsewhere(client: httpx.AsyncClient) -> None:
     fields = {"temperature": 1, "top_p": 0.5, "seed": 3, "max_tokens": 4, "response_format": {"type": "json"}}
+    fields |= {"session_id": "s", "trace": {}}
     assert (await post(client, **fields)).status_code == 200
     for name, value in fields.items():
         body = {"model": IMAGE_MODEL.public_id, "input": "a", name: value}
