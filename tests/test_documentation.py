@@ -49,7 +49,9 @@ def test_the_settings_page_lists_every_setting() -> None:
     assert PAGE.read_text() == render_page()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md", "docs/contract.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/api.md", "docs/architecture.md", "docs/contract.md", "docs/flagship.md"]
+)
 def test_links_and_paths_lead_somewhere(page: str) -> None:
 
     text = (PROJECT / page).read_text()
