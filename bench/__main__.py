@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         log.error("error: no section %s; there are %s", ", ".join(unknown), ", ".join(SECTIONS))
         return 2
+    if parsed.quick and parsed.document:
+        log.error("error: --quick and --document: the figures of a quick run mean nothing")
+        return 2
     length = QUICK if parsed.quick else BenchSettings()
     settings = replace(length, reuse=parsed.reuse, build_dir=parsed.build_dir.resolve())
     results_path = parsed.output or settings.build_dir / "results.json"

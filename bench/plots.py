@@ -71,6 +71,8 @@ def draw_latency(figure: Figure, results: Results) -> bool:
     for axes, (name, read) in zip(panels(figure, 2), (("p50", p50), ("p99", p99)), strict=True):
         draw_by_clients(axes, found, read)
         axes.set(title=f"{name}, 1 item a request", ylabel="ms", yscale="log")
+        for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            ticks(lambda value, _: f"{value:g}")
     return bool(found)
 
 

@@ -61,7 +61,7 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ServingSpec:
-    """How Triton runs a model: batching, queues, instances. All of it may be edited later in `config.pbtxt`."""
+    """How Triton runs a model: batching, threads, instances. All of it may be edited later in `config.pbtxt`."""
 
     target: Target = "cpu"
     preprocess_batch_size: int = 64  # requests
@@ -71,8 +71,6 @@ class ServingSpec:
     embedder_instances: int = 1
     intra_op_threads: int | None = None  # None: as many as there are cores
     max_queue_delay_us: int = 0  # how long a batch waits for company
-    max_queue_size: int = 2048  # requests; the gateway admits fewer
-    queue_timeout_us: int = 120_000_000  # the longest wait in a queue; a request may ask for less
 
 
 @dataclass(frozen=True)

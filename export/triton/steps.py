@@ -147,16 +147,12 @@ def _onnx(
 
 
 def _batching(serving: ServingSpec) -> pb.ModelDynamicBatching:
-    """Batch natively; refuse what waits too long, or comes when the queue is full."""
-    return pb.ModelDynamicBatching(
-        max_queue_delay_microseconds=serving.max_queue_delay_us,
-        default_queue_policy=pb.ModelQueuePolicy(
-            timeout_action=pb.ModelQueuePolicy.REJECT,
-            default_timeout_microseconds=serving.queue_timeout_us,
-            allow_timeout_override=True,
-            max_queue_size=serving.max_queue_size,
-        ),
-    )
+    """Batch natively, without a queue policy: deadlines and bounds are the gateway's.
+
+    A policy with a size, a timeout or an override keeps Triton's batcher from preparing the next batch while an
+    instance works; it may then sleep up to 500 ms beside waiting requests (docs/performance.md).
+    """
+    return pb.ModelDynamicBatching(max_queue_delay_microseconds=serving.max_queue_delay_us)
 
 
 def _fill_with_zeros(warmup: pb.ModelWarmup, tensor: Tensor, rows: int) -> None:

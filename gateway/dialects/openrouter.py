@@ -25,9 +25,7 @@ from gateway.services import Services
 
 DIALECT = Dialect("openrouter", "OpenRouter", statuses={503: 529})
 
-IGNORED_FIELDS = frozenset(
-    {"temperature", "top_p", "seed", "max_tokens", "response_format", "session_id", "trace"}
-)
+IGNORED_FIELDS = frozenset({"temperature", "top_p", "seed", "max_tokens", "response_format", "session_id", "trace"})
 """Listed on the pages of embedding models, or sent by OpenRouter's SDK, and without meaning here."""
 
 MAX_PAGE = 500

@@ -36,14 +36,7 @@ input [
 output [ { name: "embeddings" data_type: TYPE_FP32 dims: [ -1, 2048 ] } ]
 batch_output [ { kind: BATCH_SCATTER_WITH_INPUT_SHAPE target_name: "embeddings" source_input: "sequence_lengths" } ]
 instance_group [ { count: 1 kind: KIND_CPU } ]
-dynamic_batching {
-  default_queue_policy {
-    timeout_action: REJECT
-    default_timeout_microseconds: 120000000
-    allow_timeout_override: true
-    max_queue_size: 2048
-  }
-}
+dynamic_batching {}
 model_warmup [ {
   name: "one_short_text"
   batch_size: 1
@@ -62,14 +55,7 @@ input [ { name: "patches" data_type: TYPE_UINT8 dims: [ -1, 3072 ] allow_ragged_
 output [ { name: "image_embeds" data_type: TYPE_FP32 dims: [ -1, 2048 ] } ]
 batch_output [ { kind: BATCH_SCATTER_WITH_INPUT_SHAPE target_name: "image_embeds" source_input: "patches" } ]
 instance_group [ { count: 1 kind: KIND_CPU } ]
-dynamic_batching {
-  default_queue_policy {
-    timeout_action: REJECT
-    default_timeout_microseconds: 120000000
-    allow_timeout_override: true
-    max_queue_size: 2048
-  }
-}
+dynamic_batching {}
 model_warmup [ {
   name: "one_tile"
   batch_size: 1
