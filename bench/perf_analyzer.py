@@ -29,12 +29,16 @@ STABILITY_PERCENT = "999"
 """Rounds are ours: a tool that measures until its windows agree would measure each contender for another time."""
 
 
+WINDOW_TOO_SHORT = ("use a larger time window", "Failed to obtain stable measurement")
+"""What the tool says when a window held no answer, or so few that not even our tolerance is met."""
+
+
 class PerfAnalyzerMissingError(BenchError):
     """The binary or its libraries cannot be had."""
 
 
 class WindowTooShortError(LoadFailedError):
-    """No request was answered within one of the tool's windows."""
+    """Too few requests were answered within one of the tool's windows."""
 
 
 def prepare_perf_analyzer(folder: Path) -> Path:
@@ -111,7 +115,7 @@ def run_perf_analyzer(
         The tool's own columns, times in microseconds.
 
     Raises:
-        WindowTooShortError: No request was answered within a window.
+        WindowTooShortError: Too few requests were answered within a window.
         LoadFailedError: It ends with an error.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -123,8 +127,8 @@ def run_perf_analyzer(
         command += ["--stability-percentage", STABILITY_PERCENT]
         environment = os.environ | {"LD_LIBRARY_PATH": str(folder)}
         finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if "use a larger time window" in finished.stdout + finished.stderr:
-            raise WindowTooShortError(f"no answer within {window_s:.1f} s")
+        if any(sign in finished.stdout + finished.stderr for sign in WINDOW_TOO_SHORT):
+            raise WindowTooShortError(f"too few answers within {window_s:.1f} s")
         if not table.exists():
             raise LoadFailedError(f"perf_analyzer failed: {(finished.stderr or finished.stdout).strip()[-500:]}")
         [columns] = csv.DictReader(table.read_text().splitlines())
