@@ -22,7 +22,7 @@ from launcher.settings import LauncherSettings
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
-WATCH_S = 0.5
+WATCH_S = 1.0
 MAX_RESTART_DELAY_S = 30.0
 STABLE_S = 60.0
 """A process that has run this long has started well: the next restart waits the shortest time again."""

@@ -4,6 +4,7 @@ Written over the generated protobuf messages: tritonclient's `InferInput` and `I
 BYTES and search lists by name.
 """
 
+import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -112,7 +113,7 @@ class InferResponse:
         if found is None or tuple(found[0].shape) != (1, *shape) or found[0].datatype not in DTYPE_OF_TRITON:
             raise EngineFaultError("the engine failed")
         values: npt.NDArray[Any] = np.frombuffer(found[1], dtype=DTYPE_OF_TRITON[found[0].datatype])
-        if values.size != int(np.prod(shape)):
+        if values.size != math.prod(shape):
             raise EngineFaultError("the engine failed")
         return values.reshape(shape)
 
