@@ -6,7 +6,7 @@ Requests with images have a gate of their own, so that texts do not queue behind
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from gateway.errors import OverloadedError
@@ -14,6 +14,32 @@ from gateway.items import Item, PicturedItem
 from gateway.settings import Settings
 
 RETRY_AFTER_S = 2.0
+
+
+class Place:
+    """Room taken in a gate, given back once the last of its holders has let go.
+
+    A client that leaves lets go at once; work of its that cannot be stopped holds on until it ends.
+    """
+
+    def __init__(self, give_back: Callable[[], None] = lambda: None) -> None:
+        """Takes the room, with one holder.
+
+        Args:
+            give_back: called when nobody holds it any more; without it the place is in no gate.
+        """
+        self._give_back = give_back
+        self._holders = 1
+
+    def hold(self) -> None:
+        """Adds a holder."""
+        self._holders += 1
+
+    def release(self) -> None:
+        """Takes one away."""
+        self._holders -= 1
+        if not self._holders:
+            self._give_back()
 
 
 class Admission:
@@ -76,11 +102,14 @@ class AdmissionGate:
         return bool(self._queue) and self.waiting + max(cost, 1) > self._max_waiting
 
     @asynccontextmanager
-    async def admitted(self, cost: int) -> AsyncIterator[None]:
+    async def admitted(self, cost: int) -> AsyncIterator[Place]:
         """Waits for its turn, for as long as it is not cancelled, and holds its place while the work inside lasts.
 
         Args:
             cost: estimated tokens.
+
+        Yields:
+            The place, for work that may outlast the request.
 
         Raises:
             OverloadedError: the queue has no room for it.
@@ -89,11 +118,15 @@ class AdmissionGate:
             await self._wait(cost)
         else:
             self.inside += cost
+        place = Place(lambda: self._leave(cost))
         try:
-            yield
+            yield place
         finally:
-            self.inside -= cost
-            self._admit_waiting()
+            place.release()
+
+    def _leave(self, cost: int) -> None:
+        self.inside -= cost
+        self._admit_waiting()
 
     def _has_place(self, cost: int) -> bool:
         return self.inside == 0 or self.inside + cost <= self._max_inside

@@ -76,10 +76,9 @@ class Embedder:
         started_s = time.perf_counter()
         items = await self._fetch_images(request.items, deadline)
         fetched_s = time.perf_counter()
-        batch = EmbedBatch(found.model, items, input_type, request.truncate, deadline)
-        async with gate.admitted(cost):
+        async with gate.admitted(cost) as place:
             admitted_s = time.perf_counter()
-            embedded = await self._infer(batch)
+            embedded = await self._infer(EmbedBatch(found.model, items, input_type, request.truncate, place))
         inferred_s = time.perf_counter()
         vectors = cut_dimensions(embedded.embeddings, request.dimensions or found.model.dimensions)
         values = encode(quantize(vectors, request.embedding_type, self._int8_scale), request.encoding_format)

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 
-from gateway.deadline import Deadline
+from gateway.admission import Place
+from gateway.deadline import Deadline, DeadlineTimer
 from gateway.engine import EmbedBatch, Engine, ServedModel
 from gateway.errors import EngineUnavailableError, GatewayError
 from gateway.history import AnswerHistory
@@ -66,9 +67,10 @@ class ReadinessProbe:
         if self._history.answered_since(model, time.monotonic() - self._settings.ready_ttl_s):
             return
         started_s = time.monotonic()
-        batch = EmbedBatch(model, [CANARY], "passage", "END", Deadline.after(timeout_s))
+        batch = EmbedBatch(model, [CANARY], "passage", "END", Place())
         try:
-            embedded = await self._engine.embed(batch)
+            with DeadlineTimer(Deadline.after(timeout_s)):
+                embedded = await self._engine.embed(batch)
         except GatewayError:
             # Under load the canary may wait too long while others are answered.
             if self._history.answered_since(model, started_s):

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         default=120.0,
         gt=0,
-        description="Seconds from a request's arrival to its answer; passed on to every step behind.",
+        description="Seconds from a request's arrival to its answer.",
     )
     max_body_bytes: int = Field(default=64 * MEBIBYTE, ge=1, description="Bytes of a request's body.")
     max_items: int = Field(default=2048, ge=1, description="Items in one request's input.")

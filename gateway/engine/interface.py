@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from gateway.deadline import Deadline
+from gateway.admission import Place
 from gateway.errors import InvalidVectorError
 from gateway.items import InputType, Item, Truncate
 
@@ -64,14 +64,14 @@ class EmbedBatch:
         items: n items of any kind the model takes; pictures as files, never as addresses.
         input_type: what the texts are.
         truncate: which end of too long a text goes, or `NONE` to refuse it.
-        deadline: when the answer must be there.
+        place: held for as long as the engine works on the batch, which may be after its client has gone.
     """
 
     model: ServedModel
     items: Sequence[Item]
     input_type: InputType
     truncate: Truncate
-    deadline: Deadline
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Engine(Protocol):
         ...
 
     async def embed(self, batch: EmbedBatch) -> Embedded:
-        """Embeds every item, or says which failed.
+        """Embeds every item, or says which failed. Nobody but its caller ends the wait, by cancelling it.
 
         Raises:
             GatewayError: the batch as a whole failed.

@@ -78,10 +78,6 @@ class InferRequest:
         """Adds an INT32 or INT64 input of shape `[1, n]` from a vector of n."""
         self._add(name, datatype, len(values), values.astype(DTYPE_OF_TRITON[datatype]).tobytes())
 
-    def set_timeout(self, timeout_s: float) -> None:
-        """Tells Triton how long the request may stay; counts where the model's queue policy lets it."""
-        self.message.parameters["timeout"].int64_param = max(1, int(timeout_s * 1e6))
-
     def _add(self, name: str, datatype: str, count: int, raw: bytes) -> None:
         self.message.inputs.add(name=name, datatype=datatype, shape=(1, count))
         self.message.raw_input_contents.append(raw)

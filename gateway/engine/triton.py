@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 import grpc
 from tritonclient.grpc import service_pb2_grpc
 
+from gateway.admission import Place
 from gateway.engine.chunking import Chunk, cut_batch, merge_chunks
 from gateway.engine.discovery import TritonModel, discover_models
 from gateway.engine.failures import read_refusal
 from gateway.engine.grpc_errors import grpc_errors_translated
 from gateway.engine.inference import all_failed, build_request, read_answer
 from gateway.engine.interface import EmbedBatch, Embedded, ServedModel
-from gateway.engine.tensors import InferResponse
+from gateway.engine.tensors import InferRequest, InferResponse
 from gateway.errors import EngineUnavailableError
 from gateway.settings import Settings
 
@@ -36,6 +37,11 @@ CHANNEL_OPTIONS = (
 
 DISCOVERY_TIMEOUT_S = 5.0
 
+HUNG_AFTER_TIMEOUTS = 2
+"""A call that takes so many times as long as a client waits is given up: Triton has lost it."""
+
+CLOSING_GRACE_S = 5.0
+
 T = TypeVar("T")
 
 
@@ -52,6 +58,8 @@ class TritonEngine:
         self._models: Mapping[str, TritonModel] = {}
         self._models_at_s = float("-inf")
         self._discovery: asyncio.Task[Mapping[str, TritonModel]] | None = None
+        self._call_timeout_s = HUNG_AFTER_TIMEOUTS * settings.request_timeout_s
+        self._calls: set[Any] = set()
         self._channel: Any = None
         self._stub: Any = None
 
@@ -61,11 +69,11 @@ class TritonEngine:
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     async def close(self) -> None:
-        """Closes the channel; calls in flight are cancelled."""
+        """Closes the channel, once calls in flight have ended or had time to."""
         if self._discovery is not None:
             self._discovery.cancel()
         if self._channel is not None:
-            await self._channel.close()
+            await self._channel.close(CLOSING_GRACE_S)
 
     async def models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:
         """The served models; an old list is answered at once and renewed in the background.
@@ -102,7 +110,7 @@ class TritonEngine:
         """Embeds the items in as many concurrent inference requests as their cost asks for.
 
         Raises:
-            GatewayError: a request failed as a whole; the others are cancelled.
+            GatewayError: a request failed as a whole; those not yet sent never are.
         """
         model = self._models.get(batch.model.public_id)
         if model is None:
@@ -118,11 +126,9 @@ class TritonEngine:
         """Sends one chunk and reads the answer."""
         count = len(chunk.indices)
         request = build_request(model, batch, chunk)
-        timeout_s = batch.deadline.remaining_s()
-        request.set_timeout(timeout_s)
         with grpc_errors_translated():
             try:
-                message = await self._stub.ModelInfer(request.message, timeout=timeout_s)
+                message = await self._call(request, batch.place)
             except grpc.aio.AioRpcError as error:
                 refused = error.code() is grpc.StatusCode.INVALID_ARGUMENT
                 failures = read_refusal(error.details() or "", count) if refused else None
@@ -130,6 +136,33 @@ class TritonEngine:
                     raise
                 return all_failed(failures, count, batch.model.dimensions)
         return read_answer(InferResponse(message), chunk, batch.model.dimensions)
+
+    async def _call(self, request: InferRequest, place: Place) -> Any:
+        """Calls ModelInfer and waits for the end.
+
+        A caller that is cancelled leaves the call running, and its place taken: to cancel a call, or to let it run into
+        its timeout, can crash Triton by a race in its gRPC front end (Triton's issues 7368 and 8034).
+
+        Returns:
+            The answer, a ModelInferResponse.
+
+        Raises:
+            AioRpcError: the call failed.
+        """
+        ended = asyncio.get_running_loop().create_future()
+
+        def end(call: Any) -> None:
+            self._calls.discard(call)
+            place.release()
+            if not ended.done():
+                ended.set_result(None)
+
+        call = self._stub.ModelInfer(request.message, timeout=self._call_timeout_s)
+        self._calls.add(call)  # a call that nobody refers to is cancelled
+        place.hold()
+        call.add_done_callback(end)
+        await ended
+        return await call
 
 
 async def run_bounded(jobs: Sequence[Callable[[], Awaitable[T]]], limit: int) -> list[T]:

@@ -32,7 +32,6 @@ def results_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_dir / "results.json"
 
 
-@pytest.mark.bench
 @pytest.mark.slow
 @pytest.mark.triton
 def test_quick_run_measures_every_contender_under_every_load(results_path: Path) -> None:
@@ -51,7 +50,6 @@ def test_quick_run_measures_every_contender_under_every_load(results_path: Path)
         assert all(sample.items_per_s > 0 and sample.errors == 0 for sample in each.samples)
 
 
-@pytest.mark.bench
 @pytest.mark.slow
 @pytest.mark.triton
 def test_processor_time_is_told_apart_by_process(results_path: Path) -> None:

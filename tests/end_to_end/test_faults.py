@@ -1,5 +1,7 @@
 """Whatever is killed: no orphan is left, and what should come back comes back."""
 
+import asyncio
+import contextlib
 import signal
 import socket
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from tritonclient.grpc import InferenceServerClient
 
 from tests.end_to_end.conftest import MINILM
 from tests.service import PROJECT, Service, free_ports, run_service, wait_until
@@ -69,6 +72,27 @@ def test_a_lost_stub_is_noticed_and_triton_restarted(victim: Service, fault: sig
     wait_until(lambda: not triton.is_running() or triton.status() == psutil.STATUS_ZOMBIE, 10)
     wait_until(lambda: answers(victim), 30)
     wait_gone([stub])
+
+
+async def test_clients_that_hang_up_cancel_nothing_in_triton(victim: Service) -> None:
+    """Triton's gRPC front end can crash when a call is cancelled."""
+    triton = victim.find("tritonserver")
+    body = {"model": MINILM, "input": ["the quick brown fox"] * 8}
+
+    async def hang_up(client: httpx.AsyncClient, after_s: float) -> None:
+        with contextlib.suppress(httpx.TimeoutException):
+            await client.post("/v1/embeddings", json=body, timeout=httpx.Timeout(10, read=after_s))
+
+    async with httpx.AsyncClient(base_url=victim.http_url) as client:
+        await asyncio.gather(*(hang_up(client, 0.001 * number) for number in range(1, 33)))
+        answer = await client.post("/v1/embeddings", json=body)
+        metrics = (await client.get("/v1/metrics")).text
+    assert len(answer.json()["data"]) == 8
+    assert 'status="499"' in metrics
+    with InferenceServerClient(victim.grpc_url) as triton_client:
+        statistics = triton_client.get_inference_statistics().model_stats
+    assert [model.name for model in statistics if model.inference_stats.fail.count] == []
+    assert triton.is_running()
 
 
 @pytest.mark.parametrize("variable", ["GATEWAY_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT"])

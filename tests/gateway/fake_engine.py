@@ -48,7 +48,7 @@ class FakeEngine:
         available: whether it answers at all.
         fail_item: why an item fails, or None.
         delay_s: how long an answer takes.
-        canary_delay_s: how long an answer about the readiness text takes; it honours its deadline.
+        canary_delay_s: how long an answer about the readiness text takes.
         embeds: whether it embeds, while it still lists its models.
         batches: that it was asked, in order.
         cancelled: batches whose client did not wait.
@@ -82,8 +82,7 @@ class FakeEngine:
         if not self.embeds:
             raise EngineUnavailableError("the engine is not available at the moment", retry_after_s=1.0)
         if self.canary_delay_s and list(batch.items) == [CANARY]:
-            await asyncio.sleep(min(self.canary_delay_s, batch.deadline.remaining_s()) + 0.01)
-            batch.deadline.remaining_s()
+            await asyncio.sleep(self.canary_delay_s)
         if self.delay_s:
             try:
                 await asyncio.sleep(self.delay_s)

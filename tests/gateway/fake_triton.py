@@ -61,6 +61,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         refusal: what inference is refused with, or None.
         outputs_left_out: names of outputs that do not come.
         in_flight, most_in_flight: inferences at a time.
+        abandoned: inferences that their caller cancelled.
     """
 
     configs: list[Any] = field(
@@ -76,6 +77,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     outputs_left_out: frozenset[str] = frozenset()
     in_flight: int = 0
     most_in_flight: int = 0
+    abandoned: int = 0
     index_questions: int = 0
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
@@ -94,6 +96,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.delay_s)
+        except asyncio.CancelledError:
+            self.abandoned += 1
+            raise
         finally:
             self.in_flight -= 1
         if self.refusal:

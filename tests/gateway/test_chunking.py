@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.deadline import Deadline
+from gateway.admission import Place
 from gateway.engine import EmbedBatch, Embedded, ItemFailure
 from gateway.engine.chunking import Chunk, cut_batch, cut_list, merge_chunks
 from gateway.items import ImageItem, Item, TextImageItem, TextItem, TokensItem
@@ -22,7 +22,7 @@ def test_pieces_cover_the_list_in_order_within_limits(costs: list[int], max_item
 
 
 def batch_of(*items: Item) -> EmbedBatch:
-    return EmbedBatch(IMAGE_MODEL, items, "passage", "NONE", Deadline.after(1))
+    return EmbedBatch(IMAGE_MODEL, items, "passage", "NONE", Place())
 
 
 def test_items_go_to_the_ensemble_of_their_modality() -> None:

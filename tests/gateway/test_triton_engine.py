@@ -1,6 +1,7 @@
 """The Triton engine against a gRPC server that speaks Triton's protocol."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
-from gateway.deadline import Deadline
+from gateway.admission import AdmissionGate, Place
 from gateway.engine import EmbedBatch, ItemFailure
 from gateway.engine.triton import TritonEngine
 from gateway.errors import DeadlineError, EngineFaultError, EngineUnavailableError
@@ -49,10 +50,10 @@ async def engine(port: int) -> AsyncIterator[TritonEngine]:
     await engine.close()
 
 
-async def embed(engine: TritonEngine, *items: Item, timeout_s: float = 5, **options: str) -> object:
+async def embed(engine: TritonEngine, *items: Item, place: Place | None = None, **options: str) -> object:
     model = (await engine.models())[PUBLIC_ID]
     options = {"input_type": "passage", "truncate": "NONE", **options}
-    return await engine.embed(EmbedBatch(model, items, deadline=Deadline.after(timeout_s), **options))
+    return await engine.embed(EmbedBatch(model, items, place=place or Place(), **options))
 
 
 async def test_models_are_read_from_ensemble_parameters(engine: TritonEngine) -> None:
@@ -116,11 +117,6 @@ async def test_defaults_are_left_out_and_the_rest_is_sent(engine: TritonEngine, 
     assert image == {"image": [b"p"], "truncate": [b"START"]}
 
 
-async def test_deadline_becomes_tritons_timeout(engine: TritonEngine, triton: FakeTriton) -> None:
-    await embed(engine, TextItem("a"), timeout_s=5)
-    assert 4e6 < triton.requests[0].parameters["timeout"].int64_param <= 5e6
-
-
 async def test_failed_items_keep_their_places(engine: TritonEngine) -> None:
     embedded = await embed(engine, *[TextItem("long" if number in (2, 6) else "a") for number in range(8)])
     failure = ItemFailure("text_too_long", "it is")
@@ -167,14 +163,17 @@ async def test_vectors_of_another_size_are_a_fault(engine: TritonEngine, triton:
         await embed(engine, TextItem("a"))
 
 
-async def test_deadline_ends_the_wait(engine: TritonEngine, triton: FakeTriton) -> None:
+async def test_call_that_triton_has_lost_is_given_up(port: int, triton: FakeTriton) -> None:
+    engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", request_timeout_s=0.1))
+    await engine.start()
     await engine.models()
     triton.delay_s = 30
     with pytest.raises(DeadlineError):
-        await embed(engine, TextItem("a"), timeout_s=0.1)
+        await embed(engine, TextItem("a"))
+    await engine.close()
 
 
-async def test_one_failed_chunk_cancels_the_others(engine: TritonEngine, triton: FakeTriton) -> None:
+async def test_one_failed_chunk_holds_back_those_not_sent(engine: TritonEngine, triton: FakeTriton) -> None:
     await engine.models()
     triton.delay_s = 0.05
     triton.refusal = (grpc.StatusCode.UNAVAILABLE, "")
@@ -185,20 +184,29 @@ async def test_one_failed_chunk_cancels_the_others(engine: TritonEngine, triton:
     assert triton.in_flight == 0
 
 
-async def test_cancelled_request_cancels_its_calls(engine: TritonEngine, triton: FakeTriton) -> None:
+async def test_client_that_leaves_frees_its_place_when_its_calls_end(engine: TritonEngine, triton: FakeTriton) -> None:
     await engine.models()
-    triton.delay_s = 30
-    work = asyncio.ensure_future(embed(engine, *[TextItem("a")] * 8))
-    while triton.in_flight < 2:
+    triton.delay_s = 0.3
+    gate = AdmissionGate(10, 10)
+
+    async def visit() -> None:
+        async with gate.admitted(7) as place:
+            await embed(engine, *[TextItem("a")] * 40, place=place)
+
+    work = asyncio.ensure_future(visit())
+    while triton.in_flight < 3:
         await asyncio.sleep(0.005)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    for _ in range(100):
-        if not triton.in_flight:
-            break
-        await asyncio.sleep(0.01)
+    gc.collect()
+    await asyncio.sleep(0.05)
+    assert (triton.in_flight, gate.inside) == (3, 7), "a call was cancelled, or its place given away"
+    while gate.inside:
+        await asyncio.sleep(0.005)
     assert triton.in_flight == 0
+    await asyncio.sleep(0.05)
+    assert (len(triton.requests), gate.inside, triton.abandoned) == (3, 0, 0)
 
 
 async def test_absent_triton_is_unavailable_and_found_once_it_is_there(triton: FakeTriton) -> None:
