@@ -11,24 +11,34 @@ an empty ragged tensor, is refused before it can shift its neighbours' rows.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+from graph import Graph  # Triton puts this folder on the path
+from lanes import Lanes
 
 # The values of the key add up to the rows of the tensor named beside it (docs/contract.md).
 ROW_COUNTS = {"sequence_lengths": "input_ids", "image_rows": "image_embeds"}
 
-MAX_ROWS_PER_RUN = 8192
+MAX_ROWS_PER_RUN = 4096
 """Rows of a graph run that share one pass; larger batches run in parts.
 
 Products of this size keep the processor busy already, and activations grow with the rows: 8192 tokens of the flagship
 take over a gigabyte.
 """
+
+CPU_LANES = 2
+"""Runs at a time, so that no core waits while another run does what only one thread can do, nor texts behind a page."""
+
+LOW_PRIORITY = 5
+"""Niceness of a model whose `optimization.priority` is the lowest: a third of the processor time of the others."""
 
 Rows = dict[str, np.ndarray]
 """Input name to that request's rows, shaped `(rows, ...)`: the formal leading 1 of Triton's shapes is gone."""
@@ -46,6 +56,13 @@ class Output:
     counted_by: str
 
 
+class Job(NamedTuple):
+    """A request at work."""
+
+    sender: Any
+    rows: Rows
+
+
 class TritonPythonModel:
     """One instance of one ONNX model."""
 
@@ -57,32 +74,38 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load `<version>/model.onnx` and hold the configuration against its graph."""
         config = json.loads(args["model_config"])
+        if config.get("optimization", {}).get("priority") == "PRIORITY_MIN":
+            os.nice(LOW_PRIORITY)
         version_dir = Path(args["model_repository"]) / args["model_version"]
         ort.disable_telemetry_events()
         path = version_dir / (config.get("default_model_filename") or "model.onnx")
-        self.session = ort.InferenceSession(
-            str(path), session_options(config), providers=execution_providers(config, args)
-        )
+        lanes = 1 if args["model_instance_kind"] == "GPU" else CPU_LANES
+        self.graph = Graph(path, config, args, lanes)
         self.inputs = [declared["name"] for declared in config["input"]]
         self.outputs = scattered_outputs(config)
-        check_graph(self.session, config)
+        check_graph(self.graph, config)
+        self.lanes = Lanes(lanes)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer a batch: one graph run for all requests that keep the contract, one refusal for each that does not."""
-        responses: dict[int, Any] = {}
-        accepted: dict[int, Rows] = {}
-        for index, request in enumerate(requests):
+    def execute(self, requests: list[Any]) -> None:
+        """Hand a batch to a free lane: one graph run for all requests that keep the contract, a refusal for each other.
+
+        Returns as soon as there is room for the next batch. Until then requests gather in Triton's batcher.
+        """
+        accepted: list[Job] = []
+        for request in requests:
+            sender = request.get_response_sender()
             try:
-                accepted[index] = self.read_rows(request)
+                accepted.append(Job(sender, self.read_rows(request)))
             except RequestError as error:
-                responses[index] = refuse(str(error), pb_utils.TritonError.INVALID_ARG)
+                send(sender, refuse(str(error), pb_utils.TritonError.INVALID_ARG))
         for part in cut_batch(accepted):
-            responses.update(self.answer(part))
-        return [responses[index] for index in range(len(requests))]
+            self.lanes.start(partial(self.answer, part))
+        self.lanes.wait_for_free()
 
     def finalize(self) -> None:
-        """Free the session's memory before the process ends."""
-        del self.session
+        """Free the sessions' memory before the process ends."""
+        self.lanes.close()
+        del self.graph
 
     def read_rows(self, request: Any) -> Rows:
         """Return the request's inputs as rows.
@@ -95,7 +118,7 @@ class TritonPythonModel:
             tensor = pb_utils.get_input_tensor_by_name(request, name).as_numpy()[0]
             if not len(tensor):
                 raise RequestError(f"{name} has no rows: ragged tensors must not be empty")
-            rows[name] = tensor
+            rows[name] = tensor.copy()  # it lives in memory that goes with the request
         for counts, counted in ROW_COUNTS.items():
             if counts not in rows:
                 continue
@@ -103,21 +126,24 @@ class TritonPythonModel:
                 raise RequestError(f"{counts} must add up to the {len(rows[counted])} rows of {counted}")
         return rows
 
-    def answer(self, accepted: dict[int, Rows]) -> dict[int, Any]:
+    def answer(self, jobs: list[Job], is_alone: bool) -> None:
         """Run the graph once for all; if that fails, once for each, so that only the culprit fails."""
         try:
-            return dict(zip(accepted, self.run(list(accepted.values())), strict=True))
+            responses = self.run([job.rows for job in jobs], is_alone)
         except Exception as error:
-            if len(accepted) == 1:
-                pb_utils.Logger.log_error(f"inference failed: {error}")
-                index = next(iter(accepted))
-                return {index: refuse("the model cannot process this request", pb_utils.TritonError.INVALID_ARG)}
-        return {index: self.answer({index: rows})[index] for index, rows in accepted.items()}
+            if len(jobs) > 1:
+                for job in jobs:
+                    self.answer([job], is_alone)
+                return
+            pb_utils.Logger.log_error(f"inference failed: {error}")
+            responses = [refuse("the model cannot process this request", pb_utils.TritonError.INVALID_ARG)]
+        for job, response in zip(jobs, responses, strict=True):
+            send(job.sender, response)
 
-    def run(self, batch: list[Rows]) -> list[Any]:
+    def run(self, batch: list[Rows], is_alone: bool) -> list[Any]:
         """Concatenate the requests' rows, run the graph, and cut its rows into one response for each request."""
         feeds = {name: np.concatenate([rows[name].reshape(-1) for rows in batch]) for name in self.inputs}
-        results = self.session.run([output.name for output in self.outputs], feeds)
+        results = self.graph.run([output.name for output in self.outputs], feeds, is_alone)
         cut: list[list[Any]] = [[] for _ in batch]
         for output, result in zip(self.outputs, results, strict=True):
             ends = np.cumsum([len(rows[output.counted_by]) for rows in batch])
@@ -128,41 +154,19 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse(tensors) for tensors in cut]
 
 
-def cut_batch(accepted: dict[int, Rows]) -> Iterator[dict[int, Rows]]:
+def cut_batch(jobs: list[Job]) -> Iterator[list[Job]]:
     """Cut a batch into parts of at most `MAX_ROWS_PER_RUN` rows; a request above that goes alone."""
-    part: dict[int, Rows] = {}
+    part: list[Job] = []
     size = 0
-    for index, rows in accepted.items():
-        count = max(len(tensor) for tensor in rows.values())
+    for job in jobs:
+        count = max(len(tensor) for tensor in job.rows.values())
         if part and size + count > MAX_ROWS_PER_RUN:
             yield part
-            part, size = {}, 0
-        part[index] = rows
+            part, size = [], 0
+        part.append(job)
         size += count
     if part:
         yield part
-
-
-def session_options(config: dict[str, Any]) -> ort.SessionOptions:
-    """Read ONNX Runtime's thread settings from the parameters that the native backend knows too."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = int(parameter(config, "intra_op_thread_count", "0"))
-    options.inter_op_num_threads = int(parameter(config, "inter_op_thread_count", "1"))
-    # Row counts differ from run to run: plans kept for each would only hold memory.
-    options.enable_mem_pattern = False
-    return options
-
-
-def execution_providers(config: dict[str, Any], args: dict[str, str]) -> list[Any]:
-    """Name the execution providers, most wanted first, as instance kind and `execution_accelerators` ask."""
-    if args["model_instance_kind"] != "GPU":
-        return ["CPUExecutionProvider"]
-    accelerators = config.get("optimization", {}).get("execution_accelerators", {}).get("gpu_execution_accelerator", [])
-    device = {"device_id": int(args["model_instance_device_id"])}
-    wanted: list[Any] = [("CUDAExecutionProvider", device)]
-    if any(accelerator["name"] == "tensorrt" for accelerator in accelerators):
-        wanted.insert(0, ("TensorrtExecutionProvider", device))
-    return [*wanted, "CPUExecutionProvider"]
 
 
 def scattered_outputs(config: dict[str, Any]) -> list[Output]:
@@ -183,30 +187,31 @@ def scattered_outputs(config: dict[str, Any]) -> list[Output]:
     return [Output(declared["name"], sources[declared["name"]]) for declared in config["output"]]
 
 
-def check_graph(session: ort.InferenceSession, config: dict[str, Any]) -> None:
+def check_graph(graph: Graph, config: dict[str, Any]) -> None:
     """Hold the configured tensors against the graph's.
 
     Raises:
         ValueError: Names differ, or an input is not 1-D with a dynamic length, as ragged batching needs.
     """
-    graph_inputs = {tensor.name: tensor for tensor in session.get_inputs()}
     names = {declared["name"] for declared in config["input"]}
-    if names != set(graph_inputs):
-        raise ValueError(f"config.pbtxt names the inputs {sorted(names)}, the graph {sorted(graph_inputs)}")
-    for tensor in graph_inputs.values():
+    if names != set(graph.inputs):
+        raise ValueError(f"config.pbtxt names the inputs {sorted(names)}, the graph {sorted(graph.inputs)}")
+    for tensor in graph.inputs.values():
         if len(tensor.shape) != 1 or isinstance(tensor.shape[0], int):
             raise ValueError(f"input {tensor.name} must be 1-D and dynamic, not {tensor.shape}")
-    missing = {declared["name"] for declared in config["output"]} - {tensor.name for tensor in session.get_outputs()}
+    missing = {declared["name"] for declared in config["output"]} - set(graph.output_names)
     if missing:
         raise ValueError(f"the graph lacks the outputs {sorted(missing)}")
-
-
-def parameter(config: dict[str, Any], key: str, default: str) -> str:
-    """Return a string parameter of the model configuration."""
-    value: str = config.get("parameters", {}).get(key, {}).get("string_value", default)
-    return value
 
 
 def refuse(message: str, code: Any) -> Any:
     """Make an error response."""
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
+
+
+def send(sender: Any, response: Any) -> None:
+    """Answer a request, for good."""
+    try:
+        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    except Exception as error:  # the other answers of the batch are good all the same
+        pb_utils.Logger.log_error(f"an answer was lost: {error}")

@@ -48,6 +48,8 @@ def vision_encoder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.Model
         raise ValueError("a model without images has no vision encoder")
     output = tensors.image_embeds(width)
     config = _onnx(name, (tensors.PATCHES,), output, tensors.PATCHES, serving, serving.vision_batch_size)
+    # Images take long, texts milliseconds: where both want the processor, or the GPU, texts go first.
+    config.optimization.priority = pb.ModelOptimizationPolicy.PRIORITY_MIN
     warmup = config.model_warmup.add(name="one_tile", batch_size=1)
     _fill_with_zeros(warmup, tensors.PATCHES, rows=image.tokens_per_tile)
     return config

@@ -56,6 +56,7 @@ output [ { name: "image_embeds" data_type: TYPE_FP32 dims: [ -1, 2048 ] } ]
 batch_output [ { kind: BATCH_SCATTER_WITH_INPUT_SHAPE target_name: "image_embeds" source_input: "patches" } ]
 instance_group [ { count: 1 kind: KIND_CPU } ]
 dynamic_batching {}
+optimization { priority: PRIORITY_MIN }
 model_warmup [ {
   name: "one_tile"
   batch_size: 1

@@ -1,0 +1,71 @@
+"""Work side by side: bounded, told whether it is alone, and all of it done in the end."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from lanes import Lanes
+
+
+@pytest.fixture
+def lanes() -> Iterator[Lanes]:
+    lanes = Lanes(2)
+    yield lanes
+    lanes.close()
+
+
+class Work:
+    """Runs until it is told to end."""
+
+    def __init__(self) -> None:
+        self.began, self.end = threading.Event(), threading.Event()
+        self.was_alone: bool | None = None
+
+    def __call__(self, is_alone: bool) -> None:
+        self.was_alone = is_alone
+        self.began.set()
+        assert self.end.wait(10)
+
+
+def test_two_run_at_once_and_the_third_waits_for_a_free_lane(lanes: Lanes) -> None:
+    first, second, third = Work(), Work(), Work()
+    lanes.start(first)
+    assert first.began.wait(10)
+    lanes.start(second)
+    assert second.began.wait(10)
+    waiting = threading.Thread(target=lanes.start, args=(third,))
+    waiting.start()
+    assert not third.began.wait(0.1)
+    first.end.set()
+    assert third.began.wait(10)
+    assert (first.was_alone, second.was_alone, third.was_alone) == (True, False, False)
+    second.end.set()
+    third.end.set()
+    waiting.join(10)
+
+
+def test_wait_for_free_returns_once_a_lane_is_free(lanes: Lanes) -> None:
+    works = [Work(), Work()]
+    lanes.start(works[0])
+    lanes.wait_for_free()
+    lanes.start(works[1])
+    waiting = threading.Thread(target=lanes.wait_for_free)
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    works[1].end.set()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    works[0].end.set()
+
+
+def test_closing_waits_for_the_work() -> None:
+    lanes, work = Lanes(1), Work()
+    lanes.start(work)
+    closing = threading.Thread(target=lanes.close)
+    closing.start()
+    closing.join(0.1)
+    assert closing.is_alive()
+    work.end.set()
+    closing.join(10)
+    assert not closing.is_alive()
