@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from export.graphs.blocks import Blocks
@@ -24,8 +25,43 @@ class Heads:
     size: int
 
 
+@dataclass(frozen=True)
+class HeadRows:
+    """Heads of packed rows, each head a row of its own.
+
+    Attributes:
+        heads: `(rows * per_row, head size)`.
+        per_row: Heads that a packed row has in `heads`.
+        first: The first of them that counts.
+    """
+
+    heads: ir.Value
+    per_row: int
+    first: int = 0
+
+    def gather(self, op: GraphBuilder, rows: ir.Value, count: int) -> ir.Value:
+        """Reads some rows.
+
+        Args:
+            op: The graph.
+            rows: `(blocks, n)` int64.
+            count: How many heads of a row.
+
+        Returns:
+            `(blocks, count, n, head size)`.
+        """
+        numbers = np.arange(self.first, self.first + count, dtype=np.int64)[:, None]
+        return op.Gather(self.heads, op.Add(op.Unsqueeze(op.Mul(rows, self.per_row), [1]), numbers))
+
+
+def split_heads(op: GraphBuilder, x: ir.Value, size: int, *counts: int) -> list[HeadRows]:
+    """Tells apart what stands side by side in rows `(rows, sum of counts * size)`, without moving it."""
+    heads = op.Reshape(x, [-1, size])
+    return [HeadRows(heads, sum(counts), sum(counts[:index])) for index in range(len(counts))]
+
+
 def attend(
-    op: GraphBuilder, query: ir.Value, key: ir.Value, value: ir.Value, heads: Heads, blocks: Blocks, dtype: ir.DataType
+    op: GraphBuilder, query: HeadRows, key: HeadRows, value: HeadRows, heads: Heads, blocks: Blocks, dtype: ir.DataType
 ) -> ir.Value:
     """Bidirectional scaled dot-product attention of every row to all rows of its sequence.
 
@@ -33,28 +69,30 @@ def attend(
 
     Args:
         op: The graph.
-        query: `(rows, heads.query * heads.size)` float32.
-        key: `(rows, heads.key_value * heads.size)` float32.
+        query: float32, `heads.query` of them.
+        key: float32, `heads.key_value` of them.
         value: As `key`.
         heads: The division into heads.
         blocks: The batch cut into blocks.
         dtype: Type of the matrix products; softmax is float32.
 
     Returns:
-        As `query`.
+        `(rows, heads.query * heads.size)` float32.
     """
-    query = op.Mul(query, float(heads.size**-0.5))
     is_narrow = dtype != ir.DataType.FLOAT
-    if is_narrow:
-        query, key, value = (op.Cast(x, to=dtype) for x in (query, key, value))
+
+    def narrow(op: GraphBuilder, x: ir.Value) -> ir.Value:
+        return op.Cast(x, to=dtype) if is_narrow else x
 
     def attend_group(op: GraphBuilder, group: Group) -> ir.Value:
         query_rows, _ = group.query_rows(op)
         key_rows, is_key = group.key_rows(op)
-        queries = _split_query_heads(op, op.Gather(query, query_rows), heads)
-        keys = op.Transpose(_split_heads(op, op.Gather(key, key_rows), heads), perm=[0, 2, 3, 1])
-        values = op.Transpose(_split_heads(op, op.Gather(value, key_rows), heads), perm=[0, 2, 1, 3])
-        scores = op.MatMul(queries, keys)
+        queries = op.Mul(query.gather(op, query_rows, heads.query), float(heads.size**-0.5))
+        if heads.query != heads.key_value:  # those that share a key, one after the other
+            queries = op.Reshape(queries, [0, heads.key_value, -1, heads.size])
+        keys = key.gather(op, key_rows, heads.key_value)
+        values = value.gather(op, key_rows, heads.key_value)
+        scores = op.MatMul(narrow(op, queries), op.Transpose(narrow(op, keys), perm=[0, 1, 3, 2]))
         if is_narrow:
             scores = op.Cast(scores, to=ir.DataType.FLOAT)
         weights = op.branch(
@@ -62,12 +100,10 @@ def attend(
             then=lambda op: op.Softmax(_mask_padding(op, scores, is_key), axis=-1),
             otherwise=lambda op: op.Softmax(scores, axis=-1),
         )
-        if is_narrow:
-            weights = op.Cast(weights, to=dtype)
-        return _merge_query_heads(op, op.MatMul(weights, values), heads)
+        return op.Reshape(op.MatMul(narrow(op, weights), narrow(op, values)), [-1, heads.size])
 
     padded = loop_over_groups(op, blocks, dtype, attend_group)
-    attended = op.Gather(padded, blocks.output_row)
+    attended = op.Reshape(op.Gather(padded, blocks.output_head), [0, heads.query * heads.size])
     attended.shape = ir.Shape([None, heads.query * heads.size])  # which cannot be inferred through a sequence
     attended.dtype = dtype
     return op.Cast(attended, to=ir.DataType.FLOAT) if is_narrow else attended
@@ -76,26 +112,3 @@ def attend(
 def _mask_padding(op: GraphBuilder, scores: ir.Value, is_key: ir.Value) -> ir.Value:
     """Worth a branch around it: over long sequences, which are never padded, it would cost as much as the softmax."""
     return op.Add(scores, op.Unsqueeze(op.Where(is_key, 0.0, float("-inf")), [1, 2]))
-
-
-def _split_heads(op: GraphBuilder, x: ir.Value, heads: Heads) -> ir.Value:
-    """`(blocks, keys, components)` to `(blocks, keys, key-value heads, head size)`."""
-    return op.Reshape(x, [0, 0, heads.key_value, heads.size])
-
-
-def _split_query_heads(op: GraphBuilder, x: ir.Value, heads: Heads) -> ir.Value:
-    """`(blocks, queries, components)` to `(blocks, key-value heads, queries of all heads served, head size)`."""
-    if heads.query == heads.key_value:
-        return op.Transpose(_split_heads(op, x, heads), perm=[0, 2, 1, 3])
-    served = op.Reshape(x, [0, 0, heads.key_value, heads.query // heads.key_value, heads.size])
-    return op.Reshape(op.Transpose(served, perm=[0, 2, 3, 1, 4]), [0, 0, -1, heads.size])
-
-
-def _merge_query_heads(op: GraphBuilder, x: ir.Value, heads: Heads) -> ir.Value:
-    """Inverse of `_split_query_heads`, as `(blocks * queries, components)`."""
-    if heads.query == heads.key_value:
-        rows = op.Transpose(x, perm=[0, 2, 1, 3])
-    else:
-        served = op.Reshape(x, [0, heads.key_value, heads.query // heads.key_value, -1, heads.size])
-        rows = op.Transpose(served, perm=[0, 3, 1, 2, 4])
-    return op.Reshape(rows, [-1, heads.query * heads.size])

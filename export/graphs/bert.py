@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.graphs.attention import Heads, attend
+from export.graphs.attention import Heads, attend, split_heads
 from export.graphs.blocks import Blocks, cut_blocks
 from export.graphs.builder import GraphBuilder, build_model
 from export.graphs.layers import Layers, Precision
@@ -107,8 +107,9 @@ def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Valu
     count = config["num_attention_heads"]
     with op.scope("attention"):
         projections = [f"{name}.attention.self.{projection}" for projection in ("query", "key", "value")]
-        query, key, value = op.split(layers.linear(hidden, *projections), [size] * 3)
-        attended = attend(op, query, key, value, Heads(count, count, size // count), blocks, layers.dtype)
+        heads = Heads(count, count, size // count)
+        query, key, value = split_heads(op, layers.linear(hidden, *projections), heads.size, count, count, count)
+        attended = attend(op, query, key, value, heads, blocks, layers.dtype)
         attended = layers.linear(attended, f"{name}.attention.output.dense")
         hidden = layers.layer_norm(op.Add(attended, hidden), f"{name}.attention.output.LayerNorm", epsilon)
     with op.scope("mlp"):

@@ -31,8 +31,8 @@ class Blocks:
         key_start: `(blocks,)` first row of the keys: of the whole sequence.
         key_count: `(blocks,)` how many there are.
         group_ends: `(groups,)` one past the last block of each group.
-        output_row: `(rows,)` where each row of the batch stands in the groups' outputs, one after the other, each block
-            padded to its group's longest.
+        output_head: `(rows, heads)` where each head of each row of the batch stands in the groups' outputs, which follow
+            one another block by block, and there head by head, each padded to the group's longest.
     """
 
     sequence: ir.Value
@@ -41,7 +41,7 @@ class Blocks:
     key_start: ir.Value
     key_count: ir.Value
     group_ends: ir.Value
-    output_row: ir.Value
+    output_head: ir.Value
 
 
 def cut_blocks(op: GraphBuilder, packing: Packing, heads: int) -> Blocks:
@@ -71,7 +71,7 @@ def cut_blocks(op: GraphBuilder, packing: Packing, heads: int) -> Blocks:
             key_start=key_start,
             key_count=key_count,
             group_ends=op.Concat(op.Slice(begins, [1], [np.iinfo(np.int64).max]), blocks, axis=0),
-            output_row=_output_row(op, packing, first_block, order, op.Gather(key_count, group_start)),
+            output_head=_output_head(op, packing, first_block, order, op.Gather(key_count, group_start), heads),
         )
 
 
@@ -95,12 +95,20 @@ def _run_start(op: GraphBuilder, x: ir.Value, size: ir.Value) -> ir.Value:
     return op.Gather(starts, op.CumSum(changes, 0))
 
 
-def _output_row(
-    op: GraphBuilder, packing: Packing, first_block: ir.Value, order: ir.Value, longest_in_group: ir.Value
+def _output_head(
+    op: GraphBuilder,
+    packing: Packing,
+    first_block: ir.Value,
+    order: ir.Value,
+    longest_in_group: ir.Value,
+    heads: int,
 ) -> ir.Value:
-    """See `Blocks.output_row`."""
-    block_row = op.CumSum(op.Min(longest_in_group, QUERIES_PER_BLOCK), 0, exclusive=1)
+    """See `Blocks.output_head`."""
+    padded_queries = op.Min(longest_in_group, QUERIES_PER_BLOCK)
+    block_start = op.Mul(op.CumSum(padded_queries, 0, exclusive=1), heads)
     visited_as = op.ScatterElements(order, order, row_numbers(op, op.Shape(order)), axis=0)
-    block = op.Add(op.Gather(first_block, packing.sequence), op.Div(packing.position, QUERIES_PER_BLOCK))
-    row = op.Gather(block_row, op.Gather(visited_as, block))
-    return op.Add(row, op.Mod(packing.position, QUERIES_PER_BLOCK))
+    rank = op.Div(packing.position, QUERIES_PER_BLOCK)
+    block = op.Gather(visited_as, op.Add(op.Gather(first_block, packing.sequence), rank))
+    first_head = op.Add(op.Gather(block_start, block), op.Mod(packing.position, QUERIES_PER_BLOCK))
+    stride = op.Unsqueeze(op.Gather(padded_queries, block), [1])
+    return op.Add(op.Unsqueeze(first_head, [1]), op.Mul(stride, np.arange(heads, dtype=np.int64)))

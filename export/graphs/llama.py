@@ -5,7 +5,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from export.graphs.attention import Heads, attend
+from export.graphs.attention import Heads, attend, split_heads
 from export.graphs.blocks import Blocks
 from export.graphs.layers import Layers
 from export.graphs.rope import Rotation, record_rotation, rope_frequencies, rotate
@@ -51,10 +51,12 @@ def record_llama(
 def _attention(
     layers: Layers, name: str, hidden: ir.Value, heads: Heads, rotation: Rotation, blocks: Blocks
 ) -> ir.Value:
-    op, query_width, key_width = layers.op, heads.query * heads.size, heads.key_value * heads.size
+    op, key_width = layers.op, heads.key_value * heads.size
     projected = layers.linear(hidden, f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj")
-    query_and_key, value = op.split(projected, [query_width + key_width, key_width])
-    query, key = op.split(rotate(op, query_and_key, rotation, heads.size), [query_width, key_width])
+    query_and_key, values = op.split(projected, [heads.query * heads.size + key_width, key_width])
+    rotated = rotate(op, query_and_key, rotation, heads.size)
+    query, key = split_heads(op, rotated, heads.size, heads.query, heads.key_value)
+    [value] = split_heads(op, values, heads.size, heads.key_value)
     return layers.linear(attend(op, query, key, value, heads, blocks, layers.dtype), f"{name}.o_proj")
 
 

@@ -36,7 +36,7 @@ def multiply_in_int8(
     """
     matrix = op.weight(f"{name}.int8", lambda: _quantize(read()).T, [inputs, outputs], ir.DataType.INT8)
     matrix_scale = op.weight(f"{name}.scale", lambda: _scales(read()), [outputs], ir.DataType.FLOAT)
-    largest = op.Max(op.ReduceMax(x, [1], keepdims=1), op.Neg(op.ReduceMin(x, [1], keepdims=1)))
+    largest = op.ReduceMax(op.Abs(x), [1], keepdims=1)
     row_scale = op.Max(op.Div(largest, float(_LARGEST)), _SMALLEST_SCALE)
     row_scales = op.Squeeze(row_scale, [1])
     zero_points = op.Expand(_ZERO_POINT, op.Shape(row_scales))

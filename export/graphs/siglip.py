@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.graphs.attention import Heads, attend
+from export.graphs.attention import Heads, attend, split_heads
 from export.graphs.blocks import Blocks, cut_blocks
 from export.graphs.layers import Layers
 from export.graphs.packed import pack
@@ -86,8 +86,9 @@ def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Valu
     with op.scope("attention"):
         normalized = layers.layer_norm(hidden, f"{name}.layer_norm1", epsilon)
         projections = [f"{name}.self_attn.{projection}" for projection in ("q_proj", "k_proj", "v_proj")]
-        query, key, value = op.split(layers.linear(normalized, *projections), [width] * 3)
-        attended = attend(op, query, key, value, Heads(count, count, width // count), blocks, layers.dtype)
+        heads = Heads(count, count, width // count)
+        query, key, value = split_heads(op, layers.linear(normalized, *projections), heads.size, count, count, count)
+        attended = attend(op, query, key, value, heads, blocks, layers.dtype)
         hidden = op.Add(hidden, layers.linear(attended, f"{name}.self_attn.out_proj"))
     with op.scope("mlp"):
         normalized = layers.layer_norm(hidden, f"{name}.layer_norm2", epsilon)

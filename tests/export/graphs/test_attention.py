@@ -3,7 +3,7 @@ import onnx_ir as ir
 import pytest
 
 from export.graphs import blocks
-from export.graphs.attention import Heads, attend
+from export.graphs.attention import HeadRows, Heads, attend
 from export.graphs.blocks import cut_blocks
 from export.graphs.packed import pack
 
@@ -27,7 +27,8 @@ def attention_by_numpy(query, key, value, lengths, heads):
 def attention_by_graph(run_graph, query, key, value, lengths, heads, dtype=ir.DataType.FLOAT):
     def record(op, query, key, value, lengths):
         packing = pack(op, lengths, op.Shape(query, start=0, end=1))
-        return [attend(op, query, key, value, heads, cut_blocks(op, packing, heads.query), dtype)]
+        views = [HeadRows(op.Reshape(x, [-1, heads.size]), x.shape[1] // heads.size) for x in (query, key, value)]
+        return [attend(op, *views, heads, cut_blocks(op, packing, heads.query), dtype)]
 
     return run_graph(record, query, key, value, np.array(lengths))[0]
 

@@ -73,6 +73,6 @@ def test_weights_of_lower_precisions_take_less_room(precision):
     model = build_bert(precision)
     sizes = {"fp32": 4, "fp16": 2, "int8": 1}
     matrices = [
-        value for name, value in model.graph.initializers.items() if "dense" in name and value.shape.rank() == 2
+        value for name, value in model.graph.initializers.items() if "dense.weight" in name and value.shape.rank() == 2
     ]
     assert matrices and {value.dtype.itemsize for value in matrices} == {sizes[precision]}
