@@ -31,8 +31,8 @@ class Blocks:
         key_start: `(blocks,)` first row of the keys: of the whole sequence.
         key_count: `(blocks,)` how many there are.
         group_ends: `(groups,)` one past the last block of each group.
-        output_head: `(rows, heads)` where each head of each row of the batch stands in the groups' outputs, which follow
-            one another block by block, and there head by head, each padded to the group's longest.
+        output_head: `(rows, heads)` where each head of each row of the batch stands in the outputs of the groups. These
+            follow one another block by block, there head by head, each padded to the group's longest.
     """
 
     sequence: ir.Value
