@@ -95,4 +95,4 @@ def test_single_item_clients_share_batches(service: Service, client: OpenAI, ref
         repeats = np.stack(vectors[position::5])
         np.testing.assert_allclose(repeats, np.broadcast_to(repeats[0], repeats.shape), atol=1e-5)
     assert inferences >= len(texts)
-    assert inferences / executions > 4
+    assert inferences / executions > 2  # two batches are at work at a time
