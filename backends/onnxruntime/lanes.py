@@ -21,6 +21,11 @@ class Lanes:
         self._lock = threading.Lock()
         self._taken = 0
 
+    @property
+    def are_all_free(self) -> bool:
+        """Whether no work is under way; stays so until the next is started."""
+        return self._taken == 0
+
     def start(self, work: Callable[[bool], None]) -> None:
         """Do some work in a lane, once one is free.
 
@@ -28,7 +33,10 @@ class Lanes:
             work: Must not raise; is told whether it has the lanes to itself as it begins.
         """
         self._free.acquire()
-        self._threads.submit(self._do, work)
+        with self._lock:
+            self._taken += 1
+            is_alone = self._taken == 1
+        self._threads.submit(self._do, work, is_alone)
 
     def wait_for_free(self) -> None:
         """Return once the next work would start at once."""
@@ -39,10 +47,7 @@ class Lanes:
         """Wait until all work is done."""
         self._threads.shutdown()
 
-    def _do(self, work: Callable[[bool], None]) -> None:
-        with self._lock:
-            self._taken += 1
-            is_alone = self._taken == 1
+    def _do(self, work: Callable[[bool], None], is_alone: bool) -> None:
         try:
             work(is_alone)
         finally:

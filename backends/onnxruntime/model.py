@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -37,6 +37,9 @@ take over a gigabyte.
 CPU_LANES = 2
 """Runs at a time, so that no core waits while another run does what only one thread can do, nor texts behind a page."""
 
+FEW_ROWS = 64
+"""Rows up to which a batch that comes alone is answered on the spot: to hand it to a lane takes longer."""
+
 LOW_PRIORITY = 5
 """Niceness of a model whose `optimization.priority` is the lowest: a third of the processor time of the others."""
 
@@ -54,13 +57,6 @@ class Output:
 
     name: str
     counted_by: str
-
-
-class Job(NamedTuple):
-    """A request at work."""
-
-    sender: Any
-    rows: Rows
 
 
 class TritonPythonModel:
@@ -86,21 +82,29 @@ class TritonPythonModel:
         check_graph(self.graph, config)
         self.lanes = Lanes(lanes)
 
-    def execute(self, requests: list[Any]) -> None:
-        """Hand a batch to a free lane: one graph run for all requests that keep the contract, a refusal for each other.
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Answer a batch: one graph run for all requests that keep the contract, a refusal for each other.
 
-        Returns as soon as there is room for the next batch. Until then requests gather in Triton's batcher.
+        Returns:
+            The answers, of a small batch that comes alone. Any other goes to a lane, whence answers are sent as they
+            come, and this returns as soon as there is room for the next batch, for which requests gather meanwhile.
         """
-        accepted: list[Job] = []
-        for request in requests:
-            sender = request.get_response_sender()
+        accepted: dict[int, Rows] = {}
+        responses: dict[int, Any] = {}
+        for index, request in enumerate(requests):
             try:
-                accepted.append(Job(sender, self.read_rows(request)))
+                accepted[index] = self.read_rows(request)
             except RequestError as error:
-                send(sender, refuse(str(error), pb_utils.TritonError.INVALID_ARG))
+                responses[index] = refuse(str(error), pb_utils.TritonError.INVALID_ARG)
+        if sum(map(count_rows, accepted.values())) <= FEW_ROWS and self.lanes.are_all_free:
+            responses.update(self.answer(accepted, is_alone=True))
+            return [responses[index] for index in range(len(requests))]
+        senders = [request.get_response_sender() for request in requests]
+        send(senders, responses)
         for part in cut_batch(accepted):
-            self.lanes.start(partial(self.answer, part))
+            self.lanes.start(partial(self.answer_from_lane, senders, part))
         self.lanes.wait_for_free()
+        return None
 
     def finalize(self) -> None:
         """Free the sessions' memory before the process ends."""
@@ -126,19 +130,22 @@ class TritonPythonModel:
                 raise RequestError(f"{counts} must add up to the {len(rows[counted])} rows of {counted}")
         return rows
 
-    def answer(self, jobs: list[Job], is_alone: bool) -> None:
+    def answer_from_lane(self, senders: list[Any], accepted: dict[int, Rows], is_alone: bool) -> None:
+        """Answer some of a batch's requests through their senders."""
+        send(senders, self.answer(accepted, is_alone))
+
+    def answer(self, accepted: dict[int, Rows], is_alone: bool) -> dict[int, Any]:
         """Run the graph once for all; if that fails, once for each, so that only the culprit fails."""
+        if not accepted:
+            return {}
         try:
-            responses = self.run([job.rows for job in jobs], is_alone)
+            return dict(zip(accepted, self.run(list(accepted.values()), is_alone), strict=True))
         except Exception as error:
-            if len(jobs) > 1:
-                for job in jobs:
-                    self.answer([job], is_alone)
-                return
-            pb_utils.Logger.log_error(f"inference failed: {error}")
-            responses = [refuse("the model cannot process this request", pb_utils.TritonError.INVALID_ARG)]
-        for job, response in zip(jobs, responses, strict=True):
-            send(job.sender, response)
+            if len(accepted) == 1:
+                pb_utils.Logger.log_error(f"inference failed: {error}")
+                index = next(iter(accepted))
+                return {index: refuse("the model cannot process this request", pb_utils.TritonError.INVALID_ARG)}
+        return {index: self.answer({index: rows}, is_alone)[index] for index, rows in accepted.items()}
 
     def run(self, batch: list[Rows], is_alone: bool) -> list[Any]:
         """Concatenate the requests' rows, run the graph, and cut its rows into one response for each request."""
@@ -154,16 +161,21 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse(tensors) for tensors in cut]
 
 
-def cut_batch(jobs: list[Job]) -> Iterator[list[Job]]:
+def count_rows(rows: Rows) -> int:
+    """Count a request's rows, of its longest input."""
+    return max(len(tensor) for tensor in rows.values())
+
+
+def cut_batch(accepted: dict[int, Rows]) -> Iterator[dict[int, Rows]]:
     """Cut a batch into parts of at most `MAX_ROWS_PER_RUN` rows; a request above that goes alone."""
-    part: list[Job] = []
+    part: dict[int, Rows] = {}
     size = 0
-    for job in jobs:
-        count = max(len(tensor) for tensor in job.rows.values())
+    for index, rows in accepted.items():
+        count = count_rows(rows)
         if part and size + count > MAX_ROWS_PER_RUN:
             yield part
-            part, size = [], 0
-        part.append(job)
+            part, size = {}, 0
+        part[index] = rows
         size += count
     if part:
         yield part
@@ -209,9 +221,10 @@ def refuse(message: str, code: Any) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
 
 
-def send(sender: Any, response: Any) -> None:
-    """Answer a request, for good."""
-    try:
-        sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-    except Exception as error:  # the other answers of the batch are good all the same
-        pb_utils.Logger.log_error(f"an answer was lost: {error}")
+def send(senders: list[Any], responses: Mapping[int, Any]) -> None:
+    """Answer requests of a batch by their index, for good."""
+    for index, response in responses.items():
+        try:
+            senders[index].send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception as error:  # the other answers are good all the same
+            pb_utils.Logger.log_error(f"an answer was lost: {error}")

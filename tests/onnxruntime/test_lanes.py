@@ -29,8 +29,10 @@ class Work:
 
 def test_two_run_at_once_and_the_third_waits_for_a_free_lane(lanes: Lanes) -> None:
     first, second, third = Work(), Work(), Work()
+    assert lanes.are_all_free
     lanes.start(first)
     assert first.began.wait(10)
+    assert not lanes.are_all_free
     lanes.start(second)
     assert second.began.wait(10)
     waiting = threading.Thread(target=lanes.start, args=(third,))
