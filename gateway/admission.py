@@ -6,8 +6,8 @@ Requests with images have a gate of their own, so that texts do not queue behind
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from types import TracebackType
 
 from gateway.errors import OverloadedError
 from gateway.items import Item, PicturedItem
@@ -30,6 +30,16 @@ class Place:
         """
         self._give_back = give_back
         self._holders = 1
+
+    def __enter__(self) -> "Place":
+        """Stands for its first holder."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Lets go of it."""
+        self.release()
 
     def hold(self) -> None:
         """Adds a holder."""
@@ -101,15 +111,14 @@ class AdmissionGate:
         """Whether the queue has no room for that much; an empty one has, so that no request is too large for ever."""
         return bool(self._queue) and self.waiting + max(cost, 1) > self._max_waiting
 
-    @asynccontextmanager
-    async def admitted(self, cost: int) -> AsyncIterator[Place]:
-        """Waits for its turn, for as long as it is not cancelled, and holds its place while the work inside lasts.
+    async def enter(self, cost: int) -> Place:
+        """Waits for its turn, for as long as it is not cancelled.
 
         Args:
             cost: estimated tokens.
 
-        Yields:
-            The place, for work that may outlast the request.
+        Returns:
+            The place, to be released.
 
         Raises:
             OverloadedError: the queue has no room for it.
@@ -118,11 +127,7 @@ class AdmissionGate:
             await self._wait(cost)
         else:
             self.inside += cost
-        place = Place(lambda: self._leave(cost))
-        try:
-            yield place
-        finally:
-            place.release()
+        return Place(lambda: self._leave(cost))
 
     def _leave(self, cost: int) -> None:
         self.inside -= cost

@@ -76,7 +76,7 @@ class Embedder:
         started_s = time.perf_counter()
         items = await self._fetch_images(request.items, deadline)
         fetched_s = time.perf_counter()
-        async with gate.admitted(cost) as place:
+        with await gate.enter(cost) as place:
             admitted_s = time.perf_counter()
             embedded = await self._infer(EmbedBatch(found.model, items, input_type, request.truncate, place))
         inferred_s = time.perf_counter()
@@ -174,11 +174,11 @@ def raise_item_error(index: int, failure: ItemFailure) -> None:
 
 def count_usage(items: Sequence[Item], embedded: Embedded) -> Usage:
     """Sums the engine's counts."""
-    image_tokens = int(embedded.image_token_counts.sum())
+    image_tokens = sum(embedded.image_token_counts.tolist())
     pictures = (item.image for item in items if isinstance(item, PicturedItem))
     return Usage(
-        text_tokens=int(embedded.token_counts.sum()) - image_tokens,
+        text_tokens=sum(embedded.token_counts.tolist()) - image_tokens,
         image_tokens=image_tokens,
-        tiles=int(embedded.tile_counts.sum()),
+        tiles=sum(embedded.tile_counts.tolist()),
         image_bytes=sum(len(picture) for picture in pictures if isinstance(picture, bytes)),
     )

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from gateway.body import read_json_object
 from gateway.dialects.embeddings_request import parse_request
-from gateway.disconnect import cancelled_on_disconnect
+from gateway.disconnect import DisconnectWatch
 from gateway.embeddings import EmbeddingsResult
 from gateway.record import record_of
 from gateway.services import Services
@@ -45,7 +45,7 @@ async def embed_request(
     record.items = len(parsed.items)
     record.user_hash = hash_user(body.get("user"))
     record.stage_s["read"] = record.age_s()
-    async with cancelled_on_disconnect(request):
+    with DisconnectWatch(request):
         result = await services.embedder.embed(parsed, record.deadline)
     record.model = result.model.public_id
     record.result = result

@@ -1,5 +1,6 @@
 """The engine as the gateway sees it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -113,7 +114,7 @@ class Embedded:
         Raises:
             InvalidVectorError: a component is NaN or infinite.
         """
-        if not np.isfinite(self.embeddings).all():
+        if not math.isfinite(np.vdot(self.embeddings, self.embeddings)):  # NaN and infinity come through sums
             raise InvalidVectorError
 
 

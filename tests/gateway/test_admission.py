@@ -9,7 +9,7 @@ from gateway.errors import OverloadedError
 
 
 async def visit(gate: AdmissionGate, cost: int, done: asyncio.Event, log: list[int]) -> None:
-    async with gate.admitted(cost):
+    with await gate.enter(cost):
         log.append(cost)
         await done.wait()
 

@@ -190,7 +190,7 @@ async def test_client_that_leaves_frees_its_place_when_its_calls_end(engine: Tri
     gate = AdmissionGate(10, 10)
 
     async def visit() -> None:
-        async with gate.admitted(7) as place:
+        with await gate.enter(7) as place:
             await embed(engine, *[TextItem("a")] * 40, place=place)
 
     work = asyncio.ensure_future(visit())
