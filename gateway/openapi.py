@@ -7,12 +7,15 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from gateway.dialects.route import KEY_SCHEME
 from gateway.dialects.schema import EmbeddingsBody, ErrorAnswer, OpenRouterBody, Ready
 
 REFERRED = (EmbeddingsBody, OpenRouterBody, ErrorAnswer, Ready)
 """Models that routes name by reference only, so that FastAPI does not collect them."""
 
 REFERENCE = "#/components/schemas/{model}"
+
+KEYS = "A key that this server's operator has given out; where none are configured, any key or none will do."
 
 DESCRIPTION = """Embeddings of texts and images over the APIs that clients already speak: OpenAI's and that of NVIDIA's
 embedding NIM under `/v1`, OpenRouter's under `/api/v1`.
@@ -36,7 +39,9 @@ def describe_with_schemas(app: FastAPI) -> Callable[[], dict[str, Any]]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
             _, definitions = models_json_schema([(model, "validation") for model in REFERRED], ref_template=REFERENCE)
-            document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+            components = document.setdefault("components", {})
+            components.setdefault("schemas", {}).update(definitions["$defs"])
+            components["securitySchemes"] = {KEY_SCHEME: {"type": "http", "scheme": "bearer", "description": KEYS}}
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -56,6 +56,14 @@ class OpenRouter:
                 openapi_extra=json_body(schema.OpenRouterBody),
             ),
             *(self._model_route(path) for path in ("/api/v1/embeddings/models", "/api/v1/models")),
+            DialectRoute(
+                "/api/v1/models/count",
+                self.count_models,
+                dialect=DIALECT,
+                access=self._services.access,
+                response_model=schema.OpenRouterModelCount,
+                responses=error_responses(DIALECT, *ASKING_ENGINE),
+            ),
         ]
 
     def _model_route(self, path: str) -> BaseRoute:
@@ -86,6 +94,10 @@ class OpenRouter:
         page = models[offset : offset + limit]
         content = {"data": [describe_model(model) for model in page], "total_count": len(models)}
         return json_response(content | {"links": {"next": next_page(request, offset + limit, limit, len(models))}})
+
+    async def count_models(self, request: Request) -> Response:
+        """Say how many models are served."""
+        return json_response({"data": {"count": len(await self._services.catalogue.models())}})
 
     def _check_provider(self, body: dict[str, Any]) -> None:
         """Applies the `provider` field: this server is the only provider there is.
@@ -127,11 +139,14 @@ def read_count(request: Request, name: str, default: int) -> int:
     """A whole number of the query string.
 
     Raises:
-        InvalidRequestError: something else, or too long a number.
+        InvalidRequestError: something else, too long a number, or more than one.
     """
-    text = request.query_params.get(name)
-    if text is None:
+    texts = request.query_params.getlist(name)
+    if not texts:
         return default
+    if len(texts) > 1:
+        raise InvalidRequestError(f"{name} must be given once", param=name)
+    [text] = texts
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise InvalidRequestError(f"{name} must be a whole number", param=name)
     return int(text)

@@ -8,9 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.access import AccessPolicy
+from gateway.access import AccessPolicy, OpenAccess
 from gateway.dialect import Dialect
 from gateway.record import record_of
+
+KEY_SCHEME = "api_key"
+"""What the OpenAPI document calls the way in which a request carries its key."""
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -34,6 +37,9 @@ class DialectRoute(APIRoute):
             access: admits callers; None leaves the route open to everybody, keys or not.
             options: of `APIRoute`.
         """
+        if access is not None:
+            anybody: list[dict[str, list[str]]] = [{}] if isinstance(access, OpenAccess) else []
+            options["openapi_extra"] = options.get("openapi_extra", {}) | {"security": [{KEY_SCHEME: []}, *anybody]}
         super().__init__(path, handler, tags=[dialect.title], **options)
         self._handler = handler
         self._dialect = dialect

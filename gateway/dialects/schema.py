@@ -185,6 +185,18 @@ class OpenRouterModelList(BaseModel):
     links: dict[str, str | None] = Field(description="`next`: path of the next page, or null.")
 
 
+class ModelCount(BaseModel):
+    """A number of models."""
+
+    count: int
+
+
+class OpenRouterModelCount(BaseModel):
+    """How many models are served, in OpenRouter's words."""
+
+    data: ModelCount
+
+
 class Live(BaseModel):
     """That the process answers."""
 

@@ -1,5 +1,6 @@
 """The OpenAPI document against what the routes take and answer."""
 
+import hashlib
 import re
 from typing import Any, get_args
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
+from gateway.app import create_app
 from gateway.dialects import schema
 from gateway.dialects.documentation import EXAMPLES
 from gateway.dialects.embeddings_request import EMBEDDING_TYPES, ENCODING_FORMATS, FIELDS, MODALITIES, TRUNCATIONS
@@ -14,6 +16,7 @@ from gateway.dialects.openrouter import IGNORED_FIELDS
 from gateway.items import Modality, Truncate
 from gateway.postprocess import EmbeddingType, EncodingFormat
 from gateway.settings import Settings
+from tests.gateway.fake_engine import FakeEngine
 from tests.gateway.test_openai_nim import DATA_URL, post
 
 
@@ -84,3 +87,14 @@ async def test_vectors_are_as_described(client: httpx.AsyncClient) -> None:
     body = {"model": answer.json()["model"], "input": "a", "encoding_format": "base64"}
     answer = await client.post("/api/v1/embeddings", json=body)
     schema.OpenRouterAnswer.model_validate_json(answer.content, strict=True, extra="forbid")
+
+
+@pytest.mark.parametrize("keys", [False, True])
+async def test_routes_that_ask_for_keys_say_so(engine: FakeEngine, keys: bool) -> None:
+    settings = Settings(api_keys=f"ops {hashlib.sha256(b'secret').hexdigest()}" if keys else "")
+    document = create_app(settings, engine).openapi()
+    [scheme] = document["components"]["securitySchemes"]
+    asked = [{scheme: []}] if keys else [{scheme: []}, {}]
+    operations = {path: operation for path, methods in document["paths"].items() for operation in methods.values()}
+    assert operations["/v1/embeddings"]["security"] == operations["/api/v1/models"]["security"] == asked
+    assert "security" not in operations["/v1/health/live"]

@@ -103,6 +103,18 @@ async def test_pages_of_models_follow_one_another(client: httpx.AsyncClient, eng
     assert seen == [f"m/{number}" for number in range(5)]
 
 
+async def test_models_are_counted(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/api/v1/models/count")
+    assert (answer.status_code, answer.json()) == (200, {"data": {"count": 2}})
+
+
+@pytest.mark.parametrize("query", ["offset=x&offset=1", "limit=1&limit=1"])
+async def test_parameter_given_twice_is_refused(client: httpx.AsyncClient, query: str) -> None:
+    answer = await client.get(f"/api/v1/models?{query}")
+    assert answer.status_code == 400
+    assert "must be given once" in answer.json()["message"]
+
+
 @pytest.mark.parametrize("query", ["limit=a", "limit=", "offset=-1", "limit=1.5", "offset=" + "9" * 5000])
 async def test_malformed_pages_are_refused(client: httpx.AsyncClient, query: str) -> None:
     assert (await client.get(f"/api/v1/models?{query}")).status_code == 400

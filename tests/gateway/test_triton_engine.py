@@ -186,7 +186,7 @@ async def test_one_failed_chunk_holds_back_those_not_sent(engine: TritonEngine, 
 
 async def test_client_that_leaves_frees_its_place_when_its_calls_end(engine: TritonEngine, triton: FakeTriton) -> None:
     await engine.models()
-    triton.delay_s = 0.3
+    triton.delay_s = 1.5
     gate = AdmissionGate(10, 10)
 
     async def visit() -> None:
