@@ -12,7 +12,7 @@ MEBIBYTE = 1024 * 1024
 class Settings(BaseSettings):
     """The gateway's settings; each is an environment variable of its name with `GATEWAY_` before it.
 
-    `HOST` and `TRITON_URL`, which other parts read too, go without the prefix.
+    `HOST`, `TRITON_URL` and `TRITON_METRICS_URL`, which are not the gateway's own, go without the prefix.
     """
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True, extra="ignore")
@@ -29,6 +29,11 @@ class Settings(BaseSettings):
 
     triton_url: str = Field(
         default="127.0.0.1:8001", validation_alias="TRITON_URL", description="Triton's gRPC host:port."
+    )
+    triton_metrics_url: str = Field(
+        default="http://127.0.0.1:8002/metrics",
+        validation_alias="TRITON_METRICS_URL",
+        description="Triton's metrics page, shown at `/v1/metrics/triton`.",
     )
     catalogue_ttl_s: float = Field(
         default=10.0, ge=0, description="Seconds after which the list of models is asked for anew, in the background."

@@ -142,6 +142,7 @@ class Supervisor:
             "HOST": settings.host,
             "GATEWAY_PORT": str(settings.gateway_port),
             "TRITON_URL": f"127.0.0.1:{settings.triton_grpc_port}",
+            "TRITON_METRICS_URL": f"http://127.0.0.1:{settings.triton_metrics_port}/metrics",
         }
         command = [sys.executable, "-m", "gateway"]
         return ChildProcess("gateway", command, environment, settings.build_dir / "logs" / "gateway.log")

@@ -1,5 +1,6 @@
 """The dialect of OpenAI's embeddings API and NVIDIA's embedding NIM, under `/v1`."""
 
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
@@ -10,6 +11,8 @@ from gateway.dialects.documentation import ASKING_ENGINE, EMBEDDING, error_respo
 from gateway.dialects.embeddings import embed_request
 from gateway.dialects.embeddings_response import json_response, render_embeddings
 from gateway.dialects.route import DialectRoute
+from gateway.engine.triton_metrics import read_triton_metrics
+from gateway.errors import EngineUnavailableError
 from gateway.services import Services
 
 DIALECT = Dialect("openai_nim", "OpenAI and NVIDIA NIM")
@@ -49,6 +52,13 @@ class OpenAINim:
                 responses=error_responses(DIALECT, *ASKING_ENGINE),
             ),
             DialectRoute("/v1/metrics", self.show_metrics, dialect=DIALECT, response_class=PlainTextResponse),
+            DialectRoute(
+                "/v1/metrics/triton",
+                self.show_triton_metrics,
+                dialect=DIALECT,
+                response_class=PlainTextResponse,
+                responses=error_responses(DIALECT, EngineUnavailableError),
+            ),
             DialectRoute("/v1/health/live", self.check_live, dialect=DIALECT, response_model=schema.Live),
             DialectRoute(
                 "/v1/health/ready",
@@ -76,6 +86,11 @@ class OpenAINim:
         """Show this server's numbers to Prometheus."""
         text, content_type = self._services.metrics.render()
         return Response(text, media_type=content_type)
+
+    async def show_triton_metrics(self, request: Request) -> Response:
+        """Show Triton's own numbers to Prometheus: queue and compute time of every step, batches, failures."""
+        page = await read_triton_metrics(self._services.settings.triton_metrics_url)
+        return Response(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def check_live(self, request: Request) -> Response:
         """Say that this process answers."""

@@ -103,7 +103,10 @@ def test_triton_serves_and_the_gateway_finds_it(server, services, tmp_path):
     assert server.stub().exe() == str(server.backends / "preprocess" / "triton_python_backend_stub")
     [http_port] = free_ports(1)
     environment = {name: value for name, value in services["gateway"]["environment"].items() if value is not None}
-    assert environment == {"HOST": "0.0.0.0", "GATEWAY_PORT": "8000", "TRITON_URL": "triton:8001"}
+    assert environment == {
+        "HOST": "0.0.0.0", "GATEWAY_PORT": "8000",
+        "TRITON_URL": "triton:8001", "TRITON_METRICS_URL": "http://triton:8002/metrics",
+    }  # fmt: skip
     replaced = {
         "HOST": "127.0.0.1", "GATEWAY_PORT": str(http_port), "TRITON_URL": f"127.0.0.1:{server.grpc_port}",
     }  # fmt: skip

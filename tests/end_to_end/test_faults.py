@@ -87,8 +87,10 @@ async def test_clients_that_hang_up_cancel_nothing_in_triton(victim: Service) ->
         await asyncio.gather(*(hang_up(client, 0.001 * number) for number in range(1, 33)))
         answer = await client.post("/v1/embeddings", json=body)
         metrics = (await client.get("/v1/metrics")).text
+        tritons = (await client.get("/v1/metrics/triton")).text
     assert len(answer.json()["data"]) == 8
     assert 'status="499"' in metrics
+    assert 'nv_inference_queue_duration_us{model="all_minilm_l6_v2_preprocess_text"' in tritons
     with InferenceServerClient(victim.grpc_url) as triton_client:
         statistics = triton_client.get_inference_statistics().model_stats
     assert [model.name for model in statistics if model.inference_stats.fail.count] == []

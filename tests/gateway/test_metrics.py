@@ -1,12 +1,15 @@
 """What is counted, under which labels; and the line in the log."""
 
+import asyncio
 import json
 import logging
 
 import httpx
 import pytest
 
-from tests.gateway.fake_engine import IMAGE_MODEL
+from gateway.app import create_app
+from gateway.settings import Settings
+from tests.gateway.fake_engine import IMAGE_MODEL, FakeEngine
 from tests.gateway.test_openai_nim import DATA_URL, post
 
 
@@ -51,3 +54,42 @@ async def test_each_request_makes_one_line_without_its_content(
     assert len(line["user_hash"]) == 16
     assert "alice" not in caplog.text
     assert "my own words" not in caplog.text
+
+
+async def serve_page(answer: bytes) -> asyncio.Server:
+    """A server that answers every connection with the same bytes."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(respond, "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nnv_up 1\n\n", 200),
+        (b"HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n", 503),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9000000\r\n\r\n" + b"#" * 9000000, 503),
+        (b"no HTTP at all\r\n\r\n", 503),
+    ],
+)
+async def test_tritons_page_is_passed_on_whole_or_not_at_all(answer: bytes, status: int) -> None:
+    page = await serve_page(answer)
+    url = f"http://127.0.0.1:{page.sockets[0].getsockname()[1]}/metrics"
+    app = create_app(Settings(triton_metrics_url=url), FakeEngine())
+    async with page, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+        shown = await client.get("/v1/metrics/triton")
+    assert shown.status_code == status
+    if status == 200:
+        assert (shown.text, shown.headers["content-type"][:10]) == ("nv_up 1\n\n", "text/plain")
+
+
+async def test_page_of_an_absent_triton_is_unavailable() -> None:
+    app = create_app(Settings(triton_metrics_url="http://127.0.0.1:9/metrics"), FakeEngine())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+        shown = await client.get("/v1/metrics/triton")
+    assert (shown.status_code, shown.headers["retry-after"] != "") == (503, True)

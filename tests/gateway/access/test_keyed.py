@@ -20,7 +20,7 @@ from tests.gateway.fake_engine import TEXT_MODEL, FakeEngine
 KEY = "tessera-key-of-alice"
 ALICE = f"alice {hashlib.sha256(KEY.encode()).hexdigest()}"
 BOB = f"bob {hashlib.sha256(b'key-of-bob').hexdigest()}"
-OPEN_ROUTES = {"/v1/health/live", "/v1/health/ready", "/v1/metrics"}
+OPEN_ROUTES = {"/v1/health/live", "/v1/health/ready", "/v1/metrics", "/v1/metrics/triton"}
 
 
 @asynccontextmanager
