@@ -44,11 +44,12 @@ class ModelFolders:
             (folder / CONFIG).write_text(to_text(config), "utf-8")
 
     def write_warmup(self, spec: ModelSpec) -> None:
-        """Write the inputs of the embedder's warm-up that cannot be zeros."""
-        folder = self.version(names.EMBEDDER).parent / "warmup"
-        folder.mkdir(exist_ok=True)
-        for name, content in warmup_files(spec).items():
-            (folder / name).write_bytes(content)
+        """Write the inputs of the steps' warm-ups that cannot be zeros."""
+        for step, files in warmup_files(spec).items():
+            folder = self.version(step).parent / "warmup"
+            folder.mkdir(exist_ok=True)
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

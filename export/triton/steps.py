@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 
+from PIL import Image
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
@@ -14,6 +16,8 @@ from export.triton.tensors import Tensor
 WARMUP_TOKENS = 8
 SEQUENCE_LENGTHS_FILE = "one_sequence_of_8"
 IMAGE_ROWS_FILE = "one_row"
+TEXT_FILE = "one_text"
+IMAGE_FILE = "one_image"
 
 
 def preprocess_text(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
@@ -21,6 +25,7 @@ def preprocess_text(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.Mode
     outputs = (*embedder_inputs(spec), tensors.TOKEN_COUNTS, tensors.ERRORS)
     config = _preprocess(name, tensors.TEXT_INPUTS, outputs, serving)
     set_parameters(config, {"modality": names.TEXT, **_text_parameters(spec)})
+    _fill_from_file(config.model_warmup.add(name="one_text", batch_size=1), tensors.TEXT, TEXT_FILE)
     return config
 
 
@@ -38,6 +43,7 @@ def preprocess_image(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.Mod
     )
     config = _preprocess(name, tensors.IMAGE_INPUTS, outputs, serving)
     set_parameters(config, {"modality": names.IMAGE, **preprocessing_parameters(spec)})
+    _fill_from_file(config.model_warmup.add(name="one_image", batch_size=1), tensors.IMAGE, IMAGE_FILE)
     return config
 
 
@@ -71,12 +77,27 @@ def embedder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig
     return config
 
 
-def warmup_files(spec: ModelSpec) -> dict[str, bytes]:
-    """Return what Triton reads from `warmup/` of the embedder's folder: raw little-endian INT32."""
-    files = {SEQUENCE_LENGTHS_FILE: WARMUP_TOKENS.to_bytes(4, "little")}
-    if spec.image_embeds_dim is not None:
-        files[IMAGE_ROWS_FILE] = (1).to_bytes(4, "little")
+def warmup_files(spec: ModelSpec) -> dict[str, dict[str, bytes]]:
+    """Return what Triton reads from `warmup/` of each step's folder: little-endian INT32, or items as BYTES."""
+    files = {
+        names.PREPROCESS_TEXT: {TEXT_FILE: _as_bytes_tensor(b"warm-up")},
+        names.EMBEDDER: {SEQUENCE_LENGTHS_FILE: WARMUP_TOKENS.to_bytes(4, "little")},
+    }
+    if names.IMAGE in spec.modalities:
+        files[names.PREPROCESS_IMAGE] = {IMAGE_FILE: _as_bytes_tensor(_small_image())}
+        files[names.EMBEDDER][IMAGE_ROWS_FILE] = (1).to_bytes(4, "little")
     return files
+
+
+def _as_bytes_tensor(item: bytes) -> bytes:
+    """One element as Triton writes BYTES: its length before it."""
+    return len(item).to_bytes(4, "little") + item
+
+
+def _small_image() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(file, "PNG")
+    return file.getvalue()
 
 
 def embedder_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:

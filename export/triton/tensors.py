@@ -67,11 +67,13 @@ TILE_COUNTS = Tensor("tile_counts", "INT32")
 ERRORS = Tensor("errors", "BYTES")
 
 TRUNCATE = Tensor("truncate", "BYTES", (1,), optional=True)
+TEXT = Tensor("text", "BYTES")
+IMAGE = Tensor("image", "BYTES")
 TEXT_INPUTS = (
-    Tensor("text", "BYTES"),
+    TEXT,
     Tensor("input_type", "BYTES", (1,), optional=True),
     TRUNCATE,
     Tensor("token_ids", "INT64", optional=True),
     Tensor("token_id_counts", "INT32", optional=True),
 )
-IMAGE_INPUTS = (Tensor("image", "BYTES"), Tensor("text", "BYTES", optional=True), TRUNCATE)
+IMAGE_INPUTS = (IMAGE, Tensor("text", "BYTES", optional=True), TRUNCATE)

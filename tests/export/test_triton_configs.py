@@ -92,7 +92,20 @@ def test_text_model_has_no_trace_of_images():
     configs = render(TEXT_SPEC)
     assert list(configs) == ["m_preprocess_text", "m_embedder", "m_text"]
     assert not any("image" in to_text(config) for config in configs.values())
-    assert warmup_files(TEXT_SPEC) == {"one_sequence_of_8": b"\x08\0\0\0"}
+    assert warmup_files(TEXT_SPEC) == {
+        "preprocess_text": {"one_text": b"\x07\0\0\0warm-up"},
+        "embedder": {"one_sequence_of_8": b"\x08\0\0\0"},
+    }
+
+
+def test_every_step_is_warmed_up_from_files_that_are_written():
+    configs, files = render(), warmup_files(IMAGE_SPEC)
+    for name, config in configs.items():
+        if config.backend:
+            inputs = [entry for warmup in config.model_warmup for entry in warmup.inputs.values()]
+            assert inputs, name
+            needed = {entry.input_data_file for entry in inputs if not entry.zero_data}
+            assert needed == set(files.get(name.removeprefix("m_"), {}))
 
 
 def test_preprocess_steps_batch_ragged_requests_on_the_cpu():

@@ -35,6 +35,7 @@ def test_untouched_repository_passes(repository):
 def test_manifest_lists_every_file_but_configs(repository):
     assert [file.path for file in list_files(repository)] == [
         "m_embedder/1/model.onnx", "m_embedder/warmup/one_sequence_of_8", "m_preprocess_text/1/tokenizer.json",
+        "m_preprocess_text/warmup/one_text",
     ]  # fmt: skip
 
 
