@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.pages import PNG_PAGES
+from bench.peers.servers import INFINITY_OPTIMUM, INFINITY_TORCH
 from bench.results import Load, Results, Sample, ratio, throughput
 from bench.sections import growth, interference, padding, peers, preprocessing
 from bench.sections import throughput as throughput_section
@@ -60,6 +61,21 @@ def compare(section: str, over: str, under: str, load: Load, figure: Callable[[S
     return lambda results: ratio(results.find(section, over, load), results.find(section, under, load), figure)
 
 
+def compare_with_infinity(load: Load, figure: Callable[[Sample], float] = throughput) -> Read:
+    """Return how to read the gateway's figure over that of infinity's better engine; both are needed."""
+    choose = max if figure is throughput else min
+
+    def read(results: Results) -> float | None:
+        found = [results.find(peers.NAME, peer.name, load) for peer in (INFINITY_TORCH, INFINITY_OPTIMUM)]
+        engines = [each for each in found if each is not None]
+        if len(engines) < len(found):
+            return None
+        best = choose(engines, key=lambda each: each.median(figure))
+        return ratio(results.find(peers.NAME, "gateway", load), best, figure)
+
+    return read
+
+
 def gateway_cpu(load: Load, scale: float = 1.0) -> Read:
     """Return how to read the gateway's processor time of an item, in microseconds times `scale`."""
 
@@ -80,15 +96,14 @@ def read_growth(results: Results) -> float | None:
 
 ONE_CLIENT, MANY_CLIENTS, LARGE = Load(SHORT, 1, 1), Load(SHORT, 1, 64), Load(SHORT, 32, 16)
 SOME_CLIENTS = Load(SHORT, 1, 16)
-AGAINST_INFINITY = (peers.NAME, "gateway", "infinity")
 
 GOALS = (
     Goal("gateway ÷ engine limit, 32 items per request", 0.95, 1.0, compare(GRID, "gateway", "engine", LARGE)),
     Goal("gateway ÷ engine limit, 1 item, 64 clients", 0.75, 0.9, compare(GRID, "gateway", "engine", MANY_CLIENTS)),
-    Goal("gateway ÷ infinity, 1 item, 16 clients", 3, 5, compare(*AGAINST_INFINITY, SOME_CLIENTS)),
-    Goal("gateway ÷ infinity, 1 item, 64 clients", 3, 5, compare(*AGAINST_INFINITY, MANY_CLIENTS)),
-    Goal("p99 ÷ infinity's, 1 item, 16 clients", 0.5, 0.25, compare(*AGAINST_INFINITY, SOME_CLIENTS, p99), True),
-    Goal("p99 ÷ infinity's, 1 item, 64 clients", 0.5, 0.25, compare(*AGAINST_INFINITY, MANY_CLIENTS, p99), True),
+    Goal("gateway ÷ infinity, 1 item, 16 clients", 3, 5, compare_with_infinity(SOME_CLIENTS)),
+    Goal("gateway ÷ infinity, 1 item, 64 clients", 3, 5, compare_with_infinity(MANY_CLIENTS)),
+    Goal("p99 ÷ infinity's, 1 item, 16 clients", 0.5, 0.25, compare_with_infinity(SOME_CLIENTS, p99), True),
+    Goal("p99 ÷ infinity's, 1 item, 64 clients", 0.5, 0.25, compare_with_infinity(MANY_CLIENTS, p99), True),
     Goal("packed ÷ padded, mixed lengths", 2, 4, compare(padding.NAME, "packed", "padded", padding.load(MIXED))),
     Goal(
         "short text's p99 beside seven-tile pages ÷ alone",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from bench.errors import LoadFailedError
 from bench.processes import Label, microseconds_per_item, processor_seconds
 from bench.results import Load, Sample
 from bench.settings import BenchSettings
-from bench.wrk import run_wrk
+from bench.wrk import ANSWER_TIMEOUT_S, run_wrk
 
 WARMUP_S = 1.0
 
@@ -69,6 +73,15 @@ class HttpContender:
             errors=report.statuses + report.broken,
             cpu_us_per_item=microseconds_per_item(before, after, items),
         )
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return embeddings (n, D) of one request."""
+        body = json.dumps({**self._fields, "input": list(texts)}).encode()
+        request = urllib.request.Request(  # noqa: S310 - our own http address
+            self._url, body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S) as answer:  # noqa: S310
+            return np.array([each["embedding"] for each in json.load(answer)["data"]])
 
     def warm_up(self, load: Load) -> None:
         """The first time for a load, send some requests, and choose a length that holds enough answers of a client."""

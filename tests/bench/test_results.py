@@ -1,6 +1,6 @@
 import pytest
 
-from bench.goals import Goal
+from bench.goals import Goal, compare_with_infinity, p99
 from bench.results import Load, Measurement, Results, Sample, ratio
 
 LOAD = Load("12 words", 1, 1)
@@ -38,3 +38,11 @@ def test_a_goal_is_met_from_its_figure_up(value: float, verdict: str) -> None:
 @pytest.mark.parametrize(("value", "verdict"), [(81, "missed"), (80, "met"), (40, "aim met")])
 def test_a_goal_of_cost_is_met_from_its_figure_down(value: float, verdict: str) -> None:
     assert Goal("", 80, 40, lambda results: None, lower_is_better=True).judge(value) == verdict
+
+
+def test_the_gateway_is_compared_with_infinitys_engine_that_does_better() -> None:
+    rates = {"gateway": (200, 10), "infinity torch": (100, 20), "infinity optimum": (50, 5)}
+    measured = [Measurement("peers", name, LOAD, [Sample(rate, 1.0, p99, 9)]) for name, (rate, p99) in rates.items()]
+    assert compare_with_infinity(LOAD)(Results(measured)) == pytest.approx(2)
+    assert compare_with_infinity(LOAD, p99)(Results(measured)) == pytest.approx(2)
+    assert compare_with_infinity(LOAD)(Results(measured[:2])) is None
