@@ -2,6 +2,9 @@ import pytest
 
 from bench.goals import Goal, compare_with_infinity, p99
 from bench.results import Load, Measurement, Results, Sample, ratio
+from bench.sections import int8
+from bench.tables import goals_table, section_table
+from bench.workloads import load_sentences
 
 LOAD = Load("12 words", 1, 1)
 
@@ -46,3 +49,22 @@ def test_the_gateway_is_compared_with_infinitys_engine_that_does_better() -> Non
     assert compare_with_infinity(LOAD)(Results(measured)) == pytest.approx(2)
     assert compare_with_infinity(LOAD, p99)(Results(measured)) == pytest.approx(2)
     assert compare_with_infinity(LOAD)(Results(measured[:2])) is None
+
+
+@pytest.mark.parametrize(("mean_cosine", "verdict"), [(0.9959, "| met "), (0.98, "| missed ")])
+def test_int8_misses_its_goal_when_its_embeddings_are_off(mean_cosine: float, verdict: str) -> None:
+    samples = {"fp32": [Sample(100, 1.0, 2.0, 10)], "int8": [Sample(200, 1.0, 2.0, 10)]}
+    agreement = {int8.MEAN_COSINE: mean_cosine, int8.LOWEST_COSINE: 0.9}
+    results = Results.from_json(
+        Results(
+            Measurement("int8", name, int8.LOAD, found, agreement if name == "int8" else {})
+            for name, found in samples.items()
+        ).to_json()
+    )
+    [row] = [line for line in goals_table(results).splitlines() if line.startswith("| int8")]
+    assert verdict in row
+    assert section_table(results, "int8").endswith(f"int8: mean cosine {mean_cosine:.4g}, lowest cosine 0.9.")
+
+
+def test_int8_is_compared_over_a_hundred_sentences() -> None:
+    assert len(set(load_sentences())) >= 100
