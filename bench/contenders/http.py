@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,12 @@ from bench.settings import BenchSettings
 from bench.wrk import ANSWER_TIMEOUT_S, run_wrk
 
 WARMUP_S = 1.0
+LONGEST_S = 60.0
+"""What takes longer than this is not measured longer still."""
+
+IDLE_POLL_S = 0.2
+IDLE_SHARE = 0.3
+"""Of a core: a server that uses less has nothing left to do."""
 
 
 class HttpContender:
@@ -50,17 +58,18 @@ class HttpContender:
         self._seconds: dict[Load, float] = {}
 
     def measure(self, load: Load) -> Sample:
-        """Send requests for a while; the first time for a load, first warm up.
+        """Send requests until every client has had several answers; the first time for a load, first warm up.
 
         Raises:
-            LoadFailedError: No request succeeds.
+            LoadFailedError: No request succeeds, or too few are answered however long it waits.
         """
         self.warm_up(load)
         before = processor_seconds(self._pid, self._label)
         report = run_wrk(self._url, self.write_bodies(load), load.concurrency, self._seconds[load])
         after = processor_seconds(self._pid, self._label)
-        if not report.requests:  # too short after all
-            self._seconds[load] *= 2
+        self.wait_until_idle()
+        if report.requests < self._settings.waves * load.concurrency / 2:  # slower than in the warm-up
+            self._seconds[load] = self._lengthen(self._seconds[load])
             return self.measure(load)
         items = (report.requests - report.statuses) * load.items_per_request
         if not items:
@@ -84,13 +93,36 @@ class HttpContender:
             return np.array([each["embedding"] for each in json.load(answer)["data"]])
 
     def warm_up(self, load: Load) -> None:
-        """The first time for a load, send some requests, and choose a length that holds enough answers of a client."""
+        """The first time for a load, send requests until each client could have had an answer, and choose a length.
+
+        Answers of the first moment come too early to tell how long one takes: their number tells.
+        """
         seconds = max(WARMUP_S, self._settings.seconds / 4)
         while load not in self._seconds:
             report = run_wrk(self._url, self.write_bodies(load), load.concurrency, seconds)
-            if report.requests:
-                self._seconds[load] = max(self._settings.seconds, self._settings.waves * report.mean_ms / 1e3)
-            seconds *= 2
+            waves = report.requests / load.concurrency
+            if waves >= 1:
+                self._seconds[load] = max(self._settings.seconds, self._settings.waves / waves * report.seconds)
+            else:
+                seconds = self._lengthen(seconds)
+            self.wait_until_idle()
+
+    def wait_until_idle(self) -> None:
+        """Let the server finish what the load tool no longer waits for: others are measured on the same cores next."""
+        deadline = time.monotonic() + LONGEST_S
+        used, before = math.inf, self._processor_seconds()
+        while used > IDLE_SHARE * IDLE_POLL_S and time.monotonic() < deadline:
+            time.sleep(IDLE_POLL_S)
+            now = self._processor_seconds()
+            used, before = now - before, now
+
+    def _processor_seconds(self) -> float:
+        return sum(processor_seconds(self._pid, self._label).values())
+
+    def _lengthen(self, seconds: float) -> float:
+        if seconds > LONGEST_S:
+            raise LoadFailedError(f"{self.name} has too few answers in {seconds:.0f} s")
+        return 2 * seconds
 
     def write_bodies(self, load: Load) -> Path:
         """Write the requests of a load, one a line."""
