@@ -20,6 +20,7 @@ TITLES = {
     "throughput": "12-word texts",
     "peers": "Other servers",
     "padding": "Packed against padded, bare loop",
+    "int8": "int8 against fp32, bare loop",
     "lengths": "Cost against length",
     "responses": "Forms of an answer",
     "pages": "Page images, and pages among texts",

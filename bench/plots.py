@@ -16,7 +16,13 @@ from bench.workloads import SHORT, TOKEN_LENGTHS
 
 matplotlib.use("Agg")
 
-COLOURS = {"engine": "#8a8a8a", "gateway": "#1f6fb4", "infinity": "#d9822b", "sentence-transformers": "#6a9a3b"}
+COLOURS = {
+    "engine": "#8a8a8a",
+    "gateway": "#1f6fb4",
+    "infinity torch": "#d9822b",
+    "infinity optimum": "#b5482a",
+    "sentence-transformers": "#6a9a3b",
+}
 PROCESS_COLOURS = {
     "embedder": "#1f6fb4",
     "preprocess_text": "#5aa9e6",

@@ -51,12 +51,21 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One contender under one load: a sample of each round, in order."""
+    """One contender under one load.
+
+    Attributes:
+        section: Name of the part of the benchmark.
+        contender: What was measured.
+        load: What it was asked to do.
+        samples: One of each round, in order.
+        figures: What else was found out about the contender, by name.
+    """
 
     section: str
     contender: str
     load: Load
     samples: Sequence[Sample]
+    figures: Mapping[str, float] = field(default_factory=dict)
 
     def median(self, read: Callable[[Sample], float]) -> float:
         """Return the median over the rounds of one figure."""
@@ -96,6 +105,7 @@ class Results:
                 value["contender"],
                 Load(**value["load"]),
                 [Sample(**sample) for sample in value["samples"]],
+                value.get("figures", {}),
             )
             for value in values
         )

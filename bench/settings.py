@@ -17,7 +17,8 @@ class BenchSettings:
     Attributes:
         rounds: Times that each contender is measured; contenders take turns.
         seconds: Least time of one measurement.
-        waves: Least time of one measurement, in answers to a request: what is in flight at the end is not counted.
+        waves: Answers that each client has in one measurement, on average: what is in flight at the end is not counted.
+            A measurement that falls short by half is repeated, longer.
         concurrencies: Clients at once.
         items_per_request: Sizes of a request.
         growth_items: Items after which the cost of an item is looked at, in a run without a pause.
@@ -26,8 +27,8 @@ class BenchSettings:
     """
 
     rounds: int = 5
-    seconds: float = 4.0
-    waves: float = 8.0
+    seconds: float = 3.0
+    waves: float = 4.0
     concurrencies: tuple[int, ...] = (1, 16, 64)
     items_per_request: tuple[int, ...] = (1, 8, 32)
     growth_items: tuple[int, ...] = (1_000, 10_000, 100_000)

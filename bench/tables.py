@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bench.goals import GOALS
 from bench.report import Report
@@ -25,8 +25,15 @@ def sections_of(results: Results) -> list[str]:
 
 
 def section_table(results: Results, section: str) -> str:
-    """Return one section's medians as a Markdown table."""
-    return markdown(HEADER, (row(each) for each in results if each.section == section))
+    """Return one section's medians as a Markdown table, with what else was found out below it."""
+    found = [each for each in results if each.section == section]
+    notes = [f"{each.contender}: {listing(each.figures)}." for each in found if each.figures]
+    return "\n\n".join([markdown(HEADER, map(row, found)), *notes])
+
+
+def listing(figures: Mapping[str, float]) -> str:
+    """Return names and figures as one line, with digits enough for what is close to 1."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 
 def row(measurement: Measurement) -> list[str]:
@@ -52,7 +59,11 @@ def goals_table(results: Results) -> str:
     rows = []
     for goal in GOALS:
         value = goal.read(results)
-        shown = ("", "not measured") if value is None else (f"{figure(value)} {goal.unit}".strip(), goal.judge(value))
+        shown = (
+            ("", "not measured")
+            if value is None
+            else (f"{figure(value)} {goal.unit}".strip(), goal.verdict(results, value))
+        )
         rows.append([goal.measure, f"{goal.at_least:g} {goal.unit}", f"{goal.aim:g} {goal.unit}", *shown])
     return markdown(("measure", "at least", "aim", "measured", "verdict"), rows)
 

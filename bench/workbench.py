@@ -24,7 +24,7 @@ from bench.settings import BenchSettings
 from bench.workloads import SHORT, TEXT_KINDS, TextWriter
 from export.progress import Progress
 from export.sources import resolve
-from launcher.models import prepare_repository
+from launcher.models import prepare_repository, run_module
 from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
 
 TEXT_SLUG = "all_minilm_l6_v2"
@@ -90,6 +90,16 @@ class Workbench:
     def graph(self) -> Path:
         """The very graph of the text model that Triton serves."""
         return self.repository / f"{TEXT_SLUG}_embedder" / "1" / "model.onnx"
+
+    @cached_property
+    def int8_graph(self) -> Path:
+        """The text model's graph in int8, exported anew into a repository of its own."""
+        repository = self.settings.build_dir / "int8_repository"
+        graph = repository / f"{TEXT_SLUG}_embedder" / "1" / "model.onnx"
+        if not (self.settings.reuse and graph.exists()):
+            shutil.rmtree(repository, ignore_errors=True)
+            run_module("export", TEXT_MODEL, "--precision", "int8", "--repository", str(repository))
+        return graph
 
     @cached_property
     def engine(self) -> EngineLoop:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from bench.settings import PROJECT
+from export.sample_texts import SAMPLE_TEXTS
 
 SEED = 20
 POOL_ITEMS = 512
@@ -39,6 +40,12 @@ TEXT_KINDS: Mapping[str, TextKind] = {
 def load_words() -> list[str]:
     """Return the words of the licence: English, with its commas and full stops."""
     return (PROJECT / "LICENSE").read_text(encoding="utf-8").split()
+
+
+def load_sentences() -> list[str]:
+    """Return 130 real texts of many scripts, short ones most: those that exports are checked with, and the tests'."""
+    listed = (PROJECT / "tests" / "data" / "sentences.txt").read_text(encoding="utf-8").splitlines()
+    return [*listed, *SAMPLE_TEXTS]
 
 
 class TextWriter:

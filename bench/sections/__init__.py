@@ -8,6 +8,7 @@ from bench.results import Measurement
 from bench.sections import (
     gateway_alone,
     growth,
+    int8,
     interference,
     lengths,
     padding,
@@ -30,6 +31,7 @@ SECTIONS: Mapping[str, Section] = {
         gateway_alone,
         peers,
         padding,
+        int8,
         lengths,
         responses,
         pages,

@@ -1,7 +1,10 @@
 import pytest
 
-from bench.goals import Goal
+from bench.goals import Goal, compare_with_infinity, p99
 from bench.results import Load, Measurement, Results, Sample, ratio
+from bench.sections import int8
+from bench.tables import goals_table, section_table
+from bench.workloads import load_sentences
 
 LOAD = Load("12 words", 1, 1)
 
@@ -38,3 +41,30 @@ def test_a_goal_is_met_from_its_figure_up(value: float, verdict: str) -> None:
 @pytest.mark.parametrize(("value", "verdict"), [(81, "missed"), (80, "met"), (40, "aim met")])
 def test_a_goal_of_cost_is_met_from_its_figure_down(value: float, verdict: str) -> None:
     assert Goal("", 80, 40, lambda results: None, lower_is_better=True).judge(value) == verdict
+
+
+def test_the_gateway_is_compared_with_infinitys_engine_that_does_better() -> None:
+    rates = {"gateway": (200, 10), "infinity torch": (100, 20), "infinity optimum": (50, 5)}
+    measured = [Measurement("peers", name, LOAD, [Sample(rate, 1.0, p99, 9)]) for name, (rate, p99) in rates.items()]
+    assert compare_with_infinity(LOAD)(Results(measured)) == pytest.approx(2)
+    assert compare_with_infinity(LOAD, p99)(Results(measured)) == pytest.approx(2)
+    assert compare_with_infinity(LOAD)(Results(measured[:2])) is None
+
+
+@pytest.mark.parametrize(("mean_cosine", "verdict"), [(0.9959, "| met "), (0.98, "| missed ")])
+def test_int8_misses_its_goal_when_its_embeddings_are_off(mean_cosine: float, verdict: str) -> None:
+    samples = {"fp32": [Sample(100, 1.0, 2.0, 10)], "int8": [Sample(200, 1.0, 2.0, 10)]}
+    agreement = {int8.MEAN_COSINE: mean_cosine, int8.LOWEST_COSINE: 0.9}
+    results = Results.from_json(
+        Results(
+            Measurement("int8", name, int8.LOAD, found, agreement if name == "int8" else {})
+            for name, found in samples.items()
+        ).to_json()
+    )
+    [row] = [line for line in goals_table(results).splitlines() if line.startswith("| int8")]
+    assert verdict in row
+    assert section_table(results, "int8").endswith(f"int8: mean cosine {mean_cosine:.4g}, lowest cosine 0.9.")
+
+
+def test_int8_is_compared_over_a_hundred_sentences() -> None:
+    assert len(set(load_sentences())) >= 100
