@@ -36,8 +36,9 @@ def service(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture
-def client(service: Service) -> OpenAI:
-    return OpenAI(base_url=f"{service.http_url}/v1", api_key="none", max_retries=0)
+def client(service: Service) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{service.http_url}/v1", api_key="none", max_retries=0) as connected:
+        yield connected
 
 
 @pytest.fixture(scope="session")
