@@ -31,8 +31,8 @@ MAX_ROWS_PER_RUN = 512
 """Rows of a graph run that share one pass; larger batches run in parts.
 
 Products of this size keep the processor busy already, and their operands stay in its caches: MiniLM does 908 texts a
-second in runs of 480 rows and 816 in runs of 4050. Activations grow with the rows: 8192 tokens of the flagship take over
-a gigabyte.
+second in runs of 480 rows and 816 in runs of 4050. Activations grow with the rows: 8192 tokens of the flagship take
+over a gigabyte.
 """
 
 CPU_LANES = 2
