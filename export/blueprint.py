@@ -1,12 +1,11 @@
 """The flagship's configs without its weights: what an export of it will write, to be read and reviewed.
 
-`python -m export.blueprint [DIR]` renders them anew into DIR (default: `model_repository`). An export adds what only
-the weights can tell: the fingerprint and the manifest.
+`python -m export.blueprint` renders them anew into `model_repository`. An export adds what only the weights can tell:
+the fingerprint and the manifest.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from export.manifest import CONFIG
@@ -49,4 +48,4 @@ def write_blueprint(model: ServedModel, repository: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_blueprint(FLAGSHIP, Path(sys.argv[1]) if len(sys.argv) > 1 else TRACKED_REPOSITORY)
+    write_blueprint(FLAGSHIP, TRACKED_REPOSITORY)
