@@ -52,6 +52,18 @@ class Place:
             self._give_back()
 
 
+def share_places(places: Sequence[Place]) -> Place:
+    """One place for work that several share: until it is released, it is one more holder of each."""
+    for place in places:
+        place.hold()
+
+    def release() -> None:
+        for place in places:
+            place.release()
+
+    return Place(release)
+
+
 class Admission:
     """The gates of one process."""
 

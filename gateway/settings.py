@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     max_image_tokens_waiting: int = Field(
         default=262_144, ge=0, description="The same for requests with images, which have a queue of their own."
     )
+    join_items: int = Field(
+        default=8,
+        ge=1,
+        description="Texts that one inference request carries at most when small requests that come together share it; "
+        "1: none do.",
+    )
     chunk_items: int = Field(default=32, ge=1, description="Items that one inference request carries at most.")
     chunk_tokens: int = Field(
         default=8192,

@@ -58,7 +58,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class EmbedBatch:
-    """The items of one client request.
+    """The items of one client request, or of several that are alike in all else.
 
     Attributes:
         model: one that `Engine.models` returned.
@@ -98,7 +98,7 @@ class Embedded:
         image_token_counts: `(n,)` of these, image tokens.
         tile_counts: `(n,)` tiles, thumbnails included.
         failures: the items that failed, by their index.
-        chunk_count: inference requests it took.
+        chunk_count: inference requests it took; other batches may have had a part in them.
     """
 
     embeddings: FloatVectors
@@ -107,6 +107,17 @@ class Embedded:
     tile_counts: Counts
     failures: Mapping[int, ItemFailure]
     chunk_count: int = 1
+
+    def cut(self, start: int, end: int) -> "Embedded":
+        """The items from `start` up to `end`; vectors and counts are views."""
+        return Embedded(
+            self.embeddings[start:end],
+            self.token_counts[start:end],
+            self.image_token_counts[start:end],
+            self.tile_counts[start:end],
+            {index - start: failure for index, failure in self.failures.items() if start <= index < end},
+            self.chunk_count,
+        )
 
     def check_finite(self) -> None:
         """Lets only real vectors through; called once no item has failed.

@@ -16,6 +16,7 @@ from gateway.engine.failures import read_refusal
 from gateway.engine.grpc_errors import grpc_errors_translated
 from gateway.engine.inference import all_failed, build_request, read_answer
 from gateway.engine.interface import EmbedBatch, Embedded, ServedModel
+from gateway.engine.joining import Joiner
 from gateway.engine.tensors import InferRequest, InferResponse
 from gateway.errors import EngineUnavailableError
 from gateway.settings import Settings
@@ -58,6 +59,7 @@ class TritonEngine:
         self._models: Mapping[str, TritonModel] = {}
         self._models_at_s = float("-inf")
         self._discovery: asyncio.Task[Mapping[str, TritonModel]] | None = None
+        self._joiner = Joiner(self._embed_texts, max_items=settings.join_items, max_tokens=settings.chunk_tokens)
         self._call_timeout_s = HUNG_AFTER_TIMEOUTS * settings.request_timeout_s
         self._calls: set[Any] = set()
         self._channel: Any = None
@@ -107,20 +109,35 @@ class TritonEngine:
         return models
 
     async def embed(self, batch: EmbedBatch) -> Embedded:
-        """Embeds the items in as many concurrent inference requests as their cost asks for.
+        """Embeds the items in as many concurrent inference requests as their cost asks for; few texts beside others'.
 
         Raises:
             GatewayError: a request failed as a whole; those not yet sent never are.
         """
-        model = self._models.get(batch.model.public_id)
-        if model is None:
-            raise EngineUnavailableError("the engine is not available at the moment", retry_after_s=1.0)
+        model = self._find(batch.model)
         chunks = cut_batch(batch, max_items=self._settings.chunk_items, max_tokens=self._settings.chunk_tokens)
         if len(chunks) == 1:
+            if chunks[0].modality == "text" and len(batch.items) < self._settings.join_items:
+                return await self._joiner.embed(batch)
             return await self._infer(model, batch, chunks[0])
         jobs = [lambda chunk=chunk: self._infer(model, batch, chunk) for chunk in chunks]
         answers = await run_bounded(jobs, self._settings.chunk_concurrency)
         return merge_chunks(chunks, answers, len(batch.items), batch.model.dimensions)
+
+    def _find(self, served: ServedModel) -> TritonModel:
+        """Triton's side of a model.
+
+        Raises:
+            EngineUnavailableError: it is served no more.
+        """
+        model = self._models.get(served.public_id)
+        if model is None:
+            raise EngineUnavailableError("the engine is not available at the moment", retry_after_s=1.0)
+        return model
+
+    async def _embed_texts(self, batch: EmbedBatch) -> Embedded:
+        """Embeds texts in one inference request."""
+        return await self._infer(self._find(batch.model), batch, Chunk("text", range(len(batch.items))))
 
     async def _infer(self, model: TritonModel, batch: EmbedBatch, chunk: Chunk) -> Embedded:
         """Sends one chunk and reads the answer."""

@@ -94,5 +94,6 @@ def test_single_item_clients_share_batches(service: Service, client: OpenAI, ref
     for position in range(5):
         repeats = np.stack(vectors[position::5])
         np.testing.assert_allclose(repeats, np.broadcast_to(repeats[0], repeats.shape), atol=1e-5)
-    assert inferences >= len(texts)
-    assert inferences / executions > 2  # two batches are at work at a time
+    assert inferences < len(texts)  # the gateway has joined some
+    assert inferences / executions > 1.5  # and Triton has batched those; two batches are at work at a time
+    assert len(texts) / executions > 3

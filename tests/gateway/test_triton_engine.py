@@ -117,6 +117,23 @@ async def test_defaults_are_left_out_and_the_rest_is_sent(engine: TritonEngine, 
     assert image == {"image": [b"p"], "truncate": [b"START"]}
 
 
+async def test_small_requests_of_one_moment_share_an_inference_request(port: int, triton: FakeTriton) -> None:
+    items = [TextItem("a"), TokensItem([5, 6]), TextItem("long"), TextItem("b")]
+    for join_items, count in ((8, 1), (1, 4)):
+        triton.requests.clear()
+        engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", join_items=join_items))
+        await engine.start()
+        model = (await engine.models())[PUBLIC_ID]
+        batches = [EmbedBatch(model, [item], "passage", "NONE", Place()) for item in items]
+        answers = await asyncio.gather(*map(engine.embed, batches))
+        assert len(triton.requests) == count
+        for text, answer in zip((b"a", b"", b"", b"b"), answers, strict=True):
+            if not answer.failures:
+                np.testing.assert_array_equal(answer.embeddings, [item_vector(text, b"")])
+        assert [bool(answer.failures) for answer in answers] == [False, False, True, False]
+        await engine.close()
+
+
 async def test_failed_items_keep_their_places(engine: TritonEngine) -> None:
     embedded = await embed(engine, *[TextItem("long" if number in (2, 6) else "a") for number in range(8)])
     failure = ItemFailure("text_too_long", "it is")

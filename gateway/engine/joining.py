@@ -1,0 +1,133 @@
+"""Joins small requests that come at the same time into one inference request.
+
+A call costs the gateway and Triton the same for one short text as for eight. Requests join that are ready in the same
+turn of the event loop, so nobody waits for company: one client has none, and sixty-four have plenty.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from gateway.admission import share_places
+from gateway.engine.chunking import estimate_tokens
+from gateway.engine.interface import EmbedBatch, Embedded
+from gateway.errors import EngineFaultError
+from gateway.items import InputType, Truncate
+
+Kind: TypeAlias = tuple[str, InputType, Truncate]
+"""What requests must have in common: the model's public id, and the options that one inference request has once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request whose inference request has yet to be sent.
+
+    Attributes:
+        batch: its items.
+        tokens: estimated.
+        answer: to be set, unless its client has left.
+    """
+
+    batch: EmbedBatch
+    tokens: int
+    answer: "asyncio.Future[Embedded]"
+
+
+class Joiner:
+    """Collects requests for one turn of the event loop."""
+
+    def __init__(self, embed: Callable[[EmbedBatch], Awaitable[Embedded]], *, max_items: int, max_tokens: int) -> None:
+        """Has none yet.
+
+        Args:
+            embed: sends one inference request; nobody cancels it.
+            max_items: most items of requests that are joined.
+            max_tokens: most estimated tokens of them.
+        """
+        self._embed = embed
+        self._max_items = max_items
+        self._max_tokens = max_tokens
+        self._waiting: dict[Kind, list[Waiting]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def embed(self, batch: EmbedBatch) -> Embedded:
+        """Embeds a request's items, beside those of others.
+
+        Args:
+            batch: fits into one inference request.
+
+        Raises:
+            GatewayError: the request failed; that another one did is none of its business.
+        """
+        loop = asyncio.get_running_loop()
+        kind = (batch.model.public_id, batch.input_type, batch.truncate)
+        tokens = sum(estimate_tokens(item, batch.model) for item in batch.items)
+        answer: asyncio.Future[Embedded] = loop.create_future()
+        if kind not in self._waiting:
+            self._waiting[kind] = []
+            loop.call_soon(self._send, kind)
+        self._waiting[kind].append(Waiting(batch, tokens, answer))
+        return await answer
+
+    def _send(self, kind: Kind) -> None:
+        """Sends what has come, without those who have left meanwhile."""
+        waiting = [each for each in self._waiting.pop(kind) if not each.answer.done()]
+        for part in cut(waiting, self._max_items, self._max_tokens):
+            task = asyncio.ensure_future(self._answer(part, join([each.batch for each in part])))
+            self._tasks.add(task)  # the event loop keeps no reference
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, part: Sequence[Waiting], joined: EmbedBatch) -> None:
+        """Embeds requests together; if that breaks, each alone, so that only the one that broke it fails."""
+        try:
+            with joined.place:
+                embedded = await self._embed(joined)
+        except EngineFaultError as error:
+            if len(part) == 1:
+                fail(part, error)
+            else:
+                await asyncio.gather(*(self._answer([each], join([each.batch])) for each in part))
+        except Exception as error:  # theirs to handle, whatever it is
+            fail(part, error)
+        else:
+            hand_out(part, embedded)
+
+
+def cut(waiting: Iterable[Waiting], max_items: int, max_tokens: int) -> Iterator[list[Waiting]]:
+    """Cuts requests into parts that are joined, in order; one above the limits goes alone."""
+    part: list[Waiting] = []
+    items = tokens = 0
+    for each in waiting:
+        count = len(each.batch.items)
+        if part and (items + count > max_items or tokens + each.tokens > max_tokens):
+            yield part
+            part, items, tokens = [], 0, 0
+        part.append(each)
+        items += count
+        tokens += each.tokens
+    if part:
+        yield part
+
+
+def join(batches: Sequence[EmbedBatch]) -> EmbedBatch:
+    """One batch of all items; its place holds all places until it is released."""
+    items = batches[0].items if len(batches) == 1 else [item for batch in batches for item in batch.items]
+    return replace(batches[0], items=items, place=share_places([batch.place for batch in batches]))
+
+
+def hand_out(part: Sequence[Waiting], embedded: Embedded) -> None:
+    """Gives every request its rows of a joined answer."""
+    start = 0
+    for each in part:
+        end = start + len(each.batch.items)
+        if not each.answer.done():
+            each.answer.set_result(embedded.cut(start, end))
+        start = end
+
+
+def fail(part: Iterable[Waiting], error: Exception) -> None:
+    """Lets every request fail."""
+    for each in part:
+        if not each.answer.done():
+            each.answer.set_exception(error)

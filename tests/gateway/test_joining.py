@@ -1,0 +1,143 @@
+"""Small requests that come together share an inference request, and nothing else."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from gateway.admission import AdmissionGate, Place
+from gateway.engine import EmbedBatch, Embedded, ItemFailure, ServedModel
+from gateway.engine.joining import Joiner
+from gateway.errors import EngineFaultError, EngineUnavailableError, GatewayError
+from gateway.items import Item, TextItem
+
+MODEL = ServedModel("a/b", dimensions=2, max_tokens=1000, takes_images=False)
+
+
+@dataclass
+class OneByOne:
+    """Embeds a batch; an item's vector and counts are its number. It fails for every batch that has a poisoned item."""
+
+    sent: list[EmbedBatch] = field(default_factory=list)
+    poison: frozenset[int] = frozenset()
+    error: GatewayError = field(default_factory=lambda: EngineFaultError("the engine failed"))
+    failing: frozenset[int] = frozenset()
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def embed(self, batch: EmbedBatch) -> Embedded:
+        self.sent.append(batch)
+        await self.may_end.wait()
+        numbers = [int(item.text.split()[0]) for item in batch.items]
+        if self.poison.intersection(numbers):
+            raise self.error
+        counts = np.array(numbers, np.int32)
+        failures = {place: ItemFailure("text_too_long", f"{n}") for place, n in enumerate(numbers) if n in self.failing}
+        vectors = np.repeat(np.array(numbers, np.float32)[:, np.newaxis], 2, axis=1)
+        return Embedded(vectors, counts, counts * 0, counts * 0, failures)
+
+
+@pytest.fixture
+async def engine() -> OneByOne:
+    engine = OneByOne()
+    engine.may_end.set()
+    return engine
+
+
+@pytest.fixture
+async def joiner(engine: OneByOne) -> Joiner:
+    return Joiner(engine.embed, max_items=4, max_tokens=100)
+
+
+def batch_of(*numbers: int, place: Place | None = None) -> EmbedBatch:
+    items: list[Item] = [TextItem(str(number)) for number in numbers]
+    return EmbedBatch(MODEL, items, "passage", "NONE", place or Place())
+
+
+def read_numbers(embedded: Embedded) -> list[int]:
+    assert (embedded.embeddings == embedded.token_counts[:, np.newaxis]).all()
+    return embedded.token_counts.tolist()
+
+
+async def test_requests_of_one_moment_are_joined_and_answered_apart(engine: OneByOne, joiner: Joiner) -> None:
+    requests = [batch_of(1), batch_of(2, 3), batch_of(4), batch_of(5), batch_of(6, 7, 8, 9, 10), batch_of(11)]
+    answers = await asyncio.gather(*map(joiner.embed, requests))
+    assert [read_numbers(answer) for answer in answers] == [[1], [2, 3], [4], [5], [6, 7, 8, 9, 10], [11]]
+    assert [len(batch.items) for batch in engine.sent] == [4, 1, 5, 1]
+
+
+async def test_a_request_alone_does_not_wait(engine: OneByOne, joiner: Joiner) -> None:
+    first = asyncio.ensure_future(joiner.embed(batch_of(1)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(joiner.embed(batch_of(2)))
+    await asyncio.gather(first, second)
+    assert [len(batch.items) for batch in engine.sent] == [1, 1]
+
+
+async def test_requests_that_differ_are_not_joined(engine: OneByOne, joiner: Joiner) -> None:
+    base = batch_of(1)
+    requests = [
+        base,
+        replace(base, input_type="query"),
+        replace(base, truncate="END"),
+        replace(base, model=replace(MODEL, public_id="c/d")),
+    ]
+    await asyncio.gather(*map(joiner.embed, requests))
+    sent = {(batch.model.public_id, batch.input_type, batch.truncate) for batch in engine.sent}
+    assert len(engine.sent) == len(sent) == 4
+
+
+async def test_long_texts_are_not_joined(engine: OneByOne, joiner: Joiner) -> None:
+    long = [replace(batch_of(number), items=[TextItem(f"{number} " + "x" * 200)]) for number in (1, 2, 3)]
+    answers = await asyncio.gather(*map(joiner.embed, long))
+    assert [read_numbers(answer) for answer in answers] == [[1], [2], [3]]
+    assert [len(batch.items) for batch in engine.sent] == [1, 1, 1]
+
+
+async def test_failed_items_are_told_to_their_own_request(engine: OneByOne, joiner: Joiner) -> None:
+    engine.failing = frozenset({2, 4})
+    answers = await asyncio.gather(*map(joiner.embed, [batch_of(1), batch_of(2), batch_of(3, 4)]))
+    failures = [{}, {0: ItemFailure("text_too_long", "2")}, {1: ItemFailure("text_too_long", "4")}]
+    assert [answer.failures for answer in answers] == failures
+
+
+async def test_what_breaks_a_joined_request_fails_alone(engine: OneByOne, joiner: Joiner) -> None:
+    engine.poison = frozenset({3})
+    answers = await asyncio.gather(*map(joiner.embed, map(batch_of, (1, 2, 3, 4))), return_exceptions=True)
+    assert isinstance(answers.pop(2), EngineFaultError)
+    assert [read_numbers(answer) for answer in answers] == [[1], [2], [4]]
+    assert [len(batch.items) for batch in engine.sent] == [4, 1, 1, 1, 1]
+
+
+async def test_an_engine_that_is_gone_is_not_asked_again_for_each(engine: OneByOne, joiner: Joiner) -> None:
+    engine.poison, engine.error = frozenset({3}), EngineUnavailableError("gone")
+    answers = await asyncio.gather(*map(joiner.embed, map(batch_of, (1, 2, 3, 4))), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [EngineUnavailableError] * 4
+    assert len(engine.sent) == 1
+
+
+async def test_who_leaves_early_is_not_sent_and_who_leaves_late_keeps_its_place(
+    engine: OneByOne, joiner: Joiner
+) -> None:
+    engine.may_end.clear()
+    gate = AdmissionGate(100, 100)
+
+    async def visit(number: int) -> Embedded:
+        with await gate.enter(10) as place:
+            return await joiner.embed(batch_of(number, place=place))
+
+    early, late, stays = (asyncio.ensure_future(visit(number)) for number in (1, 2, 3))
+    asyncio.get_running_loop().call_soon(early.cancel)
+    while not engine.sent:
+        await asyncio.sleep(0)
+    late.cancel()
+    await asyncio.wait([early, late])
+    assert [item.text for item in engine.sent[0].items] == ["2", "3"]
+    assert gate.inside == 20, "the place of a request that is still worked on was given away"
+    engine.may_end.set()
+    assert read_numbers(await stays) == [3]
+    await asyncio.sleep(0)
+    assert gate.inside == 0
+    assert early.cancelled()
+    assert late.cancelled()
