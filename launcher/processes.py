@@ -17,7 +17,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class ChildProcess:
-    """A process with a log file, in a session of its own, that is told to stop when this process dies."""
+    """A process with a log file, in a process group of its own, that is told to stop when this process dies."""
 
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log_path: Path) -> None:
         """Start it.
@@ -34,6 +34,9 @@ class ChildProcess:
         parent = os.getpid()
 
         def tie_to_parent() -> None:
+            # A Ctrl-C in the terminal reaches the launcher alone. Not a session: Linux shares out processor time among
+            # sessions first, and the niceness of image decoders would not count against the gateway's.
+            os.setpgid(0, 0)
             libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:  # it died before the line above
                 os._exit(1)
@@ -45,7 +48,6 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C in the terminal reaches the launcher alone
                 preexec_fn=tie_to_parent,
             )
 
