@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import psutil
+from priority import lower_priority
 
 SMALL_WEIGHTS_BYTES = 1 << 30
 """Weights up to this size are held twice, for runs that have all cores and for runs beside others."""
@@ -36,7 +38,10 @@ class Graph:
         """
         providers = execution_providers(config, args)
         threads = int(parameter(config, "intra_op_thread_count", "0")) or count_cores()
-        self._alone = ort.InferenceSession(str(path), session_options(config, threads), providers=providers)
+        # Its threads have low priority: they work on large runs, and on small ones only when nothing else does.
+        with ThreadPoolExecutor(1, initializer=lower_priority) as low:
+            options = session_options(config, threads)
+            self._alone = low.submit(ort.InferenceSession, str(path), options, providers=providers).result()
         self._beside = self._alone
         share = max(1, threads - lanes + 1)  # the calling threads work too
         if share < threads and weights_bytes(path) <= SMALL_WEIGHTS_BYTES:

@@ -11,7 +11,6 @@ an empty ragged tensor, is refused before it can shift its neighbours' rows.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,26 +22,24 @@ import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 from graph import Graph  # Triton puts this folder on the path
 from lanes import Lanes
+from priority import lower_priority
 
 # The values of the key add up to the rows of the tensor named beside it (docs/contract.md).
 ROW_COUNTS = {"sequence_lengths": "input_ids", "image_rows": "image_embeds"}
 
-MAX_ROWS_PER_RUN = 512
-"""Rows of a graph run that share one pass; larger batches run in parts.
+CPU_ROWS_PER_RUN, GPU_ROWS_PER_RUN = 512, 8192
+"""Rows of a graph run that several requests share; larger batches run in parts.
 
-Products of this size keep the processor busy already, and their operands stay in its caches: MiniLM does 908 texts a
-second in runs of 480 rows and 816 in runs of 4050. Activations grow with the rows: 8192 tokens of the flagship take
+On a processor, products of 512 rows keep it busy already, and their operands stay in its caches: MiniLM does 908 texts
+a second in runs of 480 rows and 816 in runs of 4050. Activations grow with the rows: 8192 tokens of the flagship take
 over a gigabyte.
 """
 
 CPU_LANES = 2
-"""Runs at a time, so that no core waits while another run does what only one thread can do, nor texts behind a page."""
+"""Runs at a time, so that no core waits while another run does what only one thread can do."""
 
 FEW_ROWS = 64
 """Rows up to which a batch that comes alone is answered on the spot: to hand it to a lane takes longer."""
-
-LOW_PRIORITY = 5
-"""Niceness of a model whose `optimization.priority` is the lowest: a third of the processor time of the others."""
 
 Rows = dict[str, np.ndarray]
 """Input name to that request's rows, shaped `(rows, ...)`: the formal leading 1 of Triton's shapes is gone."""
@@ -72,11 +69,13 @@ class TritonPythonModel:
         """Load `<version>/model.onnx` and hold the configuration against its graph."""
         config = json.loads(args["model_config"])
         if config.get("optimization", {}).get("priority") == "PRIORITY_MIN":
-            os.nice(LOW_PRIORITY)
+            lower_priority()
         version_dir = Path(args["model_repository"]) / args["model_version"]
         ort.disable_telemetry_events()
         path = version_dir / (config.get("default_model_filename") or "model.onnx")
-        lanes = 1 if args["model_instance_kind"] == "GPU" else CPU_LANES
+        self.is_gpu = args["model_instance_kind"] == "GPU"
+        self.rows_per_run = GPU_ROWS_PER_RUN if self.is_gpu else CPU_ROWS_PER_RUN
+        lanes = 1 if self.is_gpu else CPU_LANES
         self.graph = Graph(path, config, args, lanes)
         self.inputs = [declared["name"] for declared in config["input"]]
         self.outputs = scattered_outputs(config)
@@ -87,8 +86,9 @@ class TritonPythonModel:
         """Answer a batch: one graph run for all requests that keep the contract, a refusal for each other.
 
         Returns:
-            The answers, of a small batch that comes alone. Any other goes to a lane, whence answers are sent as they
-            come, and this returns as soon as there is room for the next batch, for which requests gather meanwhile.
+            The answers, of a small batch that comes alone. Any other goes to lanes, whence answers are sent as they
+            come, and this returns as soon as there is room for the next batch, for which requests gather meanwhile. A
+            request too large to share a run lets others pass, on a processor.
         """
         accepted: dict[int, Rows] = {}
         responses: dict[int, Any] = {}
@@ -102,8 +102,9 @@ class TritonPythonModel:
             return [responses[index] for index in range(len(requests))]
         senders = [request.get_response_sender() for request in requests]
         send(senders, responses)
-        for part in cut_batch(accepted):
-            self.lanes.start(partial(self.answer_from_lane, senders, part))
+        for part, count in cut_batch(accepted, self.rows_per_run):
+            is_large = count > self.rows_per_run and not self.is_gpu
+            self.lanes.start(partial(self.answer_from_lane, senders, part), is_large=is_large)
         self.lanes.wait_for_free()
         return None
 
@@ -172,19 +173,19 @@ def count_rows(rows: Rows) -> int:
     return max(len(tensor) for tensor in rows.values())
 
 
-def cut_batch(accepted: dict[int, Rows]) -> Iterator[dict[int, Rows]]:
-    """Cut a batch into parts of at most `MAX_ROWS_PER_RUN` rows; a request above that goes alone."""
+def cut_batch(accepted: dict[int, Rows], max_rows: int) -> Iterator[tuple[dict[int, Rows], int]]:
+    """Cut a batch into parts, with their rows: at most `max_rows`, but for a request above that, which goes alone."""
     part: dict[int, Rows] = {}
     size = 0
     for index, rows in accepted.items():
         count = count_rows(rows)
-        if part and size + count > MAX_ROWS_PER_RUN:
-            yield part
+        if part and size + count > max_rows:
+            yield part, size
             part, size = {}, 0
         part[index] = rows
         size += count
     if part:
-        yield part
+        yield part, size
 
 
 def scattered_outputs(config: dict[str, Any]) -> list[Output]:

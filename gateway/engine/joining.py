@@ -15,6 +15,9 @@ from gateway.engine.interface import EmbedBatch, Embedded
 from gateway.errors import EngineFaultError
 from gateway.items import InputType, Truncate
 
+MAX_JOINED_TOKENS = 256
+"""Estimated tokens of requests that are joined: beside the work of longer texts, a call costs nothing."""
+
 Kind: TypeAlias = tuple[str, InputType, Truncate]
 """What requests must have in common: the model's public id, and the options that one inference request has once."""
 
@@ -37,17 +40,15 @@ class Waiting:
 class Joiner:
     """Collects requests for one turn of the event loop."""
 
-    def __init__(self, embed: Callable[[EmbedBatch], Awaitable[Embedded]], *, max_items: int, max_tokens: int) -> None:
+    def __init__(self, embed: Callable[[EmbedBatch], Awaitable[Embedded]], max_items: int) -> None:
         """Has none yet.
 
         Args:
             embed: sends one inference request; nobody cancels it.
             max_items: most items of requests that are joined.
-            max_tokens: most estimated tokens of them.
         """
         self._embed = embed
         self._max_items = max_items
-        self._max_tokens = max_tokens
         self._waiting: dict[Kind, list[Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -73,7 +74,7 @@ class Joiner:
     def _send(self, kind: Kind) -> None:
         """Sends what has come, without those who have left meanwhile."""
         waiting = [each for each in self._waiting.pop(kind) if not each.answer.done()]
-        for part in cut(waiting, self._max_items, self._max_tokens):
+        for part in cut(waiting, self._max_items):
             task = asyncio.ensure_future(self._answer(part, join([each.batch for each in part])))
             self._tasks.add(task)  # the event loop keeps no reference
             task.add_done_callback(self._tasks.discard)
@@ -94,13 +95,13 @@ class Joiner:
             hand_out(part, embedded)
 
 
-def cut(waiting: Iterable[Waiting], max_items: int, max_tokens: int) -> Iterator[list[Waiting]]:
-    """Cuts requests into parts that are joined, in order; one above the limits goes alone."""
+def cut(waiting: Iterable[Waiting], max_items: int) -> Iterator[list[Waiting]]:
+    """Cuts requests into parts that are joined, in order; one above a limit goes alone."""
     part: list[Waiting] = []
     items = tokens = 0
     for each in waiting:
         count = len(each.batch.items)
-        if part and (items + count > max_items or tokens + each.tokens > max_tokens):
+        if part and (items + count > max_items or tokens + each.tokens > MAX_JOINED_TOKENS):
             yield part
             part, items, tokens = [], 0, 0
         part.append(each)

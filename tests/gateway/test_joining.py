@@ -46,7 +46,7 @@ async def engine() -> OneByOne:
 
 @pytest.fixture
 async def joiner(engine: OneByOne) -> Joiner:
-    return Joiner(engine.embed, max_items=4, max_tokens=100)
+    return Joiner(engine.embed, max_items=4)
 
 
 def batch_of(*numbers: int, place: Place | None = None) -> EmbedBatch:
@@ -89,7 +89,7 @@ async def test_requests_that_differ_are_not_joined(engine: OneByOne, joiner: Joi
 
 
 async def test_long_texts_are_not_joined(engine: OneByOne, joiner: Joiner) -> None:
-    long = [replace(batch_of(number), items=[TextItem(f"{number} " + "x" * 200)]) for number in (1, 2, 3)]
+    long = [replace(batch_of(number), items=[TextItem(f"{number} " + "x" * 600)]) for number in (1, 2, 3)]
     answers = await asyncio.gather(*map(joiner.embed, long))
     assert [read_numbers(answer) for answer in answers] == [[1], [2], [3]]
     assert [len(batch.items) for batch in engine.sent] == [1, 1, 1]

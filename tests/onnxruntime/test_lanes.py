@@ -1,10 +1,12 @@
 """Work side by side: bounded, told whether it is alone, and all of it done in the end."""
 
+import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 from lanes import Lanes
+from priority import LOW_PRIORITY
 
 
 @pytest.fixture
@@ -20,9 +22,11 @@ class Work:
     def __init__(self) -> None:
         self.began, self.end = threading.Event(), threading.Event()
         self.was_alone: bool | None = None
+        self.priority: int | None = None
 
     def __call__(self, is_alone: bool) -> None:
         self.was_alone = is_alone
+        self.priority = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
         self.began.set()
         assert self.end.wait(10)
 
@@ -59,6 +63,23 @@ def test_wait_for_free_returns_once_a_lane_is_free(lanes: Lanes) -> None:
     waiting.join(10)
     assert not waiting.is_alive()
     works[0].end.set()
+
+
+def test_small_work_passes_large_work_that_goes_at_low_priority(lanes: Lanes) -> None:
+    large, small = [Work() for _ in range(3)], Work()
+    for work in large:
+        lanes.start(work, is_large=True)
+    assert large[0].began.wait(10)
+    assert large[1].began.wait(10)
+    assert not large[2].began.wait(0.1)
+    lanes.wait_for_free()
+    lanes.start(small)
+    assert small.began.wait(10)
+    assert not small.was_alone
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert [work.priority for work in (*large[:2], small)] == [max(LOW_PRIORITY, own)] * 2 + [own]
+    for work in (*large, small):
+        work.end.set()
 
 
 def test_closing_waits_for_the_work() -> None:
