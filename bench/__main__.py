@@ -38,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         document(Report.read(results_path))
         return 0
     report = start_report(settings)
-    failed = measure(parsed.sections or list(SECTIONS), settings, report)
-    report.write(results_path)
+    failed = measure(parsed.sections or list(SECTIONS), settings, report, results_path)
     print_tables(report)
     if parsed.document:
         document(report)
@@ -53,8 +52,10 @@ def document(report: Report) -> None:
     write_page(report)
 
 
-def measure(sections: Sequence[str], settings: BenchSettings, report: Report) -> bool:
-    """Run sections one after the other over the same servers; one that fails is left out.
+def measure(sections: Sequence[str], settings: BenchSettings, report: Report, results_path: Path) -> bool:
+    """Run sections one after the other over the same servers, and write the results after each.
+
+    A section that fails is left out.
 
     Returns:
         Whether one failed.
@@ -68,6 +69,7 @@ def measure(sections: Sequence[str], settings: BenchSettings, report: Report) ->
             except (BenchError, LauncherError) as error:
                 log.error("error: %s: %s", name, error)
                 failed = True
+            report.write(results_path)
     return failed
 
 

@@ -62,7 +62,10 @@ def run_server(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=PROJECT, env=dict(environment), stdout=output, stderr=output)
+        try:
+            process = subprocess.Popen(command, cwd=PROJECT, env=dict(environment), stdout=output, stderr=output)
+        except OSError as error:
+            raise ServiceFailedError(name, str(error)) from error
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not answers(url, probe):
