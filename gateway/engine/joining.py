@@ -72,12 +72,15 @@ class Joiner:
         return await answer
 
     def _send(self, kind: Kind) -> None:
-        """Sends what has come, without those who have left meanwhile."""
-        waiting = [each for each in self._waiting.pop(kind) if not each.answer.done()]
-        for part in cut(waiting, self._max_items):
-            task = asyncio.ensure_future(self._answer(part, join([each.batch for each in part])))
-            self._tasks.add(task)  # the event loop keeps no reference
-            task.add_done_callback(self._tasks.discard)
+        """Sends what has come."""
+        for part in cut(still_waiting(self._waiting.pop(kind)), self._max_items):
+            self._start(part)
+
+    def _start(self, part: Sequence[Waiting]) -> None:
+        """Takes a share in the places of requests, which they still hold, and answers them in the background."""
+        task = asyncio.ensure_future(self._answer(part, join([each.batch for each in part])))
+        self._tasks.add(task)  # the event loop keeps no reference
+        task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, part: Sequence[Waiting], joined: EmbedBatch) -> None:
         """Embeds requests together; if that breaks, each alone, so that only the one that broke it fails."""
@@ -87,12 +90,17 @@ class Joiner:
         except EngineFaultError as error:
             if len(part) == 1:
                 fail(part, error)
-            else:
-                await asyncio.gather(*(self._answer([each], join([each.batch])) for each in part))
+            for each in still_waiting(part):
+                self._start([each])
         except Exception as error:  # theirs to handle, whatever it is
             fail(part, error)
         else:
             hand_out(part, embedded)
+
+
+def still_waiting(requests: Iterable[Waiting]) -> list[Waiting]:
+    """Those that have no answer and whose clients have not left."""
+    return [each for each in requests if not each.answer.done()]
 
 
 def cut(waiting: Iterable[Waiting], max_items: int) -> Iterator[list[Waiting]]:
@@ -129,6 +137,5 @@ def hand_out(part: Sequence[Waiting], embedded: Embedded) -> None:
 
 def fail(part: Iterable[Waiting], error: Exception) -> None:
     """Lets every request fail."""
-    for each in part:
-        if not each.answer.done():
-            each.answer.set_exception(error)
+    for each in still_waiting(part):
+        each.answer.set_exception(error)

@@ -54,6 +54,11 @@ def batch_of(*numbers: int, place: Place | None = None) -> EmbedBatch:
     return EmbedBatch(MODEL, items, "passage", "NONE", place or Place())
 
 
+async def visit(joiner: Joiner, gate: AdmissionGate, number: int) -> Embedded:
+    with await gate.enter(10) as place:
+        return await joiner.embed(batch_of(number, place=place))
+
+
 def read_numbers(embedded: Embedded) -> list[int]:
     assert (embedded.embeddings == embedded.token_counts[:, np.newaxis]).all()
     return embedded.token_counts.tolist()
@@ -110,6 +115,24 @@ async def test_what_breaks_a_joined_request_fails_alone(engine: OneByOne, joiner
     assert [len(batch.items) for batch in engine.sent] == [4, 1, 1, 1, 1]
 
 
+async def test_who_has_left_is_not_embedded_alone_after_a_fault(engine: OneByOne, joiner: Joiner) -> None:
+    engine.may_end.clear()
+    engine.poison = frozenset({3})
+    gate = AdmissionGate(100, 100)
+    left, stays, breaks = (asyncio.ensure_future(visit(joiner, gate, number)) for number in (1, 2, 3))
+    while not engine.sent:
+        await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.wait([left])
+    engine.may_end.set()
+    assert read_numbers(await stays) == [2]
+    with pytest.raises(EngineFaultError):
+        await breaks
+    await asyncio.sleep(0)
+    assert [len(batch.items) for batch in engine.sent] == [3, 1, 1]
+    assert gate.inside == 0
+
+
 async def test_an_engine_that_is_gone_is_not_asked_again_for_each(engine: OneByOne, joiner: Joiner) -> None:
     engine.poison, engine.error = frozenset({3}), EngineUnavailableError("gone")
     answers = await asyncio.gather(*map(joiner.embed, map(batch_of, (1, 2, 3, 4))), return_exceptions=True)
@@ -122,12 +145,7 @@ async def test_who_leaves_early_is_not_sent_and_who_leaves_late_keeps_its_place(
 ) -> None:
     engine.may_end.clear()
     gate = AdmissionGate(100, 100)
-
-    async def visit(number: int) -> Embedded:
-        with await gate.enter(10) as place:
-            return await joiner.embed(batch_of(number, place=place))
-
-    early, late, stays = (asyncio.ensure_future(visit(number)) for number in (1, 2, 3))
+    early, late, stays = (asyncio.ensure_future(visit(joiner, gate, number)) for number in (1, 2, 3))
     asyncio.get_running_loop().call_soon(early.cancel)
     while not engine.sent:
         await asyncio.sleep(0)
