@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from bench.goals import GRID, p50, p99
 from bench.results import Measurement, Results, Sample, throughput
@@ -51,6 +52,9 @@ def draw_plots(results: Results, folder: Path) -> list[tuple[Path, str]]:
         figure = Figure(figsize=(10, 4), layout="constrained")
         if draw(figure, results):
             path = folder / f"{name}.png"
+            for axes in figure.axes:
+                if axes.get_yscale() == "linear":
+                    axes.set_ylim(0, 1.05 * axes.dataLim.ymax)  # no dot is cut at the edge
             figure.savefig(path, dpi=DOTS_PER_INCH)
             drawn.append((path, caption))
     return drawn
@@ -62,7 +66,7 @@ def draw_throughput(figure: Figure, results: Results) -> bool:
     sizes = sorted({each.load.items_per_request for each in found})
     for axes, size in zip(panels(figure, len(sizes)), sizes, strict=True):
         draw_by_clients(axes, (each for each in found if each.load.items_per_request == size), throughput)
-        axes.set(title=f"{size} items a request" if size > 1 else "1 item a request", ylabel="items/s", ylim=(0, None))
+        axes.set(title=f"{size} items a request" if size > 1 else "1 item a request", ylabel="items/s")
     return bool(found)
 
 
@@ -77,8 +81,9 @@ def draw_latency(figure: Figure, results: Results) -> bool:
     for axes, (name, read) in zip(panels(figure, 2), (("p50", p50), ("p99", p99)), strict=True):
         draw_by_clients(axes, found, read)
         axes.set(title=f"{name}, 1 item a request", ylabel="ms", yscale="log")
-        for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            ticks(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     return bool(found)
 
 
@@ -91,7 +96,7 @@ def draw_peers(figure: Figure, results: Results) -> bool:
     ]
     [axes] = panels(figure, 1)
     draw_by_clients(axes, found, throughput)
-    axes.set(title="12-word texts, 1 item a request", ylabel="items/s", ylim=(0, None))
+    axes.set(title="12-word texts, 1 item a request", ylabel="items/s")
     return bool(found)
 
 
@@ -125,8 +130,8 @@ def draw_lengths(figure: Figure, results: Results) -> bool:
         colour = COLOURS[contender]
         left.plot(tokens_of, [time / 1e3 for _, time in points], marker="o", label=contender, color=colour)
         right.plot(tokens_of, [time / tokens for tokens, time in points], marker="o", label=contender, color=colour)
-    left.set(title="time of an item", xlabel="tokens of an item", ylabel="ms", ylim=(0, None))
-    right.set(title="time of a token", xlabel="tokens of an item", ylabel="µs", ylim=(0, None))
+    left.set(title="time of an item", xlabel="tokens of an item", ylabel="ms")
+    right.set(title="time of a token", xlabel="tokens of an item", ylabel="µs")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(TOKEN_LENGTHS, [str(tokens) for tokens in TOKEN_LENGTHS])
