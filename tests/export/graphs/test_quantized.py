@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,14 @@ from export.graphs.builder import IR_VERSION, GraphBuilder
 from export.graphs.quantized import multiply_in_int8
 
 INPUTS, OUTPUTS = 96, 64
+IDENTITY = np.eye(OUTPUTS, INPUTS, dtype=np.float32)  # exact in int8
+
+Activate = Callable[[GraphBuilder, ir.Value], ir.Value]
+ACTIVATIONS: dict[str, Activate] = {
+    "gelu": lambda op, x: op.Gelu(x),
+    "gelu by tanh": lambda op, x: op.Gelu(x, approximate="tanh"),
+    "relu": lambda op, x: op.Relu(x),
+}
 
 
 @pytest.fixture
@@ -24,14 +33,35 @@ def rows() -> np.ndarray:
     return np.random.default_rng(1).standard_normal((20, INPUTS)).astype(np.float32)
 
 
-def multiply(run_graph, matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return run_graph(lambda op, x: [multiply_in_int8(op, x, "matrix", lambda: matrix, INPUTS, OUTPUTS)], rows)[0]
+def multiply(run_graph, matrix: np.ndarray, rows: np.ndarray, activate: Activate | None = None) -> np.ndarray:
+    def record(op: GraphBuilder, x: ir.Value) -> list[ir.Value]:
+        operand = activate(op, x) if activate else x
+        return [multiply_in_int8(op, operand, "matrix", lambda: matrix, INPUTS, OUTPUTS)]
+
+    return run_graph(record, rows)[0]
 
 
 def test_products_are_near_for_every_output_however_small(run_graph, matrix, rows):
     exact = rows @ matrix.T
     errors = np.abs(multiply(run_graph, matrix, rows) - exact).max(axis=0) / exact.std(axis=0)
     assert 0 < errors.max() < 0.05
+
+
+@pytest.mark.parametrize("activate", ACTIVATIONS.values(), ids=ACTIVATIONS)
+@pytest.mark.parametrize("size", [1.0, 3.0, 30.0])
+def test_rows_of_an_activation_have_finer_steps(run_graph, rows, activate, size):
+    [activated] = run_graph(lambda op, x: [activate(op, x)], rows * size)
+    of_activation = multiply(run_graph, IDENTITY, rows * size, activate) - activated[:, :OUTPUTS]
+    of_anything = multiply(run_graph, IDENTITY, activated) - activated[:, :OUTPUTS]
+    assert 0 < np.abs(of_activation).mean() < 0.7 * np.abs(of_anything).mean()
+
+
+@pytest.mark.parametrize("activate", ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_no_value_of_an_activation_is_cut_off(run_graph, activate):
+    rows = np.linspace(-3, 3, 6001, dtype=np.float32)[:, None].repeat(INPUTS, axis=1)
+    [activated] = run_graph(lambda op, x: [activate(op, x)], rows)
+    step = np.maximum(activated.max(axis=1, keepdims=True) / 223, 0.1701 / 32)
+    assert np.all(np.abs(multiply(run_graph, IDENTITY, rows, activate) - activated[:, :OUTPUTS]) <= 0.501 * step)
 
 
 def test_a_row_does_not_depend_on_the_others(run_graph, matrix, rows):
