@@ -92,6 +92,13 @@ class Settings(BaseSettings):
         description="Texts that one inference request carries at most when small requests that come together share it; "
         "1: none do.",
     )
+    join_wait_ms: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Milliseconds that a small request waits for others to share its inference request, unless that is "
+        "full before; 0: only those of the same moment do.",
+    )
     chunk_items: int = Field(default=32, ge=1, description="Items that one inference request carries at most.")
     chunk_tokens: int = Field(
         default=8192,

@@ -1,12 +1,13 @@
 """Joins small requests that come at the same time into one inference request.
 
 A call costs the gateway and Triton the same for one short text as for eight. Requests join that are ready in the same
-turn of the event loop, so nobody waits for company: one client has none, and sixty-four have plenty.
+turn of the event loop, so nobody waits for company: one client has none, and sixty-four have plenty. A wait can be set,
+for an engine that gains more by larger batches than the wait costs.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from gateway.admission import share_places
@@ -37,19 +38,39 @@ class Waiting:
     answer: "asyncio.Future[Embedded]"
 
 
-class Joiner:
-    """Collects requests for one turn of the event loop."""
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """Requests of one kind that wait for others.
 
-    def __init__(self, embed: Callable[[EmbedBatch], Awaitable[Embedded]], max_items: int) -> None:
+    Attributes:
+        timer: ends the wait.
+        requests: in the order in which they came.
+    """
+
+    timer: asyncio.Handle
+    requests: list[Waiting] = field(default_factory=list)
+
+    def is_full(self, max_items: int) -> bool:
+        """Whether they need not wait for more."""
+        items = sum(len(each.batch.items) for each in self.requests)
+        return items >= max_items or sum(each.tokens for each in self.requests) >= MAX_JOINED_TOKENS
+
+
+class Joiner:
+    """Collects requests for one turn of the event loop, or for a time."""
+
+    def __init__(self, embed: Callable[[EmbedBatch], Awaitable[Embedded]], max_items: int, wait_ms: int = 0) -> None:
         """Has none yet.
 
         Args:
             embed: sends one inference request; nobody cancels it.
             max_items: most items of requests that are joined.
+            wait_ms: longest that a request waits for others; 0: one turn of the event loop.
         """
         self._embed = embed
         self._max_items = max_items
-        self._waiting: dict[Kind, list[Waiting]] = {}
+        self._wait_ms = wait_ms
+        self._gatherings: dict[Kind, Gathering] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def embed(self, batch: EmbedBatch) -> Embedded:
@@ -61,19 +82,28 @@ class Joiner:
         Raises:
             GatewayError: the request failed; that another one did is none of its business.
         """
-        loop = asyncio.get_running_loop()
         kind = (batch.model.public_id, batch.input_type, batch.truncate)
         tokens = sum(estimate_tokens(item, batch.model) for item in batch.items)
-        answer: asyncio.Future[Embedded] = loop.create_future()
-        if kind not in self._waiting:
-            self._waiting[kind] = []
-            loop.call_soon(self._send, kind)
-        self._waiting[kind].append(Waiting(batch, tokens, answer))
+        answer: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
+        if kind not in self._gatherings:
+            self._gatherings[kind] = Gathering(self._start_wait(kind))
+        gathering = self._gatherings[kind]
+        gathering.requests.append(Waiting(batch, tokens, answer))
+        if self._wait_ms and gathering.is_full(self._max_items):
+            gathering.timer.cancel()
+            self._send(kind)
         return await answer
+
+    def _start_wait(self, kind: Kind) -> asyncio.Handle:
+        """Has them sent when it is over."""
+        loop = asyncio.get_running_loop()
+        if self._wait_ms:
+            return loop.call_later(self._wait_ms / 1e3, self._send, kind)
+        return loop.call_soon(self._send, kind)
 
     def _send(self, kind: Kind) -> None:
         """Sends what has come."""
-        for part in cut(still_waiting(self._waiting.pop(kind)), self._max_items):
+        for part in cut(still_waiting(self._gatherings.pop(kind).requests), self._max_items):
             self._start(part)
 
     def _start(self, part: Sequence[Waiting]) -> None:

@@ -59,7 +59,7 @@ class TritonEngine:
         self._models: Mapping[str, TritonModel] = {}
         self._models_at_s = float("-inf")
         self._discovery: asyncio.Task[Mapping[str, TritonModel]] | None = None
-        self._joiner = Joiner(self._embed_texts, settings.join_items)
+        self._joiner = Joiner(self._embed_texts, settings.join_items, settings.join_wait_ms)
         self._call_timeout_s = HUNG_AFTER_TIMEOUTS * settings.request_timeout_s
         self._calls: set[Any] = set()
         self._channel: Any = None

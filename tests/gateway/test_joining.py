@@ -80,6 +80,42 @@ async def test_a_request_alone_does_not_wait(engine: OneByOne, joiner: Joiner) -
     assert [len(batch.items) for batch in engine.sent] == [1, 1]
 
 
+async def test_a_wait_ends_when_the_time_is_over_or_the_inference_request_is_full(engine: OneByOne) -> None:
+    joiner = Joiner(engine.embed, max_items=4, wait_ms=200)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    first = asyncio.ensure_future(joiner.embed(batch_of(1)))
+    await asyncio.sleep(0.02)
+    second = asyncio.ensure_future(joiner.embed(batch_of(2)))
+    await asyncio.gather(first, second)
+    assert 0.19 < loop.time() - began
+    assert [len(batch.items) for batch in engine.sent] == [2]
+
+    patient = Joiner(engine.embed, max_items=4, wait_ms=600_000)
+    waiting = asyncio.ensure_future(patient.embed(batch_of(3, 4)))
+    await asyncio.sleep(0.02)
+    assert len(engine.sent) == 1
+    answers = await asyncio.gather(waiting, patient.embed(batch_of(5, 6)))
+    assert [read_numbers(answer) for answer in answers] == [[3, 4], [5, 6]]
+    assert [len(batch.items) for batch in engine.sent] == [2, 4]
+    late = asyncio.ensure_future(patient.embed(batch_of(7)))  # the wait that was cut short does not end this one's
+    await asyncio.gather(patient.embed(batch_of(8, 9, 10)), late)
+    assert [len(batch.items) for batch in engine.sent] == [2, 4, 4]
+
+
+async def test_who_leaves_while_waiting_is_not_sent(engine: OneByOne) -> None:
+    joiner = Joiner(engine.embed, max_items=4, wait_ms=30)
+    leaves, stays = (asyncio.ensure_future(joiner.embed(batch_of(number))) for number in (1, 2))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    assert read_numbers(await stays) == [2]
+    alone = asyncio.ensure_future(joiner.embed(batch_of(3)))
+    await asyncio.sleep(0)
+    alone.cancel()
+    await asyncio.sleep(0.06)
+    assert [[item.text for item in batch.items] for batch in engine.sent] == [["2"]]
+
+
 async def test_requests_that_differ_are_not_joined(engine: OneByOne, joiner: Joiner) -> None:
     base = batch_of(1)
     requests = [

@@ -134,6 +134,20 @@ async def test_small_requests_of_one_moment_share_an_inference_request(port: int
         await engine.close()
 
 
+async def test_small_requests_wait_for_others_as_the_settings_say(port: int, triton: FakeTriton) -> None:
+    for wait_ms, count in ((0, 2), (200, 1)):
+        triton.requests.clear()
+        engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", join_wait_ms=wait_ms))
+        await engine.start()
+        model = (await engine.models())[PUBLIC_ID]
+        batches = [EmbedBatch(model, [TextItem(text)], "passage", "NONE", Place()) for text in ("a", "b")]
+        first = asyncio.ensure_future(engine.embed(batches[0]))
+        await asyncio.sleep(0.02)
+        await asyncio.gather(first, engine.embed(batches[1]))
+        assert len(triton.requests) == count
+        await engine.close()
+
+
 async def test_failed_items_keep_their_places(engine: TritonEngine) -> None:
     embedded = await embed(engine, *[TextItem("long" if number in (2, 6) else "a") for number in range(8)])
     failure = ItemFailure("text_too_long", "it is")
