@@ -49,7 +49,7 @@ clean: ## remove what was made here: exports, caches, the virtual environment
 
 $(VENV)/bin/python:
 	@echo "making the virtual environment $(VENV)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13) and "error: Python 3.10, 3.11 or 3.12 is needed, for the embedded Triton: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -46,7 +46,7 @@ def assemble_backends(target: Path) -> Path:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.exists():
-        raise LauncherError(f"the embedded Triton has no stub for Python {version}: use 3.10 to 3.13")
+        raise LauncherError(f"the embedded Triton has no stub for Python {version}: use 3.10, 3.11 or 3.12")
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(server / "backends" / "python", target / "python", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(stub, target / "python")
