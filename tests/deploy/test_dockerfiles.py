@@ -101,7 +101,7 @@ def third_party_packages(folder: Path) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module.partition(".")[0])
     names -= sys.stdlib_module_names | {"preprocess", "triton_python_backend_utils"}
-    return {packages_distributions()[name][0].lower() for name in names}
+    return {packages_distributions().get(name, [name])[0].lower() for name in names}
 
 
 def test_preprocessing_needs_no_library_that_its_image_lacks():
