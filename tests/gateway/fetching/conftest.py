@@ -11,7 +11,7 @@ from gateway.fetching.queue import FetchQueue
 from gateway.fetching.urls import UrlRules
 from tests.gateway.fetching.rig import PUBLIC, NameServer, Site, Wire
 
-CONNECT_TIMEOUT_S = 0.3
+CONNECT_TIMEOUT_S = 1.0
 MAX_BYTES = 100_000
 ANY_SCHEME = UrlRules(frozenset({"http", "https"}))
 NO_AUTHORITY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
