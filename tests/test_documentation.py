@@ -14,8 +14,8 @@ from tests.service import PROJECT
 PAGE = PROJECT / "docs" / "settings.md"
 HEAD = """# Settings
 
-Environment variables, read once at start; a wrong value ends the process with a line that names it. This page is held
-equal to the code by a test.
+Environment variables, read once at start; an invalid value ends the process with a line that names it. A test keeps this
+page in sync with the code.
 """
 
 

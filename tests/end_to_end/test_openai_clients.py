@@ -1,6 +1,7 @@
 """OpenAI's client for Python, unmodified: options, and each error as the class that it has for it."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tests.service import Service, free_ports, wait_until
 
 pytestmark = pytest.mark.triton
 
-KEYS = {"steady": "", "hasty": "requests_per_minute=1", "poor": "token_quota=1"}
+KEYS: dict[str, dict[str, int]] = {"steady": {}, "hasty": {"requests_per_minute": 1}, "poor": {"token_quota": 1}}
 
 
 def sum_of(secret: str) -> str:
@@ -31,7 +32,7 @@ def keyed_url(service: Service) -> Iterator[str]:
     environment = os.environ | {
         "GATEWAY_PORT": str(port),
         "TRITON_URL": service.grpc_url,
-        "GATEWAY_API_KEYS": ";".join(f"{name} {sum_of(name)} {limits}" for name, limits in KEYS.items()),
+        "GATEWAY_API_KEYS": json.dumps({name: {"sha256": sum_of(name), **limits} for name, limits in KEYS.items()}),
         "GATEWAY_MAX_BODY_BYTES": "10000",
     }
     gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.DEVNULL)
