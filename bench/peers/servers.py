@@ -16,6 +16,8 @@ from bench.settings import BenchSettings
 
 APP = Path(__file__).with_name("sentence_transformers_app.py")
 MODEL_NAME = "minilm"
+# Nothing that a peer downloads or reports may fall into its measurement.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,7 @@ def run_peer(peer: Peer, checkpoint: Path, settings: BenchSettings) -> Iterator[
     [port] = free_ports(1)
     filling = {"bin": str(python.parent), "folder": str(folder), "port": str(port)}
     command = [word.format(**filling) for word in peer.command]
-    offline = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
-    environment = os.environ | offline | {name: value.format(**filling) for name, value in peer.variables.items()}
+    environment = os.environ | OFFLINE | {name: value.format(**filling) for name, value in peer.variables.items()}
     url = f"http://127.0.0.1:{port}{peer.route}"
     probe = {"model": MODEL_NAME, "input": ["ready?"]}
     log = settings.build_dir / "logs" / f"{peer.name.replace(' ', '_')}.log"
