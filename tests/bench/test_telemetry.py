@@ -3,15 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
-
-from bench.peers import servers
-from bench.settings import BenchSettings
 
 PROBE = """
 import importlib, importlib.abc, os, sys
@@ -35,21 +28,3 @@ def test_telemetry_is_disabled_before_onnxruntime_is_imported(module: str) -> No
     command = [sys.executable, "-c", PROBE, module]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert finished.stdout == "telemetry disabled: 1\n"
-
-
-@pytest.mark.parametrize("peer", servers.PEERS, ids=lambda peer: peer.name)
-def test_telemetry_is_disabled_in_the_process_of_a_peer(
-    peer: servers.Peer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    environments: list[Mapping[str, str]] = []
-
-    @contextmanager
-    def run_server(name: str, command: object, environment: Mapping[str, str], *rest: object) -> Iterator[None]:
-        environments.append(environment)
-        yield
-
-    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
-    monkeypatch.setattr(servers, "run_server", run_server)
-    monkeypatch.setattr(servers, "prepare_environment", lambda folder, requirements: tmp_path / "bin" / "python")
-    with servers.run_peer(replace(peer, prepare_folder=None), tmp_path, BenchSettings(build_dir=tmp_path)):
-        assert [environment["ORT_DISABLE_TELEMETRY"] for environment in environments] == ["1"]
