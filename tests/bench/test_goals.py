@@ -1,9 +1,10 @@
 import pytest
 
-from bench.goals import Goal, compare_with_infinity
+from bench.goals import GOALS, Goal, compare_with_infinity
 from bench.report import format_goals, format_section
 from bench.results import Load, Measurement, Results, Sample, p99
 from bench.sections import INT8_LOAD, LOWEST_COSINE, MEAN_COSINE
+from tests.bench.published_page import read_published_results
 
 LOAD = Load("12 words", 1, 1)
 
@@ -45,3 +46,8 @@ def test_int8_misses_its_goal_when_its_embeddings_are_off(mean_cosine: float, ve
     [row] = [line for line in format_goals(results).splitlines() if line.startswith("| int8")]
     assert verdict in row
     assert format_section(results, "int8").endswith(f"int8: mean cosine {mean_cosine:.4g}, lowest cosine 0.9.")
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.measure)
+def test_every_goal_finds_its_measurements_in_a_full_run(goal: Goal) -> None:
+    assert goal.read(read_published_results()) is not None
