@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from bench.goals import GOALS
 from bench.report import Report
 from bench.settings import PROJECT
 
+# Items per request and clients of a quick run.
 GRID = [(items, clients) for items in (1, 4) for clients in (1, 4)]
-"""Items per request and clients of a quick run."""
 
 
 def run_bench(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -22,6 +23,12 @@ def test_unknown_section_is_refused_with_the_known_ones_named() -> None:
     finished = run_bench("warp-speed")
     assert finished.returncode == 2
     assert "no section warp-speed; there are throughput, " in finished.stderr
+
+
+def test_a_quick_run_may_not_be_documented() -> None:
+    finished = run_bench("--quick", "--document")
+    assert finished.returncode == 2
+    assert "--document cannot be combined with --quick" in finished.stderr
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +47,7 @@ def results_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_quick_run_measures_every_contender_under_every_load(results_path: Path) -> None:
     values: dict[str, Any] = json.loads(results_path.read_text())
     assert {"started", "machine", "versions", "settings", "results", "goals"} == values.keys()
+    assert [goal["goal"] for goal in values["goals"]] == [goal.measure for goal in GOALS]
     report = Report.read(results_path)
     measured = {
         (each.section, each.contender, each.load.items_per_request, each.load.concurrency) for each in report.results

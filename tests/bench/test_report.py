@@ -2,7 +2,8 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.report import PAGE, Report, write_page
+from bench.report import PAGE, SECTION_TITLES, Report, write_page
+from bench.sections import SECTIONS
 from bench.settings import BenchSettings
 from tests.bench.published_page import read_published_results
 
@@ -17,6 +18,10 @@ def test_the_published_page_is_what_a_run_with_its_figures_writes(tmp_path: Path
     assert {path.name for path in (tmp_path / PAGE.stem).iterdir()} == {
         path.name for path in PAGE.with_suffix("").iterdir()
     }
+
+
+def test_every_section_has_a_title() -> None:
+    assert SECTION_TITLES.keys() == SECTIONS.keys()
 
 
 def hide_goals(page: Path) -> str:
