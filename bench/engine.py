@@ -26,11 +26,11 @@ CORES = len(os.sched_getaffinity(0))
 # Length of a trial run, as a share of a measurement.
 TRIAL_SHARE = 0.25
 
+# Inputs of a graph by tensor name.
 Feeds = Mapping[str, npt.NDArray[Any]]
-"""Inputs of a graph by tensor name."""
 
+# All cores on one run, sleeping or spinning while they wait; or one single-threaded run per core.
 Threading = Literal["sleeping", "spinning", "single"]
-"""All cores on one run, sleeping or spinning while they wait; or one single-threaded run per core."""
 
 
 class Layout(Protocol):

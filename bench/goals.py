@@ -10,8 +10,8 @@ from bench.results import Load, Results, Sample, p50, p99, ratio, throughput
 from bench.sections import INT8_LOAD, MEAN_COSINE, make_padding_load
 from bench.workloads import MIXED, PNG_PAGES, SHORT
 
-Read = Callable[[Results], "float | None"]
-"""Computes a figure from results; None if the measurements are missing."""
+# Computes a figure from results; None if the measurements are missing.
+Read = Callable[[Results], float | None]
 
 MIN_MEAN_COSINE = 0.99
 

@@ -26,8 +26,8 @@ DECODE_TIME_LIMIT_S = 20.0
 DECODE_MEMORY_LIMIT_BYTES = 3 * 1024**3
 TILING = Tiling()
 
+# Preprocesses one encoded page.
 Preprocess = Callable[[bytes], object]
-"""Preprocesses one encoded page."""
 
 
 def measure_pages(workbench: Workbench) -> list[Measurement]:

@@ -159,8 +159,8 @@ def draw_by_clients(axes: Axes, found: Iterable[Measurement], read: Callable[[Sa
     axes.legend(frameon=False)
 
 
+# Draws into a figure; returns False if there are no results for it.
 Draw = Callable[[Figure, Results], bool]
-"""Draws into a figure; returns False if there are no results for it."""
 
 # File name, caption and function of each plot.
 PLOTS: tuple[tuple[str, str, Draw], ...] = (

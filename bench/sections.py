@@ -162,8 +162,8 @@ def _measure_loads(
     return [each for load in loads for each in measure_in_turns(section, contenders, load, rounds)]
 
 
+# Measures one thing, independently of the other sections.
 Section = Callable[[Workbench], list[Measurement]]
-"""Measures one thing, independently of the other sections."""
 
 SECTIONS: Mapping[str, Section] = {
     "throughput": measure_throughput,

@@ -32,8 +32,8 @@ MAX_LOG_TAIL_CHARS = 2000
 # What the names of Triton's models end with (docs/contract.md).
 STEPS = ("preprocess_text", "preprocess_image", "vision_encoder", "embedder")
 
+# Names what a process does; processes with the same name are added up.
 Label = Callable[[psutil.Process], str]
-"""Names what a process does; processes with the same name are added up."""
 
 libc = ctypes.CDLL(None)
 

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 
 from bench import contenders
-from bench.contenders import HttpContender, check_same_embeddings
+from bench.contenders import HttpContender, check_same_embeddings, split_items
 from bench.errors import BenchError, LoadFailedError
 from bench.load_generators import WrkReport
 from bench.results import Load
@@ -55,6 +55,10 @@ def test_a_server_that_never_responds_is_an_error(contender: HttpContender, monk
     serve(monkeypatch, 0)
     with pytest.raises(LoadFailedError, match="completes too few requests"):
         contender.measure(LOAD)
+
+
+def test_every_request_of_a_load_has_the_same_size() -> None:
+    assert split_items(["a", "b", "c", "d", "e"], 2) == [["a", "b"], ["c", "d"]]
 
 
 class FixedEmbedder:
