@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from bench.errors import BenchError, LoadFailedError, WindowTooShortError
 from bench.load_generators import MIN_WINDOWS, RESPONSE_TIMEOUT_S, run_perf_analyzer, run_wrk
 from bench.results import Load, Measurement, Sample, p50, p99, throughput
-from bench.servers import Server, Service, compute_cpu_us_per_item
+from bench.servers import Server, Service, compute_cpu_us_per_item, post_json
 from bench.settings import BenchSettings
 
 log = logging.getLogger(__name__)
@@ -171,12 +170,8 @@ class HttpContender:
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return embeddings (n, D) from one request."""
-        body = json.dumps({**self._fields, "input": list(texts)}).encode()
-        request = urllib.request.Request(  # noqa: S310 - a fixed http URL
-            self._server.url, body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=RESPONSE_TIMEOUT_S) as response:  # noqa: S310
-            return np.array([each["embedding"] for each in json.load(response)["data"]])
+        response = post_json(self._server.url, {**self._fields, "input": list(texts)}, RESPONSE_TIMEOUT_S)
+        return np.array([each["embedding"] for each in response["data"]])
 
     def _wait_until_idle(self) -> None:
         """Let the server finish what wrk no longer waits for: the next contender runs on the same cores."""

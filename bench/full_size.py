@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -21,14 +20,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import psutil
 from PIL import Image
 
-from bench.servers import Service, name_service_process, run_service
+from bench.servers import Service, name_service_process, post_json, run_service
 from bench.settings import BUILD_DIR, BenchSettings
 from bench.workloads import make_data_url
+from launcher.models import run_module
 
 log = logging.getLogger("bench.full_size")
 
@@ -80,11 +79,6 @@ def export(checkpoint: Path, repository: Path, precision: str) -> dict[str, floa
     return {"seconds": round(time.monotonic() - started, 1), "peak_gib": round(peak_kib * 1024 / GIB, 2)}
 
 
-def run_module(*command: str) -> None:
-    """Run a module of this project."""
-    subprocess.run([sys.executable, "-m", *command], check=True)
-
-
 def make_requests() -> Mapping[str, dict[str, Any]]:
     """Return a body for each kind of request; the service truncates the passage to its limit."""
     return {
@@ -106,13 +100,11 @@ def make_image_url(width: int, height: int) -> str:
 def send_request(service: Service, body: dict[str, Any]) -> dict[str, Any]:
     """Send one request; return its seconds and tokens."""
     started = time.monotonic()
-    response = httpx.post(service.url, json={"model": PUBLIC_ID, **body}, timeout=RESPONSE_TIMEOUT_S)
+    response = post_json(service.url, {"model": PUBLIC_ID, **body}, RESPONSE_TIMEOUT_S)
     seconds = time.monotonic() - started
-    response.raise_for_status()
-    values = response.json()
-    norm = float(np.linalg.norm(values["data"][0]["embedding"]))
-    log.info("%.1f s, %s, norm %.6f", seconds, values["usage"], norm)
-    return {"seconds": round(seconds, 2), "tokens": values["usage"]["prompt_tokens"]}
+    norm = float(np.linalg.norm(response["data"][0]["embedding"]))
+    log.info("%.1f s, %s, norm %.6f", seconds, response["usage"], norm)
+    return {"seconds": round(seconds, 2), "tokens": response["usage"]["prompt_tokens"]}
 
 
 def read_peaks(service: Service) -> dict[str, float]:

@@ -10,12 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -158,14 +158,24 @@ def run_server(
 
 def is_ready(url: str, probe: Mapping[str, object]) -> bool:
     """Return whether a POST of the probe succeeds."""
-    request = urllib.request.Request(  # noqa: S310 - a fixed http URL
-        url, json.dumps(probe).encode(), {"Content-Type": "application/json"}
-    )
     try:
-        with urllib.request.urlopen(request, timeout=PROBE_TIMEOUT_S):  # noqa: S310
-            return True
-    except (urllib.error.URLError, OSError):
+        post_json(url, probe, PROBE_TIMEOUT_S)
+    except (OSError, ValueError):  # not listening, not ready, or not JSON
         return False
+    return True
+
+
+def post_json(url: str, body: Mapping[str, object], timeout_s: float) -> Any:
+    """Return the JSON of a response.
+
+    Raises:
+        OSError: The request fails, or its status is not 2xx.
+    """
+    request = urllib.request.Request(  # noqa: S310 - a fixed http URL
+        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=timeout_s) as response:  # noqa: S310
+        return json.load(response)
 
 
 def find_free_ports(count: int) -> list[int]:
