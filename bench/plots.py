@@ -156,7 +156,8 @@ def draw_by_clients(axes: Axes, found: Iterable[Measurement], read: Callable[[Sa
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xlabel("clients")
-    axes.legend(frameon=False)
+    if lines:  # Matplotlib warns of an empty legend
+        axes.legend(frameon=False)
 
 
 # Draws into a figure; returns False if there are no results for it.
