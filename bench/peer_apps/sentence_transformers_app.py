@@ -1,6 +1,6 @@
-"""sentence-transformers behind FastAPI, as one writes it in an afternoon. Runs in the peer's environment alone."""
+"""sentence-transformers behind FastAPI, as one would write it in an afternoon. Runs in the peer's environment."""
 
-# ruff: noqa: D103 - the peer's environment knows nothing of this project
+# ruff: noqa: D103 - the peer's environment does not contain this project
 import os
 from typing import Any
 
