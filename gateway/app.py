@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from gateway.access import AccessPolicy, build_access
 from gateway.api.context import Services
 from gateway.api.error_responses import add_error_handlers
-from gateway.api.middleware import ContextMiddleware
+from gateway.api.middleware import ContextMiddleware, RouteTable
 from gateway.api.nim_metadata import NimMetadata
 from gateway.api.openai_nim import OpenAINim
 from gateway.api.openapi import add_openapi
@@ -23,6 +25,24 @@ from gateway.engine.triton import TritonEngine
 from gateway.fetch import ImageFetcher, build_fetcher
 from gateway.settings import Settings
 from gateway.version import package_version
+
+
+class GatewayApp(FastAPI):
+    """FastAPI for the documentation and for what no route serves; the dialects' routes are called ahead of it.
+
+    Args:
+        services: Of the application.
+        options: Of `FastAPI`.
+    """
+
+    def __init__(self, services: Services, **options: Any) -> None:
+        super().__init__(**options)
+        self._services = services
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the whole ASGI application: request context, dialects' routes, FastAPI."""
+        table = RouteTable(super().build_middleware_stack(), self.routes)
+        return ContextMiddleware(table, self._services.settings.request_timeout_s, self._services.metrics)
 
 
 def create_app(
@@ -49,7 +69,8 @@ def create_app(
         yield
         await engine.close()
 
-    app = FastAPI(
+    app = GatewayApp(
+        services=services,
         title="Tessera",
         version=package_version(),
         lifespan=lifespan,
@@ -58,7 +79,6 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(ContextMiddleware, request_timeout_s=settings.request_timeout_s, metrics=services.metrics)
     add_error_handlers(app)
     add_openapi(app, settings)
     return app

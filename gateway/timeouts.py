@@ -1,9 +1,6 @@
 """One deadline for a request, from arrival to response."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from gateway.errors import DeadlineError
@@ -34,18 +31,3 @@ class Deadline:
         if left_s <= 0:
             raise DeadlineError
         return left_s
-
-    @asynccontextmanager
-    async def enforce(self) -> AsyncIterator[None]:
-        """Cancel the block inside when the deadline comes.
-
-        Raises:
-            DeadlineError: The block was cancelled, or the deadline had passed before.
-        """
-        try:
-            async with asyncio.timeout(self.remaining_s()) as timeout:
-                yield
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise  # from a timeout inside the block
-            raise DeadlineError from error

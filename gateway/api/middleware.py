@@ -1,20 +1,22 @@
 """What surrounds every handler: request context, deadline, access control, headers, access log, last-resort errors."""
 
+import asyncio
 import logging
+import random
 import re
-import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
 import orjson
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access import ANONYMOUS, AccessPolicy, OpenAccess
 from gateway.api.context import Dialect, RequestContext, attach_context, context_of
-from gateway.api.error_responses import render_error, status_of
+from gateway.api.error_responses import handle_gateway_error, render_error, status_of
 from gateway.core.metrics import Metrics
 from gateway.errors import DeadlineError, GatewayError, RequestTimeoutError
 from gateway.timeouts import Deadline
@@ -66,17 +68,19 @@ class ContextMiddleware:
             await send(message)
 
         failure: GatewayError | None = None
+        timeout = asyncio.timeout(self._request_timeout_s)
         try:
-            async with context.deadline.enforce():
+            async with timeout:
                 await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
             status = CLIENT_CLOSED_REQUEST
-        except DeadlineError as error:
-            late_body = RequestTimeoutError("the request body did not arrive in time")
-            failure = error if context.body_is_read else late_body
         except Exception:
-            logger.exception("request %s failed", context.request_id)
-            failure = GatewayError("the server failed")
+            if timeout.expired():
+                late_body = RequestTimeoutError("the request body did not arrive in time")
+                failure = DeadlineError() if context.body_is_read else late_body
+            else:
+                logger.exception("request %s failed", context.request_id)
+                failure = GatewayError("the server failed")
         try:
             if failure and not status:
                 context.error_type = status_of(failure).type
@@ -99,7 +103,7 @@ def read_request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return str(value, "ascii")
-    return secrets.token_hex(16)
+    return f"{random.getrandbits(128):032x}"
 
 
 def add_headers(message: Message, context: RequestContext) -> None:
@@ -168,7 +172,35 @@ class DialectRoute(APIRoute):
         context = context_of(request)
         context.route = self.path
         context.dialect = self._dialect
-        if self._access is not None:
-            context.caller = await self._access.admit(request)
-        response = await self._handler(request)
+        try:
+            if self._access is not None:
+                context.caller = await self._access.admit(request)
+            response = await self._handler(request)
+        except GatewayError as error:
+            response = await handle_gateway_error(request, error)
         await response(scope, receive, send)
+
+
+class RouteTable:
+    """Calls the dialects' routes directly: a third of a small request's cost was FastAPI's middleware and router.
+
+    They parse and authenticate requests and handle errors themselves. What is none of theirs goes on to FastAPI.
+
+    Args:
+        app: FastAPI with its middleware.
+        routes: Of which those of dialects are called directly.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
+        self._app = app
+        self._routes = {
+            (method, route.path): route.app
+            for route in routes
+            if isinstance(route, DialectRoute)
+            for method in route.methods or ()
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or pass it on."""
+        app = self._routes.get((scope.get("method", ""), scope.get("path", "")), self._app)
+        await app(scope, receive, send)

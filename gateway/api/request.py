@@ -1,17 +1,16 @@
 """The body of an embeddings request. One definition gives its shape, parses it, and describes it in OpenAPI."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from gateway.errors import InvalidRequestError, TooLargeError, UnsupportedMediaTypeError, quote
 from gateway.types import EmbeddingType, EncodingFormat, InputType, Modality, Truncate
-
-JSON_TYPE = "application/json"
 
 LARGE_BODY_BYTES = 4 * 1024 * 1024
 MAX_CONTAINERS = 1_000_000
@@ -159,8 +158,9 @@ async def read_embeddings_body(request: Request, kind: type[B], *, max_bytes: in
         TooLargeError: Above the limit; what is not read stays unread.
         InvalidRequestError: Not JSON (RFC 8259, UTF-8), or not of this type.
     """
-    check_media_type(request)
-    body = await read_body(request, max_bytes=max_bytes)
+    headers = dict(request.scope["headers"])  # Starlette's own mapping searches and decodes all of them each time
+    check_media_type(headers)
+    body = await read_body(request, headers, max_bytes=max_bytes)
     if len(body) > LARGE_BODY_BYTES and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
         raise InvalidRequestError("the request body has too many arrays and objects")
     try:
@@ -178,40 +178,44 @@ def decoder_of(kind: type[B]) -> msgspec.json.Decoder[B]:
     return msgspec.json.Decoder(kind)
 
 
-def check_media_type(request: Request) -> None:
+def check_media_type(headers: Mapping[bytes, bytes]) -> None:
     """Accept plain UTF-8 JSON.
 
     Raises:
         UnsupportedMediaTypeError: The body is anything else.
     """
-    content_type = request.headers.get("content-type", "")
-    if content_type != JSON_TYPE:
-        media_type, _, parameters = content_type.partition(";")
-        if media_type.strip().lower() != JSON_TYPE:
-            raise UnsupportedMediaTypeError(f"the request body must be {JSON_TYPE}")
-        if "charset" in parameters.lower() and "utf-8" not in parameters.lower():
-            raise UnsupportedMediaTypeError("the request body must be in UTF-8")
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    media_type, _, parameters = headers.get(b"content-type", b"").lower().partition(b";")
+    if media_type.strip() != b"application/json":
+        raise UnsupportedMediaTypeError("the request body must be application/json")
+    if b"charset" in parameters and b"utf-8" not in parameters:
+        raise UnsupportedMediaTypeError("the request body must be in UTF-8")
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         raise UnsupportedMediaTypeError("compressed request bodies are not supported")
 
 
-async def read_body(request: Request, *, max_bytes: int) -> bytes:
+async def read_body(request: Request, headers: Mapping[bytes, bytes], *, max_bytes: int) -> bytes:
     """Return the body's bytes.
 
     Raises:
         TooLargeError: By Content-Length before a byte is read, else as soon as the limit is exceeded.
+        ClientDisconnect: The client has closed the connection.
     """
     too_large = TooLargeError(f"the request body is above the limit of {max_bytes} bytes")
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > max_bytes:
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced[:20]) > max_bytes:
         raise too_large
     pieces: list[bytes] = []
     size = 0
-    async for piece in request.stream():
-        size += len(piece)
+    more_body = True
+    while more_body:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
         if size > max_bytes:
             raise too_large
-        pieces.append(piece)
+        more_body = message.get("more_body", False)
     return b"".join(pieces)
 
 

@@ -8,7 +8,6 @@ from gateway.engine import EmbedBatch, Engine, ServedModel, Slot
 from gateway.engine.chunking import estimate_tokens
 from gateway.errors import EngineUnavailableError, GatewayError
 from gateway.settings import Settings
-from gateway.timeouts import Deadline
 from gateway.types import TextItem
 
 logger = logging.getLogger(__name__)
@@ -93,13 +92,13 @@ class ReadinessProbe:
         started_s = time.monotonic()
         batch = EmbedBatch(model, [CANARY], [estimate_tokens(CANARY, model)], "passage", "END", Slot())
         try:
-            async with Deadline.after(self._settings.canary_timeout_s).enforce():
+            async with asyncio.timeout(self._settings.canary_timeout_s):
                 result = await self._engine.embed(batch)
-        except GatewayError:
+        except (GatewayError, TimeoutError) as error:
             # Under load the canary may wait too long while clients' requests succeed.
             if self._tracker.succeeded_since(model, started_s):
                 return
-            raise
+            raise EngineUnavailableError(f"the canary failed: {error!r}") from error
         if result.failures:
             raise EngineUnavailableError("the canary failed")
         result.check_finite()

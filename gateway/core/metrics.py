@@ -31,6 +31,7 @@ class Metrics:
         self._admission = admission
         self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self._registry = CollectorRegistry()
+        self._is_multiprocess = MULTIPROCESS_DIR in os.environ
         self.in_flight = self._gauge("tessera_requests_in_flight", "Requests in flight.")
         self._tokens_in_flight = self._gauge(
             "tessera_tokens_in_flight", "Estimated tokens of requests in flight.", ["gate"]
@@ -81,7 +82,8 @@ class Metrics:
             status: HTTP status.
             seconds: From arrival to response.
         """
-        self._set_gates()
+        if self._is_multiprocess:  # for scrapes that another worker answers
+            self._set_gates()
         self._child(self._requests, route or NO_ROUTE, dialect, model, str(status)).inc()
         self._child(self._seconds, route or NO_ROUTE).observe(seconds)
 
@@ -103,7 +105,7 @@ class Metrics:
         """Return the metrics of all workers in Prometheus' text format, and its content type."""
         self._set_gates()
         registry = self._registry
-        if MULTIPROCESS_DIR in os.environ:
+        if self._is_multiprocess:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -18,6 +18,7 @@ from gateway.engine.microbatch import MicroBatcher
 from gateway.engine.wire import build_request, read_refusal, read_response
 from gateway.errors import EngineUnavailableError
 from gateway.settings import Settings
+from gateway.types import ItemWithImage
 
 logger = logging.getLogger(__name__)
 
@@ -127,15 +128,23 @@ class TritonEngine:
         Raises:
             GatewayError: A request failed as a whole; chunks not yet sent are dropped.
         """
+        if self._is_small(batch):
+            return await self._micro_batcher.embed(batch)
         model = self._find(batch.model)
         chunks = cut_batch(batch, max_items=self._settings.chunk_items, max_tokens=self._settings.chunk_tokens)
         if len(chunks) == 1:
-            if chunks[0].modality == "text" and len(batch.items) < self._settings.microbatch_items:
-                return await self._micro_batcher.embed(batch)
             return await self._infer(model, batch, chunks[0])
         jobs = [lambda chunk=chunk: self._infer(model, batch, chunk) for chunk in chunks]
         results = await run_bounded(jobs, self._settings.chunk_concurrency)
         return merge_results(chunks, results, len(batch.items), batch.model.dimensions)
+
+    def _is_small(self, batch: EmbedBatch) -> bool:
+        """Return whether the batch is a few texts that may share an inference request."""
+        return (
+            len(batch.items) < self._settings.microbatch_items
+            and sum(batch.item_tokens) <= self._settings.chunk_tokens
+            and not any(isinstance(item, ItemWithImage) for item in batch.items)
+        )
 
     def _find(self, served: ServedModel) -> TritonModel:
         """Return Triton's side of a model.

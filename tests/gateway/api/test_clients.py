@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from gateway.app import create_app
+from gateway.http_protocol import HttpProtocol
 from gateway.settings import Settings
 from gateway.types import ImageItem, TextItem
 from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine, fake_vector
@@ -21,7 +22,7 @@ from tests.gateway.requests import DATA_URL, IMAGE
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    config = uvicorn.Config(create_app(Settings(), FakeEngine()), log_config=None, loop="uvloop", http="httptools")
+    config = uvicorn.Config(create_app(Settings(), FakeEngine()), log_config=None, loop="uvloop", http=HttpProtocol)
     server = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
