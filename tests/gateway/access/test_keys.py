@@ -61,7 +61,7 @@ def test_malformed_entries_are_refused_without_repeating_them(entries: Any) -> N
     assert "alices-plain-key" not in str(caught.value)
 
 
-def test_old_list_format_is_answered_with_the_new_one() -> None:
+def test_old_list_format_is_refused_with_an_example_of_the_new_one() -> None:
     with pytest.raises(AccessSettingsError, match="API_KEYS: write JSON"):
         read_keys(f"alice {ALICE}; bob {BOB}", None)
 

@@ -48,13 +48,13 @@ async def ask(client: httpx.AsyncClient, key: str | None = KEY, text: str = "one
     return await client.post("/v1/embeddings", json={"model": TEXT_MODEL.public_id, "input": text}, headers=headers)
 
 
-async def test_without_keys_everybody_may_ask() -> None:
+async def test_without_keys_every_request_is_admitted() -> None:
     async with serving({}) as client:
         assert (await ask(client, None)).status_code == 200
         assert (await ask(client, "whatever")).status_code == 200
 
 
-async def test_holder_of_a_key_may_ask() -> None:
+async def test_valid_key_is_admitted() -> None:
     async with serving(alice_and_bob()) as client:
         assert (await ask(client)).status_code == 200
         assert (await ask(client, "key-of-bob")).status_code == 200
@@ -65,7 +65,7 @@ async def test_holder_of_a_key_may_ask() -> None:
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer ", "Bearer wrong", f"Basic {KEY}", KEY, f"Bearer {KEY}x", "Bearer \xff"]
 )
-async def test_without_a_valid_key_the_answer_is_401_in_the_one_shape(header: str | None) -> None:
+async def test_without_a_valid_key_the_response_is_401_in_the_usual_shape(header: str | None) -> None:
     engine = FakeEngine()
     async with serving(alice(), engine) as client:
         headers = {} if header is None else {"authorization": header.encode("latin-1")}
@@ -94,7 +94,7 @@ async def test_every_route_but_the_probes_needs_a_key() -> None:
     assert open_routes == OPEN_ROUTES
 
 
-async def test_requests_above_the_rate_get_429_and_when_to_come_back() -> None:
+async def test_requests_above_the_rate_get_429_with_retry_after() -> None:
     async with serving(alice_and_bob(requests_per_minute=2)) as client:
         assert [(await ask(client)).status_code for _ in range(2)] == [200, 200]
         response = await ask(client)
@@ -137,7 +137,7 @@ async def test_refused_requests_cost_no_tokens() -> None:
         assert (await ask(client)).status_code == 200
 
 
-async def test_absent_store_lets_holders_of_keys_ask_and_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unreachable_store_admits_valid_keys_only(caplog: pytest.LogCaptureFixture) -> None:
     keys = alice(requests_per_minute=1, token_quota=1)
     async with serving(keys, rate_store="redis://127.0.0.1:9/0") as client:
         assert [(await ask(client)).status_code for _ in range(3)] == [200, 200, 200]

@@ -57,7 +57,7 @@ def test_openai_client_sends_tokens_dimensions_and_our_own_fields(openai_client:
         model=IMAGE_MODEL.public_id,
         input=[[1, 2], [3]],
         dimensions=256,
-        user="somebody",
+        user="a user",
         encoding_format="float",
         extra_body={"input_type": "query", "truncate": "END", "embedding_type": "binary"},
     )
@@ -94,7 +94,7 @@ def test_announced_large_body_is_refused_before_it_is_sent(base_url: str) -> Non
 
 
 @pytest.mark.parametrize("junk", [b"GARBAGE\r\n\r\n", b"POST /v1/embeddings HTTP/1.1\r\nContent-Length: abc\r\n\r\n"])
-def test_broken_http_harms_nobody_else(base_url: str, junk: bytes) -> None:
+def test_broken_http_does_not_affect_other_connections(base_url: str, junk: bytes) -> None:
     host, port = base_url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as connection:
         connection.sendall(junk)

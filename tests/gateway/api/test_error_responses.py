@@ -52,7 +52,7 @@ MODEL = IMAGE_MODEL.public_id
         ),
     ],
 )
-async def test_published_messages_are_word_for_word(
+async def test_published_messages_are_reproduced_exactly(
     client: httpx.AsyncClient, engine: FakeEngine, fields: dict[str, object], status: int, message: str
 ) -> None:
     engine.served = (IMAGE_MODEL,)
@@ -148,7 +148,7 @@ async def test_bodies_that_are_not_json_objects_get_400(client: httpx.AsyncClien
     assert response.json()["type"] == "invalid_request_error"
 
 
-async def test_of_a_key_written_twice_the_last_value_counts(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+async def test_last_value_of_a_duplicate_key_counts(client: httpx.AsyncClient, engine: FakeEngine) -> None:
     body = f'{{"model": "x", "input": "a", "model": "{MODEL}", "input": "b"}}'
     response = await client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
     assert response.status_code == 200
@@ -245,7 +245,7 @@ async def test_wrong_method_gets_our_405(client: httpx.AsyncClient) -> None:
     ("code", "status"),
     [("text_too_long", 400), ("token_id_invalid", 400), ("image_invalid", 400), ("image_too_large", 413), ("", 500)],
 )
-async def test_failed_item_is_named_by_its_place(
+async def test_failed_item_is_named_by_its_index(
     client: httpx.AsyncClient, engine: FakeEngine, code: str, status: int
 ) -> None:
     engine.fail_item = lambda item: ItemFailure(code, "is bad") if item.text == "bad" else None
@@ -301,7 +301,7 @@ async def test_image_for_a_text_model_is_refused(client: httpx.AsyncClient, engi
     assert (response.status_code, response.json()["error"]["param"]) == (400, "input[1]")
 
 
-async def test_absent_engine_makes_503_and_not_ready_until_it_is_back(
+async def test_unreachable_engine_returns_503_and_not_ready_until_it_is_back(
     client: httpx.AsyncClient, engine: FakeEngine
 ) -> None:
     engine.available = False
@@ -317,7 +317,7 @@ async def test_absent_engine_makes_503_and_not_ready_until_it_is_back(
     assert (await post(client, input="a")).status_code == 200
 
 
-async def test_unexpected_exception_makes_our_500_with_request_id(
+async def test_unexpected_exception_returns_our_500_with_request_id(
     client: httpx.AsyncClient, engine: FakeEngine
 ) -> None:
     def explode(*arguments: object) -> np.ndarray:
@@ -330,7 +330,7 @@ async def test_unexpected_exception_makes_our_500_with_request_id(
     assert SECRET not in response.text
 
 
-async def test_client_that_leaves_cancels_the_work(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+async def test_disconnect_cancels_the_work(client: httpx.AsyncClient, engine: FakeEngine) -> None:
     engine.delay_s = 30
     gone = asyncio.Event()
     request = json.dumps({"model": MODEL, "input": "a"}).encode()
@@ -363,7 +363,7 @@ async def test_client_that_leaves_cancels_the_work(client: httpx.AsyncClient, en
 
 
 @pytest.mark.parametrize("late", ["body", "engine", "queue"])
-async def test_a_late_answer_is_given_up(engine: FakeEngine, late: str) -> None:
+async def test_a_late_response_is_given_up(engine: FakeEngine, late: str) -> None:
     settings = Settings(request_timeout_s=0.3, max_text_tokens_in_flight=1)
     engine.delay_s = 0 if late == "body" else 30
 
@@ -404,6 +404,6 @@ def test_retry_after_is_spread_above_what_was_asked_for() -> None:
     assert all(10 <= int(value) <= 20 for value in seen)
 
 
-def test_missing_key_is_told_how_to_authenticate() -> None:
+def test_missing_key_is_answered_with_the_scheme_to_use() -> None:
     response = render_error(errors.UnauthorizedError("no key"))
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")

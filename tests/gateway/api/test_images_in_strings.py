@@ -49,7 +49,7 @@ def test_well_formed_urls_are_decoded(url: str) -> None:
         "data:image/png;base64,éé==",
     ],
 )
-def test_malformed_urls_are_refused_by_place_without_echo(url: str) -> None:
+def test_malformed_urls_are_refused_by_index_without_echo(url: str) -> None:
     with pytest.raises(InvalidItemError) as caught:
         decode_data_url(url, 7, LIMIT)
     assert caught.value.param == "input[7]"
@@ -62,7 +62,7 @@ def test_limit_is_exact_and_checked_before_decoding() -> None:
     assert len(decode_data_url(at_limit, 0, LIMIT)) == LIMIT
     with pytest.raises(TooLargeError):
         decode_data_url(above, 0, LIMIT)
-    with pytest.raises(TooLargeError):  # the alphabet is wrong, but nobody looked
+    with pytest.raises(TooLargeError):  # the alphabet is wrong too, but is not looked at
         decode_data_url("data:image/png;base64," + "!" * 2000, 0, LIMIT)
 
 
@@ -79,7 +79,7 @@ def test_limit_is_exact_and_checked_before_decoding() -> None:
         (f'a <img src="{URL}" cat', 'a <img src=" " cat'),
     ],
 )
-def test_image_amid_text_is_found_with_its_tag(text: str, rest: str) -> None:
+def test_image_within_text_is_found_with_its_tag(text: str, rest: str) -> None:
     found = find_image(text, 0)
     assert found is not None
     assert (found.url, found.text) == (URL, rest)
@@ -88,7 +88,7 @@ def test_image_amid_text_is_found_with_its_tag(text: str, rest: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "write data:image/png;base64, and then", "data:text/plain;base64,AAAA", "<img src=''/>"]
 )
-def test_text_without_an_image_has_none(text: str) -> None:
+def test_text_without_a_data_url_has_no_image(text: str) -> None:
     assert find_image(text, 0) is None
 
 

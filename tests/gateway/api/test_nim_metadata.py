@@ -1,4 +1,4 @@
-"""What the server tells about itself and its models."""
+"""What the server reports about itself and its models."""
 
 import hashlib
 from dataclasses import replace
@@ -26,7 +26,7 @@ def engine() -> FakeEngine:
     return FakeEngine(served=(replace(IMAGE_MODEL, license="Apache-2.0", fingerprint="f00", manifest=MANIFEST),))
 
 
-async def test_version_tells_release_and_api(client: httpx.AsyncClient) -> None:
+async def test_version_has_release_and_api(client: httpx.AsyncClient) -> None:
     assert (await client.get("/v1/version")).json() == {"release": package_version(), "api": "1.0.0"}
 
 
@@ -76,12 +76,12 @@ async def test_license_carries_its_text_and_sum(client: httpx.AsyncClient) -> No
     assert len(answer["licenses"]) == 1
 
 
-async def test_created_and_owner_stand_in_the_list_of_models(client: httpx.AsyncClient) -> None:
+async def test_list_of_models_has_created_and_owner(client: httpx.AsyncClient) -> None:
     (model,) = (await client.get("/v1/models")).json()["data"]
     assert (model["created"], model["owned_by"]) == (1779146207, "nvidia")
 
 
 @pytest.mark.parametrize("path", ["/v1/metadata", "/v1/manifest", "/v1/license", "/v1/models"])
-async def test_absent_engine_makes_503(client: httpx.AsyncClient, engine: FakeEngine, path: str) -> None:
+async def test_unreachable_engine_returns_503(client: httpx.AsyncClient, engine: FakeEngine, path: str) -> None:
     engine.available = False
     assert (await client.get(path)).status_code == 503

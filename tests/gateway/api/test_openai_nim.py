@@ -17,7 +17,7 @@ async def post(client: httpx.AsyncClient, **body: object) -> httpx.Response:
     return await client.post("/v1/embeddings", json={"model": IMAGE_MODEL.public_id, **body})
 
 
-async def test_answer_has_the_published_shape(client: httpx.AsyncClient) -> None:
+async def test_response_has_the_published_shape(client: httpx.AsyncClient) -> None:
     answer = (await post(client, input=["What is NVIDIA?"], input_type="query", modality="text")).json()
     vector = fake_vector(TextItem("What is NVIDIA?"), "query", 2048)
     assert answer == {
@@ -170,7 +170,7 @@ async def test_health_bodies_are_the_published_ones(client: httpx.AsyncClient) -
     assert (ready.status_code, ready.json()) == (200, {"object": "health.response", "message": "ready", "ready": True})
 
 
-async def test_request_id_and_timings_stand_in_the_headers(client: httpx.AsyncClient) -> None:
+async def test_headers_have_request_id_and_timings(client: httpx.AsyncClient) -> None:
     body = {"model": TEXT_MODEL.public_id, "input": "one two"}
     response = await client.post("/v1/embeddings", json=body, headers={"x-request-id": "abc-1"})
     assert response.headers["x-request-id"] == "abc-1"

@@ -100,7 +100,7 @@ def check_shape(content: bytes, kind: type) -> None:
 
 
 @pytest.mark.parametrize("keys", [False, True])
-async def test_routes_that_ask_for_keys_say_so(engine: FakeEngine, keys: bool) -> None:
+async def test_routes_that_need_keys_are_documented_so(engine: FakeEngine, keys: bool) -> None:
     entries = {"ops": {"sha256": hashlib.sha256(b"secret").hexdigest()}}
     settings = Settings(api_keys=json.dumps(entries) if keys else "")
     document = create_app(settings, engine).openapi()
@@ -111,7 +111,7 @@ async def test_routes_that_ask_for_keys_say_so(engine: FakeEngine, keys: bool) -
     assert "security" not in operations["/v1/health/live"]
 
 
-async def test_the_docs_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+async def test_docs_page_works_offline(client: httpx.AsyncClient) -> None:
     page = await client.get("/docs")
     assert page.status_code == 200
     addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)

@@ -14,7 +14,7 @@ async def post(client: httpx.AsyncClient, **body: object) -> httpx.Response:
     return await client.post("/api/v1/embeddings", json={"model": IMAGE_MODEL.public_id, "input": "a", **body})
 
 
-async def test_answer_adds_id_and_cost(client: httpx.AsyncClient) -> None:
+async def test_response_adds_id_and_cost(client: httpx.AsyncClient) -> None:
     body = {"model": IMAGE_MODEL.public_id + ":free", "input": ["a", DATA_URL]}
     response = await client.post("/api/v1/embeddings", json=body, headers={"x-request-id": "r1"})
     answer = response.json()
@@ -59,7 +59,7 @@ async def test_unknown_fields_are_refused_here_too(client: httpx.AsyncClient) ->
         ({"order": {}}, 400),
     ],
 )
-async def test_provider_rules_decide_whether_this_server_answers(
+async def test_provider_preferences_can_exclude_this_server(
     client: httpx.AsyncClient, provider: object, status: int
 ) -> None:
     assert (await post(client, provider=provider)).status_code == status
@@ -92,7 +92,7 @@ async def test_models_are_listed_with_what_the_sdks_require(client: httpx.AsyncC
     assert {"supported_parameters", "default_parameters", "supported_voices", "links"} <= model.keys()
 
 
-async def test_pages_of_models_follow_one_another(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+async def test_list_of_models_is_paged(client: httpx.AsyncClient, engine: FakeEngine) -> None:
     engine.served = tuple(replace(TEXT_MODEL, public_id=f"m/{number}") for number in range(5))
     path = "/api/v1/models?limit=2"
     seen = []

@@ -38,6 +38,6 @@ def name_served_model(body: Any) -> None:
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-def test_every_route_keeps_its_word(case: schemathesis.Case) -> None:
+def test_every_route_behaves_as_documented(case: schemathesis.Case) -> None:
     name_served_model(case.body)
     case.call_and_validate(excluded_checks=[positive_data_acceptance])

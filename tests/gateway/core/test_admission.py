@@ -1,4 +1,4 @@
-"""Who is let in, in which order, and who is refused."""
+"""Which requests are admitted, in which order, and which are refused."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ async def enter(*visits: object) -> list[asyncio.Task[None]]:
     return tasks
 
 
-async def test_cost_inside_stays_below_the_limit_in_order_of_arrival() -> None:
+async def test_cost_in_flight_stays_below_the_limit_in_order_of_arrival() -> None:
     gate, done, log = AdmissionGate(10, 100), asyncio.Event(), []
     tasks = await enter(*(visit(gate, cost, done, log) for cost in (6, 4, 5, 1)))
     assert log == [6, 4]
@@ -51,7 +51,7 @@ async def test_full_queue_refuses_at_once() -> None:
     await visit(gate, 10, done, log)
 
 
-async def test_whoever_leaves_the_queue_lets_the_next_one_in() -> None:
+async def test_leaving_the_queue_admits_the_next() -> None:
     gate, done, log = AdmissionGate(10, 100), asyncio.Event(), []
     tasks = await enter(*(visit(gate, cost, done, log) for cost in (6, 9, 4)))
     assert log == [6]

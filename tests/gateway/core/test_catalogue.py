@@ -34,7 +34,7 @@ def test_names_are_matched_with_their_suffixes(name: str, found: ResolvedName | 
     assert match_name(name, MODELS) == found
 
 
-async def test_an_unknown_name_has_the_list_read_anew_but_not_every_time() -> None:
+async def test_an_unknown_name_refreshes_the_list_but_not_every_time() -> None:
     class CountingEngine(FakeEngine):
         refreshes = 0
 
@@ -58,6 +58,6 @@ async def test_only_some_of_many_models_are_named() -> None:
     assert len(unknown.value.message) < 500
 
 
-async def test_no_model_at_all_is_a_matter_of_time() -> None:
+async def test_no_models_yet_is_unavailable_rather_than_not_found() -> None:
     with pytest.raises(EngineUnavailableError):
         await Catalogue(FakeEngine(served=())).resolve("a/plain")

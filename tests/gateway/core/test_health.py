@@ -1,4 +1,4 @@
-"""When the service says it is ready, and what that costs the engine."""
+"""When the service is ready, and what readiness costs the engine."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ async def embed(client: httpx.AsyncClient, model: str = TEXT_MODEL.public_id) ->
     return (await client.post("/v1/embeddings", json={"model": model, "input": "a"})).status_code
 
 
-async def test_every_model_is_asked_once_for_many_probes(engine: FakeEngine) -> None:
+async def test_every_model_is_probed_once_for_many_readiness_checks(engine: FakeEngine) -> None:
     async with client_of(engine, ready_ttl_s=60) as client:
         assert all(await asyncio.gather(*(ready(client) for _ in range(10))))
     assert [(batch.model, list(batch.items)) for batch in engine.batches] == [
@@ -38,7 +38,7 @@ async def test_every_model_is_asked_once_for_many_probes(engine: FakeEngine) -> 
     ]
 
 
-async def test_one_model_that_cannot_answer_is_not_ready(engine: FakeEngine) -> None:
+async def test_one_model_that_cannot_embed_makes_the_service_not_ready(engine: FakeEngine) -> None:
     def broken_for_images(item: object, input_type: str, size: int) -> np.ndarray:
         return np.full(size, np.nan if size == IMAGE_MODEL.dimensions else 0.1, np.float32)
 
@@ -55,7 +55,7 @@ async def test_an_engine_without_models_is_not_ready(engine: FakeEngine) -> None
         assert await embed(client) == 503
 
 
-async def test_answers_to_clients_spare_the_canary(engine: FakeEngine) -> None:
+async def test_successful_requests_spare_the_canary(engine: FakeEngine) -> None:
     engine.served = (TEXT_MODEL,)
     async with client_of(engine, ready_ttl_s=60) as client:
         assert await embed(client) == 200
@@ -73,7 +73,7 @@ async def test_a_failed_request_ends_readiness_at_once(engine: FakeEngine) -> No
 
 
 @pytest.mark.parametrize("busy", [True, False])
-async def test_a_late_canary_counts_only_if_nobody_else_is_answered(engine: FakeEngine, busy: bool) -> None:
+async def test_a_late_canary_counts_only_if_no_request_succeeds_meanwhile(engine: FakeEngine, busy: bool) -> None:
     engine.served = (TEXT_MODEL,)
     engine.canary_delay_s = 30
     async with client_of(engine, ready_ttl_s=0, canary_timeout_s=0.2) as client:

@@ -1,4 +1,4 @@
-"""What is counted, under which labels; and the line in the log."""
+"""Metrics, their labels, and the access log."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ async def read_metrics(client: httpx.AsyncClient) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
 
-async def test_an_answered_request_is_counted_by_what_it_was(client: httpx.AsyncClient) -> None:
+async def test_a_successful_request_is_counted(client: httpx.AsyncClient) -> None:
     usage = (await post(client, input=["a b", DATA_URL])).json()["usage"]["prompt_tokens_details"]
     metrics = await read_metrics(client)
     model = f'model="{IMAGE_MODEL.public_id}"'
@@ -33,7 +33,7 @@ async def test_an_answered_request_is_counted_by_what_it_was(client: httpx.Async
     assert metrics[f"tessera_image_bytes_total{{{model}}}"] > 0
     for stage in ("read", "fetch", "inference", "postprocess"):
         assert metrics[f'tessera_stage_seconds_count{{stage="{stage}"}}'] == 1
-    assert metrics["tessera_requests_in_flight"] == 1  # this very question
+    assert metrics["tessera_requests_in_flight"] == 1  # this very request
 
 
 async def test_labels_never_come_from_the_client(client: httpx.AsyncClient) -> None:
@@ -77,7 +77,7 @@ async def serve_page(answer: bytes) -> asyncio.Server:
         (b"no HTTP at all\r\n\r\n", 503),
     ],
 )
-async def test_tritons_page_is_passed_on_whole_or_not_at_all(answer: bytes, status: int) -> None:
+async def test_triton_metrics_are_proxied_whole_or_not_at_all(answer: bytes, status: int) -> None:
     page = await serve_page(answer)
     url = f"http://127.0.0.1:{page.sockets[0].getsockname()[1]}/metrics"
     app = create_app(Settings(triton_metrics_url=url), FakeEngine())
@@ -88,7 +88,7 @@ async def test_tritons_page_is_passed_on_whole_or_not_at_all(answer: bytes, stat
         assert (shown.text, shown.headers["content-type"][:10]) == ("nv_up 1\n\n", "text/plain")
 
 
-async def test_page_of_an_absent_triton_is_unavailable() -> None:
+async def test_metrics_of_an_unreachable_triton_are_unavailable() -> None:
     app = create_app(Settings(triton_metrics_url="http://127.0.0.1:9/metrics"), FakeEngine())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
         shown = await client.get("/v1/metrics/triton")

@@ -1,4 +1,4 @@
-"""More requests than the server takes on: who waits, who is refused, and what images do to texts."""
+"""Overload: which requests wait, which are refused, and that images do not hold up texts."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ def settings() -> Settings:
     )
 
 
-async def test_what_does_not_fit_waits_or_is_refused_at_once(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+async def test_excess_requests_queue_or_are_refused_at_once(client: httpx.AsyncClient, engine: FakeEngine) -> None:
     engine.delay_s = 0.3
     accepted = [asyncio.ensure_future(post(client, input="a" * 16)) for _ in range(3)]
     await asyncio.sleep(0.1)
@@ -36,7 +36,7 @@ async def test_what_does_not_fit_waits_or_is_refused_at_once(client: httpx.Async
     assert (await post(client, input="a" * 16)).status_code == 200
 
 
-async def test_images_wait_at_a_gate_of_their_own(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+async def test_images_have_a_gate_of_their_own(client: httpx.AsyncClient, engine: FakeEngine) -> None:
     engine.delay_s = 0.3
     pages = [asyncio.ensure_future(post(client, input=DATA_URL)) for _ in range(3)]
     await asyncio.sleep(0.1)

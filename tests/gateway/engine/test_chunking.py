@@ -1,4 +1,4 @@
-"""How batches are cut, and that nothing is lost or swapped on the way back."""
+"""How batches are cut, and that no result is lost or swapped."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every gRPC status has words of ours."""
+"""Every gRPC status becomes a gateway error."""
 
 import grpc
 import pytest
@@ -27,11 +27,11 @@ def test_every_status_is_translated_without_engine_text(status: grpc.StatusCode)
         ),
     ],
 )
-def test_unavailable_is_told_apart_by_its_details(details: str, kind: type[Exception]) -> None:
+def test_unavailable_is_distinguished_by_its_details(details: str, kind: type[Exception]) -> None:
     assert type(translate_error(grpc.StatusCode.UNAVAILABLE, details)) is kind
 
 
-def test_what_passes_is_said_to_pass() -> None:
+def test_transient_errors_have_retry_after() -> None:
     assert translate_error(grpc.StatusCode.UNAVAILABLE, "").retry_after_s
     assert translate_error(grpc.StatusCode.UNIMPLEMENTED, "").retry_after_s is None
     assert isinstance(translate_error(grpc.StatusCode.INVALID_ARGUMENT, ""), EngineFaultError)

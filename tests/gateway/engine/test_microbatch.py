@@ -1,4 +1,4 @@
-"""Small requests that come together share an inference request, and nothing else."""
+"""Small requests that arrive together share an inference request, and nothing else."""
 
 import asyncio
 from dataclasses import dataclass, field, replace
@@ -64,7 +64,9 @@ def read_numbers(result: EmbedResult) -> list[int]:
     return result.token_counts.tolist()
 
 
-async def test_requests_of_one_moment_are_joined_and_answered_apart(engine: OneByOne, batcher: MicroBatcher) -> None:
+async def test_simultaneous_requests_share_a_batch_and_get_their_own_rows(
+    engine: OneByOne, batcher: MicroBatcher
+) -> None:
     requests = [batch_of(1), batch_of(2, 3), batch_of(4), batch_of(5), batch_of(6, 7, 8, 9, 10), batch_of(11)]
     answers = await asyncio.gather(*map(batcher.embed, requests))
     assert [read_numbers(answer) for answer in answers] == [[1], [2, 3], [4], [5], [6, 7, 8, 9, 10], [11]]
@@ -80,7 +82,7 @@ async def test_a_request_alone_does_not_wait(engine: OneByOne, batcher: MicroBat
     assert [len(batch.items) for batch in engine.sent] == [1, 1]
 
 
-async def test_a_wait_ends_when_the_time_is_over_or_the_inference_request_is_full(engine: OneByOne) -> None:
+async def test_a_wait_ends_on_timeout_or_when_the_batch_is_full(engine: OneByOne) -> None:
     batcher = MicroBatcher(engine.embed, max_items=4, wait_ms=200)
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -103,7 +105,7 @@ async def test_a_wait_ends_when_the_time_is_over_or_the_inference_request_is_ful
     assert [len(batch.items) for batch in engine.sent] == [2, 4, 4]
 
 
-async def test_who_leaves_while_waiting_is_not_sent(engine: OneByOne) -> None:
+async def test_request_that_disconnects_while_waiting_is_not_sent(engine: OneByOne) -> None:
     batcher = MicroBatcher(engine.embed, max_items=4, wait_ms=30)
     leaves, stays = (asyncio.ensure_future(batcher.embed(batch_of(number))) for number in (1, 2))
     await asyncio.sleep(0)
@@ -116,7 +118,9 @@ async def test_who_leaves_while_waiting_is_not_sent(engine: OneByOne) -> None:
     assert [[item.text for item in batch.items] for batch in engine.sent] == [["2"]]
 
 
-async def test_requests_that_differ_are_not_joined(engine: OneByOne, batcher: MicroBatcher) -> None:
+async def test_requests_with_different_options_are_not_batched_together(
+    engine: OneByOne, batcher: MicroBatcher
+) -> None:
     base = batch_of(1)
     requests = [
         base,
@@ -129,21 +133,21 @@ async def test_requests_that_differ_are_not_joined(engine: OneByOne, batcher: Mi
     assert len(engine.sent) == len(sent) == 4
 
 
-async def test_long_texts_are_not_joined(engine: OneByOne, batcher: MicroBatcher) -> None:
+async def test_long_texts_are_not_batched_together(engine: OneByOne, batcher: MicroBatcher) -> None:
     long = [make_batch(MODEL, TextItem(f"{number} " + "x" * 600)) for number in (1, 2, 3)]
     answers = await asyncio.gather(*map(batcher.embed, long))
     assert [read_numbers(answer) for answer in answers] == [[1], [2], [3]]
     assert [len(batch.items) for batch in engine.sent] == [1, 1, 1]
 
 
-async def test_failed_items_are_told_to_their_own_request(engine: OneByOne, batcher: MicroBatcher) -> None:
+async def test_failed_items_are_reported_to_their_own_request(engine: OneByOne, batcher: MicroBatcher) -> None:
     engine.failing = frozenset({2, 4})
     answers = await asyncio.gather(*map(batcher.embed, [batch_of(1), batch_of(2), batch_of(3, 4)]))
     failures = [{}, {0: ItemFailure("text_too_long", "2")}, {1: ItemFailure("text_too_long", "4")}]
     assert [answer.failures for answer in answers] == failures
 
 
-async def test_what_breaks_a_joined_request_fails_alone(engine: OneByOne, batcher: MicroBatcher) -> None:
+async def test_request_that_breaks_a_batch_fails_alone(engine: OneByOne, batcher: MicroBatcher) -> None:
     engine.poison = frozenset({3})
     answers = await asyncio.gather(*map(batcher.embed, map(batch_of, (1, 2, 3, 4))), return_exceptions=True)
     assert isinstance(answers.pop(2), EngineFaultError)
@@ -151,7 +155,7 @@ async def test_what_breaks_a_joined_request_fails_alone(engine: OneByOne, batche
     assert [len(batch.items) for batch in engine.sent] == [4, 1, 1, 1, 1]
 
 
-async def test_who_has_left_is_not_embedded_alone_after_a_fault(engine: OneByOne, batcher: MicroBatcher) -> None:
+async def test_disconnected_request_is_not_retried_after_a_fault(engine: OneByOne, batcher: MicroBatcher) -> None:
     engine.may_end.clear()
     engine.poison = frozenset({3})
     gate = AdmissionGate(100, 100)
@@ -169,14 +173,16 @@ async def test_who_has_left_is_not_embedded_alone_after_a_fault(engine: OneByOne
     assert gate.in_flight == 0
 
 
-async def test_an_engine_that_is_gone_is_not_asked_again_for_each(engine: OneByOne, batcher: MicroBatcher) -> None:
+async def test_an_unavailable_engine_is_not_called_again_for_each_request(
+    engine: OneByOne, batcher: MicroBatcher
+) -> None:
     engine.poison, engine.error = frozenset({3}), EngineUnavailableError("gone")
     answers = await asyncio.gather(*map(batcher.embed, map(batch_of, (1, 2, 3, 4))), return_exceptions=True)
     assert [type(answer) for answer in answers] == [EngineUnavailableError] * 4
     assert len(engine.sent) == 1
 
 
-async def test_who_leaves_early_is_not_sent_and_who_leaves_late_keeps_its_slot(
+async def test_early_disconnect_is_not_sent_and_late_one_keeps_its_slot(
     engine: OneByOne, batcher: MicroBatcher
 ) -> None:
     engine.may_end.clear()

@@ -64,7 +64,7 @@ async def test_models_are_read_from_ensemble_parameters(engine: TritonEngine) ->
     assert (model.owner, model.created_s) == ("nvidia", 7)
 
 
-async def test_image_limit_of_a_model_is_read_and_a_higher_setting_is_warned_of(
+async def test_image_limit_of_a_model_is_read_and_a_higher_setting_logs_a_warning(
     port: int, triton: FakeTriton, caplog: pytest.LogCaptureFixture
 ) -> None:
     for limit, warned in (("1000", True), ("5000", False), ("", True)):
@@ -138,7 +138,7 @@ async def test_defaults_are_left_out_and_the_rest_is_sent(engine: TritonEngine, 
     assert image == {"image": [b"p"], "truncate": [b"START"]}
 
 
-async def test_small_requests_of_one_moment_share_an_inference_request(port: int, triton: FakeTriton) -> None:
+async def test_simultaneous_small_requests_share_an_inference_request(port: int, triton: FakeTriton) -> None:
     items = [TextItem("a"), TokensItem([5, 6]), TextItem("long"), TextItem("b")]
     for microbatch_items, count in ((8, 1), (1, 4)):
         triton.requests.clear()
@@ -155,7 +155,7 @@ async def test_small_requests_of_one_moment_share_an_inference_request(port: int
         await engine.close()
 
 
-async def test_small_requests_wait_for_others_as_the_settings_say(port: int, triton: FakeTriton) -> None:
+async def test_small_requests_wait_for_others_if_configured(port: int, triton: FakeTriton) -> None:
     for wait_ms, count in ((0, 2), (200, 1)):
         triton.requests.clear()
         engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", microbatch_wait_ms=wait_ms))
@@ -236,7 +236,7 @@ async def test_one_failed_chunk_holds_back_those_not_sent(engine: TritonEngine, 
     assert triton.in_flight == 0
 
 
-async def test_client_that_leaves_frees_its_slot_when_its_calls_end(engine: TritonEngine, triton: FakeTriton) -> None:
+async def test_disconnected_client_keeps_its_slot_until_its_calls_end(engine: TritonEngine, triton: FakeTriton) -> None:
     await engine.models()
     triton.delay_s = 1.5
     gate = AdmissionGate(10, 10)
@@ -261,7 +261,7 @@ async def test_client_that_leaves_frees_its_slot_when_its_calls_end(engine: Trit
     assert (len(triton.requests), gate.in_flight, triton.abandoned) == (3, 0, 0)
 
 
-async def test_absent_triton_is_unavailable_and_found_once_it_is_there(triton: FakeTriton) -> None:
+async def test_unreachable_triton_is_unavailable_and_found_once_it_is_up(triton: FakeTriton) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -285,7 +285,7 @@ async def test_absent_triton_is_unavailable_and_found_once_it_is_there(triton: F
     await server.stop(0)
 
 
-async def test_list_of_models_is_renewed_in_the_background(port: int, triton: FakeTriton) -> None:
+async def test_list_of_models_is_refreshed_in_the_background(port: int, triton: FakeTriton) -> None:
     engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", catalogue_ttl_s=0))
     await engine.start()
     assert PUBLIC_ID in await engine.models()
@@ -299,6 +299,6 @@ async def test_list_of_models_is_renewed_in_the_background(port: int, triton: Fa
     await engine.close()
 
 
-async def test_many_requests_ask_for_the_list_once(engine: TritonEngine, triton: FakeTriton) -> None:
+async def test_concurrent_requests_read_the_list_once(engine: TritonEngine, triton: FakeTriton) -> None:
     await asyncio.gather(*(engine.models() for _ in range(20)))
     assert triton.index_questions == 1

@@ -110,7 +110,7 @@ class Wire(httpcore.AsyncNetworkBackend):
 
     Attributes:
         sites: by the port that is asked for.
-        dead: addresses that nobody answers at, with seconds until that is known.
+        dead: addresses that do not respond, with seconds until that is known.
         reached: address and port of every connection that was tried.
     """
 
@@ -130,7 +130,7 @@ class Wire(httpcore.AsyncNetworkBackend):
         if host in self.dead:
             with anyio.move_on_after(timeout):
                 await asyncio.sleep(self.dead[host])
-            raise httpcore.ConnectError("nobody there")
+            raise httpcore.ConnectError("connection refused")
         return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", self.sites[port].port, timeout)
 
 

@@ -23,7 +23,7 @@ async def fetch(fetcher: UrlFetcher, url: str = GOOD, seconds: float = 5.0) -> b
     return await fetcher.fetch_image(url, Deadline.after(seconds), ByteBudget(10 * MAX_BYTES))
 
 
-async def test_request_names_the_host_and_tells_nothing_else(
+async def test_request_reveals_the_host_and_nothing_else(
     make_fetcher: MakeFetcher, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
@@ -80,16 +80,14 @@ async def test_endless_redirects_end(make_fetcher: MakeFetcher, site: Site) -> N
         b"",
     ],
 )
-async def test_answers_without_a_image_are_failures_of_the_one_kind(
-    make_fetcher: MakeFetcher, site: Site, page: bytes
-) -> None:
+async def test_responses_without_an_image_fail_alike(make_fetcher: MakeFetcher, site: Site, page: bytes) -> None:
     site.pages["/a.png"] = page
     with pytest.raises(InvalidRequestError) as caught:
         await fetch(make_fetcher())
     assert caught.value.message == NOT_FETCHED
 
 
-async def test_content_type_decides_nothing(make_fetcher: MakeFetcher, site: Site) -> None:
+async def test_content_type_of_an_image_is_ignored(make_fetcher: MakeFetcher, site: Site) -> None:
     site.pages["/a.png"] = ok(b"<svg/>", "Content-Type: text/html")
     assert await fetch(make_fetcher()) == b"<svg/>"
 
@@ -128,7 +126,7 @@ async def test_images_of_one_request_share_a_budget(make_fetcher: MakeFetcher, s
         await fetcher.fetch_image(GOOD, Deadline.after(5), budget)
 
 
-async def test_second_address_is_tried_where_the_first_is_dead(
+async def test_second_address_is_tried_if_the_first_is_dead(
     make_fetcher: MakeFetcher, wire: Wire, names: NameServer
 ) -> None:
     names.answers = {"images.example.com": [[PUBLIC_IPV6, PUBLIC]]}
@@ -184,7 +182,7 @@ async def test_one_host_gets_no_more_than_its_share(make_fetcher: MakeFetcher, s
     assert site.most_open == 2
 
 
-async def test_all_hosts_together_get_no_more_than_there_are_slots(make_fetcher: MakeFetcher, site: Site) -> None:
+async def test_fetches_from_all_hosts_are_bounded(make_fetcher: MakeFetcher, site: Site) -> None:
     site.pause_s = 0.02
     fetcher = make_fetcher(concurrency=3)
     hosts = ["images.example.com", "other.example.com"] * 4

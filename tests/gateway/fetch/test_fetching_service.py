@@ -18,7 +18,7 @@ async def ask(make_fetcher: MakeFetcher, engine: FakeEngine, *urls: str, **setti
         return await client.post("/v1/embeddings", json={"model": IMAGE_MODEL.public_id, "input": ["a", *blocks]})
 
 
-async def test_fetched_image_is_embedded_in_its_place(make_fetcher: MakeFetcher) -> None:
+async def test_fetched_image_keeps_its_position(make_fetcher: MakeFetcher) -> None:
     engine = FakeEngine()
     response = await ask(make_fetcher, engine, "http://images.example.com/a.png")
     assert response.status_code == 200

@@ -19,10 +19,10 @@ from tests.gateway.fetch.rig import IMAGE, PUBLIC, PUBLIC_IPV6, NameServer, Site
 
 GOOD = "http://images.example.com/a.png"
 REDIRECTS = [url for url in FORMS if re.fullmatch(r"[a-z]+://[!-~]*", url)]
-"""The others read as paths of the redirecting host, or cannot stand in a header."""
+"""The others read as paths of the redirecting host, or cannot be written in a header."""
 
 TIME_CLASS_S = 0.2
-"""How far apart failures may be told on a busy machine."""
+"""How far apart failures may be reported on a busy machine."""
 
 
 async def refuse(fetcher: UrlFetcher, url: str) -> float:
@@ -89,7 +89,7 @@ async def test_rebinding_name_is_looked_up_once_and_stays_at_the_checked_address
 
 
 @pytest.mark.parametrize("target", [*LITERALS, *REDIRECTS, "http://inside.example.com/a.png"])
-async def test_redirects_are_checked_anew(
+async def test_every_redirect_is_checked(
     make_fetcher: MakeFetcher, wire: Wire, names: NameServer, site: Site, target: str
 ) -> None:
     names.answers = {"images.example.com": [[PUBLIC]], "inside.example.com": [["10.0.0.1"]]}
@@ -134,7 +134,7 @@ async def test_system_resolver_finds_what_the_system_does() -> None:
         await SystemResolver().resolve("no-such-name.invalid")
 
 
-async def test_every_failure_is_told_in_one_text_and_one_time(
+async def test_every_failure_has_the_same_message_and_timing(
     make_fetcher: MakeFetcher, wire: Wire, names: NameServer
 ) -> None:
     names.answers = {

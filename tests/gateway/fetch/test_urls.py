@@ -38,7 +38,7 @@ def test_plain_urls_are_read(url: str, read: tuple[str, str, int, str]) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://a.example.com/b?c", "http://[2606:4700::1111]:443/", "https://1.1.1.1/"])
-def test_written_url_is_read_the_same_again(url: str) -> None:
+def test_canonical_url_parses_to_itself(url: str) -> None:
     assert str(BOTH.parse(url)) == url
     assert BOTH.parse(str(BOTH.parse(url))) == BOTH.parse(url)
 
@@ -79,5 +79,5 @@ def test_special_addresses_are_not_public(address: str) -> None:
 @pytest.mark.parametrize(
     "address", ["1.1.1.1", "8.8.8.8", "93.184.215.14", "168.63.129.15", "172.32.0.1", "2606:4700::1111", "2a00:1450::1"]
 )
-def test_addresses_of_the_internet_are_public(address: str) -> None:
+def test_public_addresses_are_public(address: str) -> None:
     assert is_public(ip_address(address))
