@@ -1,10 +1,13 @@
 """The gateway's vocabulary: what can be embedded, what a client may ask for, and the words for both."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
+
+from gateway.errors import DeadlineError
 
 Modality: TypeAlias = Literal["text", "image", "text_image"]
 InputType: TypeAlias = Literal["query", "passage"]
@@ -88,3 +91,30 @@ class EmbeddingsRequest:
     embedding_type: EmbeddingType = "float"
     encoding_format: EncodingFormat = "float"
     truncate: Truncate = "NONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The moment after which a response is no longer of use.
+
+    Attributes:
+        at_s: In seconds, on the clock of `time.monotonic`.
+    """
+
+    at_s: float
+
+    @classmethod
+    def after(cls, seconds: float) -> "Deadline":
+        """Return the deadline that many seconds from now."""
+        return cls(time.monotonic() + seconds)
+
+    def remaining_s(self) -> float:
+        """Return the seconds left, above 0.
+
+        Raises:
+            DeadlineError: The deadline has passed.
+        """
+        left_s = self.at_s - time.monotonic()
+        if left_s <= 0:
+            raise DeadlineError
+        return left_s

@@ -14,7 +14,7 @@ from gateway.core.health import ReadinessProbe
 from gateway.core.metrics import Metrics
 from gateway.core.service import EmbeddingService, EmbeddingsResult
 from gateway.settings import Settings
-from gateway.timeouts import Deadline
+from gateway.types import Deadline
 
 SCOPE_KEY = "gateway.context"
 

@@ -19,7 +19,7 @@ from gateway.api.context import Dialect, RequestContext, attach_context, context
 from gateway.api.error_responses import handle_gateway_error, render_error, status_of
 from gateway.core.metrics import Metrics
 from gateway.errors import DeadlineError, GatewayError, RequestTimeoutError
-from gateway.timeouts import Deadline
+from gateway.types import Deadline
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("gateway.access")

@@ -5,6 +5,7 @@ All of it comes from the manifests that exports leave in the served repository.
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -37,24 +38,20 @@ class NimMetadata:
 
     def routes(self) -> list[BaseRoute]:
         """Return every route of this module."""
-        access = self._services.access
+        route = partial(DialectRoute, dialect=DIALECT, access=self._services.access)
         errors = error_responses(DIALECT, *CALLING_ENGINE)
         return [
-            DialectRoute(
+            route(
                 "/v1/metadata",
                 self.show_metadata,
-                dialect=DIALECT,
-                access=access,
                 responses=error_responses(DIALECT, InvalidRequestError, NotFoundError, *CALLING_ENGINE),
                 openapi_extra=query_parameters({"type": "string"}, model="Public id: show this model only."),
             ),
-            DialectRoute("/v1/manifest", self.show_manifest, dialect=DIALECT, access=access, responses=errors),
-            DialectRoute("/v1/license", self.show_license, dialect=DIALECT, access=access, responses=errors),
-            DialectRoute(
+            route("/v1/manifest", self.show_manifest, responses=errors),
+            route("/v1/license", self.show_license, responses=errors),
+            route(
                 "/v1/version",
                 self.show_version,
-                dialect=DIALECT,
-                access=access,
                 responses=json_responses(DIALECT, Version, *ALWAYS),
             ),
         ]

@@ -1,6 +1,7 @@
 """The APIs of OpenAI and of NVIDIA's embedding NIM, under `/v1`."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -64,37 +65,28 @@ class OpenAINim:
 
     def routes(self) -> list[BaseRoute]:
         """Return every route of the dialect."""
-        access = self._services.access
+        route = partial(DialectRoute, dialect=DIALECT, access=self._services.access)
+        open_route = partial(DialectRoute, dialect=DIALECT)  # for monitoring, which has no key
         return [
-            DialectRoute(
+            route(
                 "/v1/embeddings",
                 self.create_embeddings,
-                dialect=DIALECT,
-                access=access,
                 methods=["POST"],
                 responses=json_responses(DIALECT, EmbeddingsResponse, *EMBEDDING),
                 openapi_extra=json_body(EmbeddingsBody),
             ),
-            DialectRoute(
-                "/v1/models",
-                self.list_models,
-                dialect=DIALECT,
-                access=access,
-                responses=json_responses(DIALECT, ModelList, *CALLING_ENGINE),
-            ),
-            DialectRoute("/v1/metrics", self.show_metrics, dialect=DIALECT, response_class=PlainTextResponse),
-            DialectRoute(
+            route("/v1/models", self.list_models, responses=json_responses(DIALECT, ModelList, *CALLING_ENGINE)),
+            open_route("/v1/metrics", self.show_metrics, response_class=PlainTextResponse),
+            open_route(
                 "/v1/metrics/triton",
                 self.show_triton_metrics,
-                dialect=DIALECT,
                 response_class=PlainTextResponse,
                 responses=error_responses(DIALECT, EngineUnavailableError),
             ),
-            DialectRoute("/v1/health/live", self.check_live, dialect=DIALECT, responses=json_responses(DIALECT, Live)),
-            DialectRoute(
+            open_route("/v1/health/live", self.check_live, responses=json_responses(DIALECT, Live)),
+            open_route(
                 "/v1/health/ready",
                 self.check_ready,
-                dialect=DIALECT,
                 responses=json_responses(DIALECT, Ready)
                 | {503: {"content": content_of(Ready), "description": "Not ready; see Retry-After."}},
             ),

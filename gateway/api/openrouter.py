@@ -1,6 +1,7 @@
 """OpenRouter's API, under `/api/v1`."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote as percent_encode
 
@@ -96,33 +97,10 @@ class OpenRouter:
 
     def routes(self) -> list[BaseRoute]:
         """Return every route of the dialect."""
-        access = self._services.access
-        return [
-            DialectRoute(
-                "/api/v1/embeddings",
-                self.create_embeddings,
-                dialect=DIALECT,
-                access=access,
-                methods=["POST"],
-                responses=json_responses(DIALECT, OpenRouterResponse, *EMBEDDING),
-                openapi_extra=json_body(OpenRouterBody),
-            ),
-            *(self._model_route(path) for path in ("/api/v1/embeddings/models", "/api/v1/models")),
-            DialectRoute(
-                "/api/v1/models/count",
-                self.count_models,
-                dialect=DIALECT,
-                access=access,
-                responses=json_responses(DIALECT, ModelCount, *CALLING_ENGINE),
-            ),
-        ]
-
-    def _model_route(self, path: str) -> BaseRoute:
-        return DialectRoute(
-            path,
-            self.list_models,
-            dialect=DIALECT,
-            access=self._services.access,
+        route = partial(DialectRoute, dialect=DIALECT, access=self._services.access)
+        list_route = partial(
+            route,
+            handler=self.list_models,
             responses=json_responses(DIALECT, ModelPage, InvalidRequestError, *CALLING_ENGINE),
             openapi_extra=query_parameters(
                 {"type": "integer", "minimum": 0, "maximum": 999_999_999},
@@ -130,6 +108,22 @@ class OpenRouter:
                 limit="Number of models per page.",
             ),
         )
+        return [
+            route(
+                "/api/v1/embeddings",
+                self.create_embeddings,
+                methods=["POST"],
+                responses=json_responses(DIALECT, OpenRouterResponse, *EMBEDDING),
+                openapi_extra=json_body(OpenRouterBody),
+            ),
+            list_route("/api/v1/embeddings/models"),
+            list_route("/api/v1/models"),
+            route(
+                "/api/v1/models/count",
+                self.count_models,
+                responses=json_responses(DIALECT, ModelCount, *CALLING_ENGINE),
+            ),
+        ]
 
     async def create_embeddings(self, request: Request) -> Response:
         """Generate embeddings of texts, images, or both together."""

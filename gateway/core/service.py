@@ -24,8 +24,7 @@ from gateway.errors import (
 )
 from gateway.fetch import ByteBudget, ImageFetcher
 from gateway.settings import Settings
-from gateway.timeouts import Deadline
-from gateway.types import EmbeddingsRequest, ImageUrl, InputType, Item, ItemWithImage
+from gateway.types import Deadline, EmbeddingsRequest, ImageUrl, InputType, Item, ItemWithImage
 
 IMAGE_QUERY = (
     'input_type="query" is not supported with images; the VLM model processes images as passages only. '

@@ -17,7 +17,7 @@ from gateway.errors import DeadlineError, InvalidRequestError, TooLargeError
 from gateway.fetch.network import FetchQueue, GuardedNetwork, SystemResolver
 from gateway.fetch.urls import FORBIDDEN, MAX_URL_CHARS, ParsedUrl, UnfetchableError, UrlRules
 from gateway.settings import Settings
-from gateway.timeouts import Deadline
+from gateway.types import Deadline
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from gateway.errors import DeadlineError, InvalidRequestError, OverloadedError, 
 from gateway.fetch import ByteBudget
 from gateway.fetch.fetcher import NOT_FETCHED, UrlFetcher
 from gateway.fetch.urls import UrlRules
-from gateway.timeouts import Deadline
+from gateway.types import Deadline
 from tests.gateway.fetch.conftest import MAX_BYTES, MakeFetcher
 from tests.gateway.fetch.rig import IMAGE, PUBLIC, PUBLIC_IPV6, Authority, NameServer, Site, Wire, ok, redirect
 

@@ -12,7 +12,7 @@ from gateway.fetch import ByteBudget, network
 from gateway.fetch.fetcher import NOT_FETCHED, FetchLimits, UrlFetcher
 from gateway.fetch.network import FetchQueue, GuardedNetwork, SystemResolver
 from gateway.fetch.urls import UrlRules
-from gateway.timeouts import Deadline
+from gateway.types import Deadline
 from tests.gateway.fetch.conftest import CONNECT_TIMEOUT_S, NO_AUTHORITY, MakeFetcher
 from tests.gateway.fetch.refused import ADDRESSES, FORMS, LITERALS
 from tests.gateway.fetch.rig import IMAGE, PUBLIC, PUBLIC_IPV6, NameServer, Site, Wire, redirect

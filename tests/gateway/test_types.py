@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.errors import DeadlineError
-from gateway.timeouts import Deadline
+from gateway.types import Deadline
 
 
 def test_a_passed_deadline_leaves_no_time() -> None:
