@@ -1,4 +1,4 @@
-"""What a checkpoint's README and LICENSE files tell people."""
+"""The licence and description of a checkpoint, from its README and LICENSE files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OWN_LICENSE = Path(__file__).resolve().parent.parent / "LICENSE"  # Apache-2.0
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Licence and purpose; empty where the checkpoint says nothing."""
+    """Licence and description; empty where the checkpoint has none."""
 
     license: str
     license_text: str
@@ -29,7 +29,12 @@ class ModelCard:
 
 
 def read_model_card(checkpoint: Checkpoint, license_override: str | None) -> ModelCard:
-    """Read the front matter and the first paragraph of `README.md`, and the licence file."""
+    """Read the front matter and the first paragraph of `README.md`, and the licence file.
+
+    Args:
+        checkpoint: The checkpoint.
+        license_override: Licence to use instead of the one in the front matter.
+    """
     readme = checkpoint.text("README.md") or ""
     matter = _FRONT_MATTER.match(readme)
     fields = _fields(matter.group(1)) if matter else {}
@@ -64,7 +69,7 @@ def _license_text(checkpoint: Checkpoint, name: str) -> str:
 
 
 def _first_paragraph(text: str) -> str:
-    """Return the first paragraph that is prose: no heading, list, table, quote, image or markup."""
+    """Return the first paragraph of prose: no heading, list, table, quote, image or markup."""
     for paragraph in re.split(r"\n\s*\n", text):
         prose = " ".join(line for line in paragraph.splitlines() if line and not re.match(r"\s*[#<|!>*`-]", line))
         prose = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", prose).strip()

@@ -7,23 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from export import names, sources
-from export.architectures import plan_export
+from export.architectures import Plan, plan_export
 from export.checkpoint import Checkpoint
-from export.disk import disk_errors, require_free_space
 from export.errors import CheckpointError, UnservablePrecisionError, ValidationError
-from export.fingerprint import fingerprint
-from export.graphs.builder import OPSET
-from export.manifest import Manifest, list_files
+from export.graphs.builder import OPSET, save_model
+from export.manifest import Manifest, fingerprint, list_files
 from export.model_card import read_model_card
-from export.model_folders import ModelFolders
-from export.onnx_files import write_graph
-from export.plan import Plan
-from export.progress import Progress
-from export.publish import Staging, recover
-from export.repository import clear_names
+from export.progress import Progress, stage
+from export.publish import Staging, disk_errors, recover, require_free_space
+from export.repository import ModelFolders, list_replaced_models
 from export.sources import Source
 from export.spec import BYTES_PER_PARAMETER, Identity, Precision, ServedModel, ServingSpec, Target
-from export.stages import stage
 from export.triton.steps import preprocessing_parameters
 from export.validation import Agreement, require_agreement
 
@@ -32,9 +26,9 @@ _OVERHEAD_BYTES = 64 << 20  # tokenizers, graphs, file system
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What the command line asks for."""
+    """The options of an export, as the command line describes them."""
 
-    model: str  # folder or hub id
+    model: str
     repository: Path
     public_id: str | None = None
     precision: Precision = "fp32"
@@ -45,17 +39,17 @@ class ExportRequest:
 
 
 def export_model(request: ExportRequest, progress: Progress) -> str:
-    """Export one checkpoint into a repository, and return the public id it is served by.
+    """Export one checkpoint to a repository, and return its public id.
 
     Raises:
-        ExportError: the export is refused; the repository is as it was.
+        ExportError: The export is refused; the repository is unchanged.
     """
     if request.precision == "int8" and request.target == "cuda":
         raise UnservablePrecisionError("int8 graphs run on the CPU only: choose --precision fp16 for --target cuda")
     if recovered := recover(request.repository):
         progress.say(f"finished an interrupted export: {', '.join(recovered)}")
     public_id = names.check_public_id(request.public_id or sources.default_public_id(request.model))
-    retire = clear_names(request.repository, public_id, replace=request.replace)
+    replaced = list_replaced_models(request.repository, public_id, replace=request.replace)
     source = sources.resolve(request.model, request.revision, progress)
     checkpoint = Checkpoint(source.folder)
     plan = plan_export(checkpoint, request.precision)
@@ -65,11 +59,11 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
         agreement = _build(plan, folders, request.precision, progress)
         folders.write_tokenizer(plan.tokenizer, plan.spec)
         folders.write_warmup(plan.spec)
-        with progress.step("sum up the files"):
+        with progress.step("compute the checksums of the files"):
             manifest = _describe(request, source, checkpoint, plan, agreement, folders)
         folders.write_configs(_serve(manifest, plan, request))
         with progress.step(f"publish into {request.repository}"):
-            staging.publish(names.model_names(public_id, plan.spec.modalities), retire)
+            staging.publish(names.model_names(public_id, plan.spec.modalities), replaced)
     return public_id
 
 
@@ -83,7 +77,7 @@ def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Pr
     for step, build in plan.graphs.items():
         task = f"build the {step} in {precision}"
         with progress.step(task), stage(task, CheckpointError, passing=(OSError,)):
-            files[step] = write_graph(build(), folders.version(step))
+            files[step] = save_model(build(), folders.version(step))
     task = "validate against the reference"
     with progress.step(task), stage(task, ValidationError):
         agreement = plan.compare(files)
@@ -122,7 +116,7 @@ def _describe(
         license=card.license,
         license_text=card.license_text,
         description=card.description,
-        fingerprint=fingerprint(checkpoint.weights, request.precision, spec, plan.tokenizer),
+        fingerprint=fingerprint(checkpoint.weights.paths, request.precision, spec, plan.tokenizer),
         preprocessing=preprocessing_parameters(spec),
         validation=asdict(agreement),
         files=list_files(folders.root),

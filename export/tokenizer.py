@@ -1,4 +1,4 @@
-"""The tokenizer as the preprocessing backend wants it: whole texts in, no cutting, no padding."""
+"""The tokenizer as the preprocessing backend wants it: no truncation, no padding."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from export.errors import CheckpointError
 
 
 def prepare_tokenizer(
     tokenizer: Mapping[str, Any], *, image_token_id: int | None = None, lowercase: bool = False
 ) -> bytes:
-    """Return `tokenizer.json` without truncation and padding; added tokens stay.
+    """Return `tokenizer.json` without truncation and padding.
 
     Args:
-        tokenizer: the content of the checkpoint's `tokenizer.json`.
-        image_token_id: the id whose token must be special, so that user text can never produce it.
-        lowercase: lower the text first (`do_lower_case` of sentence-transformers).
+        tokenizer: Content of the checkpoint's `tokenizer.json`.
+        image_token_id: Id of the image token, which is made special so that a user's text can never produce it.
+        lowercase: Whether to lower the text first (`do_lower_case` of sentence-transformers).
 
     Raises:
-        CheckpointError: the tokenizer has no token of `image_token_id`.
+        CheckpointError: The tokenizer has no added token with the id `image_token_id`.
     """
     prepared = {**tokenizer, "truncation": None, "padding": None}
     if image_token_id is not None:
@@ -29,6 +31,11 @@ def prepare_tokenizer(
         steps = [{"type": "Lowercase"}, *([tokenizer["normalizer"]] if tokenizer.get("normalizer") else [])]
         prepared["normalizer"] = {"type": "Sequence", "normalizers": steps}
     return json.dumps(prepared, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def load_tokenizer(tokenizer: bytes) -> Tokenizer:
+    """Load the content of a `tokenizer.json`."""
+    return Tokenizer.from_str(tokenizer.decode())
 
 
 def _with_special(added: list[dict[str, Any]], token_id: int) -> list[dict[str, Any]]:

@@ -1,15 +1,21 @@
-"""The kinds of checkpoints that can be exported: one module each, with a function `plan(checkpoint, precision)`."""
+"""The kinds of checkpoints that can be exported, one module each, with a function `plan(checkpoint, precision)`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+
+import onnx_ir as ir
 
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnknownArchitectureError
-from export.plan import Plan
-from export.spec import Precision
-from export.stages import stage
+from export.progress import stage
+from export.spec import ModelSpec, Precision
+from export.validation import Agreement
+
+GraphFiles = Mapping[str, Path]  # step name → its model.onnx
 
 # `model_type` of config.json, or where it has none the first of its `architectures` → module of this package
 ARCHITECTURES: Mapping[str, str] = {
@@ -22,12 +28,29 @@ ARCHITECTURES: Mapping[str, str] = {
 }
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What to export from a checkpoint, and how to check it.
+
+    Attributes:
+        spec: Numbers of the model.
+        tokenizer: Content of the `tokenizer.json` to serve.
+        graphs: Builder of each graph by step name, in the order of the request path.
+        compare: Function that runs the written graphs and the reference on sample inputs.
+    """
+
+    spec: ModelSpec
+    tokenizer: bytes
+    graphs: Mapping[str, Callable[[], ir.Model]]
+    compare: Callable[[GraphFiles], Agreement]
+
+
 def plan_export(checkpoint: Checkpoint, precision: Precision) -> Plan:
-    """Return the plan of the architecture that `config.json` names.
+    """Return the plan for the architecture that `config.json` names.
 
     Raises:
-        UnknownArchitectureError: no module is written for it.
-        CheckpointError: the checkpoint lacks a file or a number, or asks for what the architecture cannot do.
+        UnknownArchitectureError: The architecture is not supported.
+        CheckpointError: A file or a number is missing, or asks for something that the architecture does not support.
     """
     classes = checkpoint.config.get("architectures") or ["none named in config.json"]
     found = str(checkpoint.config.get("model_type") or classes[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -165,3 +166,13 @@ def build_model(op: GraphBuilder, name: str, output_name: str, output: ir.Value,
     output.type = ir.TensorType(ir.DataType.FLOAT)
     output.shape = ir.Shape([f"{output_name}_rows", dims])
     return ir.Model(op.build(name, [output]), ir_version=IR_VERSION)
+
+
+def save_model(model: ir.Model, folder: Path) -> Path:
+    """Write a model and its weights, and return the path of `model.onnx`.
+
+    Weights are read one at a time while they are written, to a file of their own: protobuf files end at 2 GiB.
+    """
+    path = folder / "model.onnx"
+    ir.save(model, path, external_data="model.onnx.data")
+    return path

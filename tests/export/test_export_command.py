@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from repository_tree import list_tree
-from tiny_bert import DIMENSIONS, write_json
 
 from export.repository import read_config
 from export.verify import verify
+from tests.export.repository_tree import list_tree
+from tests.export.tiny_bert import DIMENSIONS, write_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,7 +126,7 @@ def test_terminated_export_leaves_nothing(export_environment, tiny_bert, tmp_pat
             assert process.poll() is None
         assert len(list(folder.iterdir())) == 1
         process.terminate()
-        assert process.stderr.readlines()[-1] == "error: interrupted; the repository is as it was\n"
+        assert process.stderr.readlines()[-1] == "error: interrupted; the repository is unchanged\n"
     assert process.returncode == 130
     assert list(folder.iterdir()) == []
 

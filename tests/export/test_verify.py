@@ -5,7 +5,7 @@ import pytest
 
 from export.errors import ChecksumError, RepositoryError
 from export.manifest import list_files
-from export.model_folders import ModelFolders
+from export.repository import ModelFolders
 from export.spec import Identity, ModelSpec, ServedModel
 from export.verify import verify
 
@@ -73,5 +73,5 @@ def test_unreadable_config_is_named(repository):
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd"])
 def test_manifest_cannot_point_outside_of_the_repository(repository, path):
     write_manifest(ModelFolders(repository, "org/m"), [{"path": path, "bytes": 1, "sha256": ""}])
-    with pytest.raises(RepositoryError, match="outside"):
+    with pytest.raises(RepositoryError, match="outside it"):
         verify(repository)

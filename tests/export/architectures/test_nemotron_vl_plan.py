@@ -7,7 +7,7 @@ import pytest
 from export.architectures import plan_export
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
-from export.onnx_files import write_graph
+from export.graphs.builder import save_model
 from export.spec import ImageSpec
 from tests.export.golden_inputs import CHECKPOINT
 
@@ -57,7 +57,7 @@ def test_written_graphs_agree_with_the_reference(tmp_path):
     files = {}
     for step, build in plan.graphs.items():
         (tmp_path / step).mkdir()
-        files[step] = write_graph(build(), tmp_path / step)
+        files[step] = save_model(build(), tmp_path / step)
     agreement = plan.compare(files)
     assert agreement.max_abs_error < 5e-6
     assert agreement.samples > 20

@@ -1,20 +1,19 @@
-"""The flagship's configs without its weights: what an export of it will write, to be read and reviewed.
+"""The flagship's configs without its weights, to be read and reviewed: `model_repository/`.
 
-`python -m export.blueprint` renders them anew into `model_repository`. An export adds what only the weights can tell:
-the fingerprint and the manifest.
+`python -m export.flagship` writes them again. An export adds what depends on the weights: the fingerprint and the
+manifest.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from export.manifest import CONFIG
+from export.repository import write_configs
 from export.spec import Identity, ImageSpec, ModelSpec, ServedModel
-from export.triton import render_repository, to_text
 
 TRACKED_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 
-# The numbers of the published checkpoint's config.json, processor_config.json and tokenizer.json.
+# From the published checkpoint's config.json, processor_config.json and tokenizer.json.
 FLAGSHIP = ServedModel(
     Identity("nvidia/llama-nemotron-embed-vl-1b-v2"),
     ModelSpec(
@@ -39,13 +38,5 @@ FLAGSHIP = ServedModel(
     ),
 )
 
-
-def write_blueprint(model: ServedModel, repository: Path) -> None:
-    """Write the `config.pbtxt` of each Triton model of `model` below `repository`."""
-    for name, config in render_repository(model).items():
-        (repository / name).mkdir(parents=True, exist_ok=True)
-        (repository / name / CONFIG).write_text(to_text(config), "utf-8")
-
-
 if __name__ == "__main__":
-    write_blueprint(FLAGSHIP, TRACKED_REPOSITORY)
+    write_configs(TRACKED_REPOSITORY, FLAGSHIP)

@@ -1,11 +1,11 @@
 import json
 
 import pytest
-from tiny_bert import character_tokenizer
 from tokenizers import Tokenizer
 
 from export.errors import CheckpointError
 from export.tokenizer import prepare_tokenizer
+from tests.export.tiny_bert import character_tokenizer
 
 
 @pytest.fixture

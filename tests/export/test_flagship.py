@@ -2,14 +2,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.architectures import plan_export
-from export.blueprint import FLAGSHIP, TRACKED_REPOSITORY, write_blueprint
 from export.checkpoint import Checkpoint
+from export.flagship import FLAGSHIP, TRACKED_REPOSITORY
+from export.repository import write_configs
 
 TINY_FLAGSHIP = Path(__file__).parents[1] / "data" / "tiny-checkpoint"
 
 
 def test_tracked_configs_are_what_the_spec_renders(tmp_path):
-    write_blueprint(FLAGSHIP, tmp_path)
+    write_configs(tmp_path, FLAGSHIP)
     rendered = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.glob("*/config.pbtxt")}
     tracked = TRACKED_REPOSITORY.glob("*/config.pbtxt")
     assert {str(path.relative_to(TRACKED_REPOSITORY)): path.read_text() for path in tracked} == rendered

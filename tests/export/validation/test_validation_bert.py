@@ -3,7 +3,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from export.reference.bert import embed_with_transformers
+from export.validation.bert import embed_with_transformers
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
