@@ -51,7 +51,6 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
 
 def open_graph(path: Path) -> onnxruntime.InferenceSession:
     """Load a written graph on the CPU, as a server would."""
-    onnxruntime.disable_telemetry_events()
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
