@@ -1,4 +1,8 @@
-"""A checkpoint folder: its weights in safetensors files, and the JSON and text files beside them."""
+"""A checkpoint folder: its weights in safetensors files, and the JSON and text files beside them.
+
+A checkpoint may come from anywhere, and parts of it are served. So only regular files inside its folder are read, up to
+a maximum size: a link to another file of this machine or a pipe is refused.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,9 @@ from export.errors import CheckpointError, CheckpointFileMissingError
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+MAX_JSON_BYTES = 16 << 20
+MAX_TOKENIZER_BYTES = 256 << 20
+MAX_TEXT_BYTES = 1 << 20
 _FLOATING = {"F64", "F32", "F16", "BF16"}
 
 
@@ -25,11 +32,15 @@ class Checkpoint:
     """The files of one model, each read on first use.
 
     Args:
-        folder: Folder of the files.
+        folder: Folder of the files. In the model hub's cache they are links to the folder `blobs` of the same model.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        resolved = folder.resolve()
+        self._roots = [resolved]
+        if resolved.parent.name == "snapshots" and resolved.parent.parent.name.startswith("models--"):
+            self._roots.append(resolved.parent.parent / "blobs")
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -39,7 +50,7 @@ class Checkpoint:
     @cached_property
     def tokenizer(self) -> Mapping[str, Any]:
         """Content of `tokenizer.json`: the whole tokenizer, as the `tokenizers` library reads it."""
-        return self.require_json("tokenizer.json")
+        return self._require_object("tokenizer.json", MAX_TOKENIZER_BYTES)
 
     @cached_property
     def weights(self) -> SafetensorsWeights:
@@ -50,53 +61,102 @@ class Checkpoint:
         """Return the content of a JSON file, or None if the checkpoint has no such file.
 
         Raises:
-            CheckpointError: The file is not JSON.
+            CheckpointError: The file must not be read, or is not JSON.
         """
-        path = self.folder / name
-        try:
-            return json.loads(path.read_text("utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except ValueError as error:
-            raise CheckpointError(f"{path} is not valid JSON") from error
+        return self._json(name, MAX_JSON_BYTES)
 
     def require_json(self, name: str) -> Mapping[str, Any]:
         """Return the object in a JSON file.
 
         Raises:
             CheckpointFileMissingError: The checkpoint has no such file.
-            CheckpointError: The file is not a JSON object.
+            CheckpointError: The file must not be read, or is not a JSON object.
         """
-        content = self.json(name)
+        return self._require_object(name, MAX_JSON_BYTES)
+
+    def text(self, name: str) -> str | None:
+        """Return the content of a text file, or None if the checkpoint has no such file.
+
+        Raises:
+            CheckpointError: The file must not be read.
+        """
+        content = self._read(name, MAX_TEXT_BYTES)
+        return None if content is None else content.decode("utf-8", errors="replace")
+
+    def _json(self, name: str, max_bytes: int) -> Any:
+        content = self._read(name, max_bytes)
+        try:
+            return None if content is None else json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{self.folder / name} is not valid JSON") from error
+
+    def _require_object(self, name: str, max_bytes: int) -> Mapping[str, Any]:
+        content = self._json(name, max_bytes)
         if content is None:
             raise CheckpointFileMissingError(self.folder, name)
         if not isinstance(content, dict):
             raise CheckpointError(f"{self.folder / name} is not a JSON object")
         return content
 
-    def text(self, name: str) -> str | None:
-        """Return the content of a text file, or None if the checkpoint has no such file."""
+    def _read(self, name: str, max_bytes: int) -> bytes | None:
+        path = self._find(name)
+        if path is None:
+            return None
+        try:
+            size = path.stat().st_size
+            if size > max_bytes:
+                raise CheckpointError(f"{path} has {size} bytes; at most {max_bytes} are read")
+            return path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+
+    def _find(self, name: str) -> Path | None:
+        """Return the path of a file, or None if the checkpoint has no such file.
+
+        Raises:
+            CheckpointError: It is not a regular file, or not inside the checkpoint.
+        """
         path = self.folder / name
-        return path.read_text("utf-8", errors="replace") if path.is_file() else None
+        try:
+            resolved = path.resolve(strict=True)
+        except (FileNotFoundError, NotADirectoryError):
+            if path.is_symlink():
+                raise CheckpointError(f"{path} is a broken link") from None
+            return None
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
+        if not any(resolved.is_relative_to(root) for root in self._roots):
+            raise CheckpointError(f"{path} is a link out of the checkpoint, to {resolved}: replace it with a copy")
+        if not resolved.is_file():
+            raise CheckpointError(f"{path} is not a regular file")
+        return path
 
     def _find_weights(self) -> tuple[Path, ...]:
-        if (self.folder / WEIGHTS).is_file():
-            return (self.folder / WEIGHTS,)
-        if not (self.folder / WEIGHTS_INDEX).is_file():
+        if single := self._find(WEIGHTS):
+            return (single,)
+        index = self.json(WEIGHTS_INDEX)
+        if index is None:
             pickles = sorted(path.name for path in self.folder.glob("*.bin"))
             hint = f"{pickles[0]} is a pickle, which is never loaded; convert it to safetensors" if pickles else ""
             raise CheckpointFileMissingError(self.folder, WEIGHTS, hint)
-        index = self.folder / WEIGHTS_INDEX
+        return tuple(self._find_shard(name) for name in self._list_shards(index))
+
+    def _list_shards(self, index: Any) -> list[str]:
         try:
-            shards = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{index} is not an index of shards") from error
-        for shard in shards:
-            if Path(shard).name != shard:
-                raise CheckpointError(f"{index} names a shard outside its folder: {shard}")
-            if not (self.folder / shard).is_file():
-                raise CheckpointFileMissingError(self.folder, shard, f"{WEIGHTS_INDEX} names it")
-        return tuple(self.folder / shard for shard in shards)
+            shards = sorted(set(index["weight_map"].values()))
+        except (KeyError, AttributeError, TypeError):
+            shards = []
+        if not shards or not all(isinstance(shard, str) for shard in shards):
+            raise CheckpointError(f"{self.folder / WEIGHTS_INDEX} is not an index of shards")
+        return shards
+
+    def _find_shard(self, name: str) -> Path:
+        if Path(name).name != name:
+            raise CheckpointError(f"{self.folder / WEIGHTS_INDEX} names a shard outside its folder: {name}")
+        path = self._find(name)
+        if path is None:
+            raise CheckpointFileMissingError(self.folder, name, f"{WEIGHTS_INDEX} names it")
+        return path
 
 
 class SafetensorsWeights:

@@ -12,7 +12,7 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnservablePrecisionError, ValidationError
 from export.graphs.builder import OPSET, save_model
 from export.manifest import Manifest, fingerprint, list_files
-from export.model_card import read_model_card
+from export.model_card import ModelCard, read_model_card
 from export.progress import Progress, stage
 from export.publish import Staging, disk_errors, recover, require_free_space
 from export.repository import ModelFolders, list_replaced_models
@@ -53,6 +53,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
     source = sources.resolve(request.model, request.revision, progress)
     checkpoint = Checkpoint(source.folder)
     plan = plan_export(checkpoint, request.precision)
+    card = read_model_card(checkpoint, request.license)
     with Staging(request.repository) as staging, disk_errors(request.repository):
         require_free_space(staging.folder, _needed_bytes(checkpoint, request.precision))
         folders = ModelFolders(staging.models, public_id)
@@ -60,7 +61,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
         folders.write_tokenizer(plan.tokenizer, plan.spec)
         folders.write_warmup(plan.spec)
         with progress.step("compute the checksums of the files"):
-            manifest = _describe(request, source, checkpoint, plan, agreement, folders)
+            manifest = _describe(request, source, checkpoint, card, plan, agreement, folders)
         folders.write_configs(_serve(manifest, plan, request))
         with progress.step(f"publish into {request.repository}"):
             staging.publish(names.model_names(public_id, plan.spec.modalities), replaced)
@@ -93,11 +94,12 @@ def _describe(
     request: ExportRequest,
     source: Source,
     checkpoint: Checkpoint,
+    card: ModelCard,
     plan: Plan,
     agreement: Agreement,
     folders: ModelFolders,
 ) -> Manifest:
-    spec, card = plan.spec, read_model_card(checkpoint, request.license)
+    spec = plan.spec
     return Manifest(
         public_id=folders.public_id,
         source=source.origin,

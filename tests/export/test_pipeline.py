@@ -65,3 +65,11 @@ def test_tokenizer_that_cannot_be_loaded_is_refused(own_tiny_bert, export):
     write_json(own_tiny_bert / "tokenizer.json", {})
     with pytest.raises(ValidationError, match="cannot validate against the reference"):
         export()
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "LICENSE.txt", "README.md"])
+def test_file_of_this_machine_is_not_published(own_tiny_bert, export, name):
+    (own_tiny_bert / name).unlink(missing_ok=True)
+    (own_tiny_bert / name).symlink_to("/etc/passwd")
+    with pytest.raises(CheckpointError, match="is a link out of the checkpoint, to /etc/passwd"):
+        export()
