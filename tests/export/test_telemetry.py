@@ -23,7 +23,7 @@ importlib.import_module(sys.argv[1])
 @pytest.mark.parametrize(
     ("module", "libraries"),
     [
-        ("export.pipeline", {"onnxruntime"}),
+        ("export.pipeline", {"onnxruntime", "huggingface_hub"}),
         ("export.validation.bert", {"onnxruntime", "huggingface_hub"}),
         ("export.architectures.nemotron_vl", {"onnxruntime"}),
         ("export.tiny_checkpoint.__main__", set()),
