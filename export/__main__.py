@@ -11,6 +11,7 @@ from pathlib import Path
 
 from export.errors import ExportError
 from export.progress import Progress
+from export.serving import describe_serving_options, parse_serving_spec
 
 DEFAULT_REPOSITORY = Path("build/model_repository")
 
@@ -18,12 +19,12 @@ DEFAULT_REPOSITORY = Path("build/model_repository")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one export and return its exit status; a failed one writes a line `error: ...` to stderr."""
     parsed = vars(_parser().parse_args(arguments))
-    show_traceback = parsed.pop("traceback")
+    show_traceback, settings, target = parsed.pop("traceback"), parsed.pop("settings"), parsed.pop("target")
     progress = Progress()
     try:
         from export.pipeline import ExportRequest, export_model
 
-        request = ExportRequest(**parsed)
+        request = ExportRequest(**parsed, serving=parse_serving_spec(settings, target))
         public_id = export_model(request, progress)
     except ExportError as error:
         if show_traceback:
@@ -38,7 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export", description=sys.modules["export"].__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description=sys.modules["export"].__doc__,
+        epilog=f"options of --set, which can also be edited in config.pbtxt:\n{describe_serving_options()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or hub id (organisation/name)")
     parser.add_argument("--name", dest="public_id", metavar="PUBLIC_ID", help="name to serve it by (default: MODEL)")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="default: fp32")
@@ -52,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--revision", metavar="REV", help="commit, tag or branch on the hub (default: pinned, or main)")
     parser.add_argument("--license", metavar="SPDX", help="licence, instead of the one in the checkpoint's README")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="STEP.OPTION=VALUE",
+        help="how Triton runs a step, repeatable: the options are listed below",
+    )
     parser.add_argument("--replace", action="store_true", help="replace an exported model of that name")
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser

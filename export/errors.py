@@ -6,6 +6,7 @@ ExportError
 ├── CheckpointError             the checkpoint holds something that cannot be exported
 │   ├── CheckpointFileMissingError
 │   └── UnknownArchitectureError
+├── ServingOptionError          `--set` names no option, or a value that is not allowed
 ├── UnservablePrecisionError    no backend runs the precision on the target
 ├── ChecksumError               a file differs from its published or recorded sum
 ├── ValidationError             the graphs disagree with the reference
@@ -50,6 +51,10 @@ class UnknownArchitectureError(CheckpointError):
 
     def __init__(self, found: str, known: Iterable[str]) -> None:
         super().__init__(f"architecture {found!r} is not supported (supported: {', '.join(sorted(known))})")
+
+
+class ServingOptionError(ExportError):
+    """A serving option does not exist, or its value is not allowed."""
 
 
 class UnservablePrecisionError(ExportError):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.repository import write_configs
-from export.spec import Identity, ImageSpec, ModelSpec, ServedModel
+from export.serving import ServedModel
+from export.spec import Identity, ImageSpec, ModelSpec
 
 TRACKED_REPOSITORY = Path(__file__).resolve().parent.parent / "model_repository"
 

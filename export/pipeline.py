@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from export import names, sources
 from export.architectures import Plan, plan_export
 from export.checkpoint import Checkpoint
-from export.errors import CheckpointError, UnservablePrecisionError, ValidationError
+from export.errors import CheckpointError, ServingOptionError, UnservablePrecisionError, ValidationError
 from export.graphs.builder import OPSET, save_model
 from export.manifest import Manifest, fingerprint, list_files
 from export.model_card import ModelCard, read_model_card
 from export.progress import Progress, stage
 from export.publish import Staging, disk_errors, recover, require_free_space
 from export.repository import ModelFolders, list_replaced_models
+from export.serving import ServedModel, ServingSpec
 from export.sources import Source
-from export.spec import BYTES_PER_PARAMETER, Identity, Precision, ServedModel, ServingSpec, Target
+from export.spec import BYTES_PER_PARAMETER, Identity, Precision
 from export.triton.steps import preprocessing_parameters
 from export.validation import Agreement, require_agreement
 
@@ -32,7 +33,7 @@ class ExportRequest:
     repository: Path
     public_id: str | None = None
     precision: Precision = "fp32"
-    target: Target = "cpu"
+    serving: ServingSpec = field(default_factory=ServingSpec)
     revision: str | None = None
     license: str | None = None
     replace: bool = False
@@ -44,7 +45,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
     Raises:
         ExportError: The export is refused; the repository is unchanged.
     """
-    if request.precision == "int8" and request.target == "cuda":
+    if request.precision == "int8" and request.serving.target == "cuda":
         raise UnservablePrecisionError("int8 graphs run on the CPU only: choose --precision fp16 for --target cuda")
     if recovered := recover(request.repository):
         progress.say(f"finished an interrupted export: {', '.join(recovered)}")
@@ -53,6 +54,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
     source = sources.resolve(request.model, request.revision, progress)
     checkpoint = Checkpoint(source.folder)
     plan = plan_export(checkpoint, request.precision)
+    _require_steps(request.serving, plan)
     card = read_model_card(checkpoint, request.license)
     with Staging(request.repository) as staging, disk_errors(request.repository):
         require_free_space(staging.folder, _needed_bytes(checkpoint, request.precision))
@@ -66,6 +68,13 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
         with progress.step(f"publish into {request.repository}"):
             staging.publish(names.model_names(public_id, plan.spec.modalities), replaced)
     return public_id
+
+
+def _require_steps(serving: ServingSpec, plan: Plan) -> None:
+    """Refuse options for the image steps of a model without images."""
+    absent = serving.configured_steps - {names.PREPROCESS_TEXT, *plan.graphs}
+    if absent and not plan.spec.image:
+        raise ServingOptionError(f"the model takes no images, so it has no step {min(absent)} to set options of")
 
 
 def _needed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
@@ -107,7 +116,7 @@ def _describe(
         created=int(time.time()),
         architecture=spec.architecture,
         precision=request.precision,
-        target=request.target,
+        target=request.serving.target,
         opset=OPSET,
         dimensions=spec.dimensions,
         max_tokens=spec.max_tokens,
@@ -133,4 +142,4 @@ def _serve(manifest: Manifest, plan: Plan, request: ExportRequest) -> ServedMode
         fingerprint=manifest.fingerprint,
         manifest=manifest.to_json(),
     )
-    return ServedModel(identity, plan.spec, ServingSpec(target=request.target))
+    return ServedModel(identity, plan.spec, request.serving)

@@ -12,7 +12,8 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
 from export.errors import ModelExistsError, RepositoryError
-from export.spec import ModelSpec, ServedModel
+from export.serving import ServedModel
+from export.spec import ModelSpec
 from export.triton import render_repository, to_text
 from export.triton.steps import warmup_files
 

@@ -1,8 +1,8 @@
-"""The numbers of an exported model, and how Triton runs it: everything that its configuration depends on."""
+"""The numbers and the identity of an exported model, from which its Triton configuration is written."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -84,20 +84,6 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
-class ServingSpec:
-    """How Triton runs a model: batching, threads, instances. All of it may be edited later in `config.pbtxt`."""
-
-    target: Target = "cpu"
-    preprocess_batch_size: int = 64  # requests
-    preprocess_instances: int = 1
-    embedder_batch_size: int = 64  # requests, each of several items
-    vision_batch_size: int = 8  # requests, each of several tiles
-    embedder_instances: int = 1
-    intra_op_threads: int | None = None  # None: as many as there are cores
-    max_queue_delay_us: int = 0  # how long a batch waits for company
-
-
-@dataclass(frozen=True)
 class Identity:
     """What the ensembles publish about the model; None before the weights are known."""
 
@@ -106,12 +92,3 @@ class Identity:
     license: str = ""
     fingerprint: str | None = None
     manifest: str | None = None  # JSON
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """One public id: its identity, its numbers and how it runs."""
-
-    identity: Identity
-    spec: ModelSpec
-    serving: ServingSpec = field(default_factory=ServingSpec)

@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
-from export.spec import ServedModel
+from export.serving import ServedModel
 from export.triton import steps, tensors
 from export.triton.steps import embedder_inputs, set_parameters
 from export.triton.tensors import Tensor
@@ -21,8 +21,8 @@ def render_repository(model: ServedModel) -> dict[str, pb.ModelConfig]:
     prefix = names.slug(model.identity.public_id)
     spec, serving = model.spec, model.serving
     builders = {
-        names.PREPROCESS_TEXT: lambda name: steps.preprocess_text(name, spec, serving),
-        names.PREPROCESS_IMAGE: lambda name: steps.preprocess_image(name, spec, serving),
+        names.PREPROCESS_TEXT: lambda name: steps.preprocess_text(name, spec, serving.preprocess_text),
+        names.PREPROCESS_IMAGE: lambda name: steps.preprocess_image(name, spec, serving.preprocess_image),
         names.VISION_ENCODER: lambda name: steps.vision_encoder(name, spec, serving),
         names.EMBEDDER: lambda name: steps.embedder(name, spec, serving),
         names.TEXT: lambda name: _text_ensemble(model, prefix),
@@ -72,6 +72,7 @@ def _image_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
         "modality": "image",
         "max_tiles": str(image.max_tiles_with_thumbnail),
         "tokens_per_tile": str(image.tokens_per_tile),
+        "max_image_bytes": str(model.serving.preprocess_image.max_image_bytes),
     }
     set_parameters(config, {**values, **_identity(model)})
     return config

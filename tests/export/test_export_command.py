@@ -62,6 +62,19 @@ def test_export_publishes_a_repository_that_agrees_with_its_manifest(export_comm
     assert session.run(None, inputs)[0].shape == (1, DIMENSIONS)
 
 
+def test_serving_options_reach_the_published_configs(export_command, tiny_bert, repository):
+    settings = ["--set", "embedder.max_batch_size=32", "--set", "preprocess_text.instances=2"]
+    done = export_command(tiny_bert, "--repository", repository, *settings)
+    assert done.returncode == 0, done.stderr
+    assert read_config(repository / "tiny_bert_embedder").max_batch_size == 32
+    assert read_config(repository / "tiny_bert_preprocess_text").instance_group[0].count == 2
+
+
+def test_option_of_a_step_that_a_text_model_lacks_is_refused(refused, tiny_bert):
+    message = refused(tiny_bert, "--set", "vision_encoder.max_batch_size=4")
+    assert "the model takes no images, so it has no step vision_encoder" in message
+
+
 def test_no_folder_and_no_hub_id_is_refused(refused):
     assert "neither a folder nor a hub id" in refused("./nowhere/at/all")
 

@@ -6,7 +6,8 @@ import pytest
 from export.errors import ChecksumError, RepositoryError
 from export.manifest import list_files
 from export.repository import ModelFolders
-from export.spec import Identity, ModelSpec, ServedModel
+from export.serving import ServedModel
+from export.spec import Identity, ModelSpec
 from export.verify import verify
 
 SPEC = ModelSpec("bert", 8, 100, 16, 16, "mean")
