@@ -34,8 +34,35 @@ def prepare_tokenizer(
 
 
 def load_tokenizer(tokenizer: bytes) -> Tokenizer:
-    """Load the content of a `tokenizer.json`."""
-    return Tokenizer.from_str(tokenizer.decode())
+    """Load the content of a `tokenizer.json`.
+
+    Raises:
+        CheckpointError: The library cannot load it.
+    """
+    try:
+        return Tokenizer.from_str(tokenizer.decode())
+    except Exception as error:  # the library raises nothing more specific
+        raise CheckpointError(f"tokenizer.json cannot be loaded: {error}") from error
+
+
+def check_token_ids(tokenizer: bytes, vocab_size: int) -> None:
+    """Refuse a tokenizer with a token that has no row in the token embedding table.
+
+    Args:
+        tokenizer: Content of the `tokenizer.json` to serve.
+        vocab_size: Rows of the table.
+
+    Raises:
+        CheckpointError: The tokenizer cannot be loaded, or a token id is too large.
+    """
+    loaded = load_tokenizer(tokenizer)
+    special = loaded.encode("")  # the ids that its post-processor adds need not be in its vocabulary
+    ids = {**loaded.get_vocab(with_added_tokens=True), **dict(zip(special.tokens, special.ids, strict=True))}
+    token = max(ids, key=ids.__getitem__, default=None)
+    if token is not None and ids[token] >= vocab_size:
+        raise CheckpointError(
+            f"tokenizer.json gives {token!r} the id {ids[token]}, but the token embeddings have only {vocab_size} rows"
+        )
 
 
 def _with_special(added: list[dict[str, Any]], token_id: int) -> list[dict[str, Any]]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from export.architectures import GraphFiles, Plan
+from export.architectures import GraphFiles, Plan, require_multiple, require_sizes
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.bert import build_bert_embedder, max_tokens
 from export.names import EMBEDDER
 from export.spec import ModelSpec, Pooling, Precision
-from export.tokenizer import prepare_tokenizer
+from export.tokenizer import check_token_ids, prepare_tokenizer
 from export.validation import Agreement
 
 WORD_EMBEDDINGS = "word_embeddings.weight"
@@ -33,13 +33,23 @@ def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
         CheckpointError: A file is missing or asks for something that the graph does not support.
         KeyError: `config.json` lacks a number.
     """
+    _check_sizes(checkpoint.config)
     sentence = read_sentence_embedding(checkpoint)
     spec = _spec(checkpoint, sentence)
     tokenizer = prepare_tokenizer(checkpoint.tokenizer, lowercase=sentence.lowercase)
+    check_token_ids(tokenizer, spec.vocab_size)
     build = partial(
         build_bert_embedder, checkpoint.config, checkpoint.weights, sentence.pooling, sentence.normalize, precision
     )
     return Plan(spec, tokenizer, {EMBEDDER: build}, partial(_compare, checkpoint, spec, tokenizer))
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    require_sizes(config, "max_position_embeddings", "num_hidden_layers", "num_attention_heads")
+    require_sizes(config, "hidden_size", "intermediate_size")
+    require_multiple(config, "hidden_size", "num_attention_heads")
+    if max_tokens(config) < 1:
+        raise CheckpointError(f"max_position_embeddings is {config['max_position_embeddings']}: all are for padding")
 
 
 def _compare(checkpoint: Checkpoint, spec: ModelSpec, tokenizer: bytes, files: GraphFiles) -> Agreement:
@@ -67,11 +77,14 @@ def _spec(checkpoint: Checkpoint, sentence: SentenceEmbedding) -> ModelSpec:
 
 def _vocab_size(checkpoint: Checkpoint) -> int:
     """Return the number of rows of the token embedding table, whatever the prefix of its name."""
-    weights = checkpoint.weights
+    weights, hidden_size = checkpoint.weights, checkpoint.config["hidden_size"]
     tables = [name for name in weights.names if name.endswith(WORD_EMBEDDINGS)]
     if len(tables) != 1:
         raise CheckpointError(f"the checkpoint has {len(tables)} tensors named {WORD_EMBEDDINGS}, not one")
-    return weights.shape(tables[0])[0]
+    shape = weights.shape(tables[0])
+    if len(shape) != 2 or shape[1] != hidden_size:
+        raise CheckpointError(f"hidden_size is {hidden_size}, but the token embeddings have the shape {shape}")
+    return shape[0]
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,8 @@ def read_sentence_embedding(checkpoint: Checkpoint) -> SentenceEmbedding:
     """
     modules = checkpoint.json("modules.json")
     transformer = checkpoint.json("sentence_bert_config.json") or {}
+    if transformer.get("max_seq_length") is not None:
+        require_sizes(transformer, "max_seq_length")
     query_prefix, passage_prefix = _prefixes(checkpoint.json("config_sentence_transformers.json") or {})
     return SentenceEmbedding(
         pooling=_pooling(checkpoint, modules) if modules else "mean",

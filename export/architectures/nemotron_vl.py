@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from export.architectures import GraphFiles, Plan
+from export.architectures import GraphFiles, Plan, require_multiple, require_sizes
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.nemotron_vl import POOLINGS, build_embedder, build_vision_encoder, image_tokens_per_tile
 from export.names import EMBEDDER, VISION_ENCODER
 from export.spec import ImageSpec, ModelSpec, Precision
-from export.tokenizer import prepare_tokenizer
+from export.tokenizer import check_token_ids, prepare_tokenizer
 from export.triton.tensors import PATCH_BYTES
 from export.validation import Agreement
 
@@ -29,14 +29,35 @@ def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
     """
     config, weights = checkpoint.config, checkpoint.weights
     settings = {**config, **(checkpoint.json("processor_config.json") or {})}
+    _check_sizes(settings)
     image = _image_spec(settings)
     spec = _spec(checkpoint, settings, image)
     tokenizer = prepare_tokenizer(checkpoint.tokenizer, image_token_id=image.token_id)
+    check_token_ids(tokenizer, spec.vocab_size)
     graphs = {
         VISION_ENCODER: partial(build_vision_encoder, config, weights, precision),
         EMBEDDER: partial(build_embedder, config, weights, precision),
     }
     return Plan(spec, tokenizer, graphs, partial(_compare, checkpoint, spec, image, tokenizer))
+
+
+def _check_sizes(settings: Mapping[str, Any]) -> None:
+    language, vision = settings["llm_config"], settings["vision_config"]
+    require_sizes(settings, "p_max_length", "max_input_tiles", "force_image_size")
+    for tower in (language, vision):
+        require_sizes(tower, "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
+    require_sizes(vision, "image_size", "patch_size", "num_channels")
+    require_multiple(vision, "hidden_size", "num_attention_heads")
+    require_multiple(vision, "image_size", "patch_size")
+    if language.get("num_key_value_heads") is not None:
+        require_sizes(language, "num_key_value_heads")
+        require_multiple(language, "num_attention_heads", "num_key_value_heads")
+    if language.get("head_dim") is None:
+        require_multiple(language, "hidden_size", "num_attention_heads")
+    else:
+        require_sizes(language, "head_dim")
+    if not 0 < settings["downsample_ratio"] <= 1 or not image_tokens_per_tile(settings):
+        raise CheckpointError(f"downsample_ratio is {settings['downsample_ratio']!r}, which leaves no image tokens")
 
 
 def _compare(

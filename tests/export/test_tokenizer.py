@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from export.errors import CheckpointError
-from export.tokenizer import prepare_tokenizer
+from export.tokenizer import check_token_ids, load_tokenizer, prepare_tokenizer
 from tests.export.tiny_bert import character_tokenizer
 
 
@@ -37,3 +37,22 @@ def test_image_token_that_the_tokenizer_does_not_know_is_refused(published):
 def test_lowering_comes_before_everything_else(published):
     prepared = Tokenizer.from_str(prepare_tokenizer(published, lowercase=True).decode())
     assert prepared.encode("ABC").tokens == ["[CLS]", "a", "##b", "##c", "[SEP]"]
+
+
+def test_token_without_a_row_is_named(published):
+    rows = len(character_tokenizer().get_vocab())
+    check_token_ids(prepare_tokenizer(published), rows + 1)
+    with pytest.raises(CheckpointError, match=rf"gives '<IMG>' the id {rows}, but .* only {rows} rows"):
+        check_token_ids(prepare_tokenizer(published), rows)
+
+
+def test_special_token_without_a_row_is_named(published):
+    published["post_processor"]["special_tokens"]["[SEP]"]["ids"] = [9999]
+    with pytest.raises(CheckpointError, match=r"gives '\[SEP\]' the id 9999"):
+        check_token_ids(prepare_tokenizer(published), 1000)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"", b"[]", b'{"model": {"type": "unheard-of"}}', b"\xff"])
+def test_tokenizer_that_cannot_be_loaded_is_refused(content):
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be loaded"):
+        load_tokenizer(content)

@@ -1,6 +1,7 @@
 """Plans of BERT checkpoints: numbers, sentence-transformers files, and graphs compared with transformers."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,79 @@ def test_pooling_that_is_not_exported_is_refused(own_tiny_bert, modes):
     write_json(own_tiny_bert / "1_Pooling" / "config.json", modes)
     with pytest.raises(CheckpointError, match="only mean, cls or max is supported"):
         read_sentence_embedding(Checkpoint(own_tiny_bert))
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", {**config, **changes})
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        None, [], ["BertModel"], ["BertForMaskedLM"], ["BertForPreTraining"], ["RobertaModel"], ["RobertaForMaskedLM"],
+        ["XLMRobertaModel"], ["CamembertModel"], ["CamembertForMaskedLM"],
+    ],
+)  # fmt: skip
+def test_classes_that_embedders_are_published_as_are_accepted(own_tiny_bert, classes):
+    change_config(own_tiny_bert, architectures=classes)
+    assert plan_export(Checkpoint(own_tiny_bert), "fp32").spec.dimensions == DIMENSIONS
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (
+            ["BertForSequenceClassification"],
+            "is a sequence classifier .*, not an embedding",
+        ),
+        (["XLMRobertaForSequenceClassification"], r"is a sequence classifier \(XLMRobertaForSequenceClassification\)"),
+        (["RobertaForTokenClassification"], "is a token classifier"),
+        (["BertForQuestionAnswering"], "is a question answering model"),
+        (["BertLMHeadModel"], "is a text generator"),
+        (["HF_ColBERT"], "architecture 'HF_ColBERT' is not supported"),
+        ("BertModel", "architectures is not a list of names"),
+        ([1], "architectures is not a list of names"),
+    ],
+)
+def test_checkpoint_that_is_no_embedding_model_is_refused_by_name(own_tiny_bert, classes, message):
+    change_config(own_tiny_bert, architectures=classes)
+    with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0, not a positive integer"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers is -1, not a positive integer"),
+        ({"num_hidden_layers": True}, "num_hidden_layers is True, not a positive integer"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0, not a positive integer"),
+        ({"num_attention_heads": 5}, r"hidden_size is 32, not a multiple of num_attention_heads \(5\)"),
+        ({"hidden_size": -32}, "hidden_size is -32, not a positive integer"),
+        ({"hidden_size": "many"}, "hidden_size is 'many', not a positive integer"),
+        ({"hidden_size": 40}, r"hidden_size is 40, but the token embeddings have the shape \(192, 32\)"),
+        ({"intermediate_size": 1.5}, "intermediate_size is 1.5, not a positive integer"),
+        ({"max_position_embeddings": 0}, "max_position_embeddings is 0, not a positive integer"),
+        ({"model_type": "roberta", "pad_token_id": 64}, "max_position_embeddings is 64: all are for padding"),
+    ],
+)
+def test_impossible_sizes_are_refused_by_name(own_tiny_bert, changes, message):
+    change_config(own_tiny_bert, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
+
+
+@pytest.mark.parametrize("limit", [0, -5, "long"])
+def test_impossible_limit_is_refused(own_tiny_bert, limit):
+    write_json(own_tiny_bert / "sentence_bert_config.json", {"max_seq_length": limit})
+    with pytest.raises(CheckpointError, match=f"max_seq_length is {limit!r}, not a positive integer"):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
+
+
+def test_tokenizer_of_a_larger_vocabulary_is_refused(own_tiny_bert):
+    tokenizer = json.loads((own_tiny_bert / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["beyond"] = 192
+    write_json(own_tiny_bert / "tokenizer.json", tokenizer)
+    with pytest.raises(CheckpointError, match="gives 'beyond' the id 192, but the token embeddings have only 192 rows"):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")

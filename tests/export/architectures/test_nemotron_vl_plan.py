@@ -71,10 +71,46 @@ def test_written_graphs_agree_with_the_reference(tmp_path):
         ({"force_image_size": 448}, "448"),
         ({"img_context_token_id": 99}, "image token"),
         ({"model_type": "unheard_of"}, "unheard_of"),
+        ({"model_type": ["bert"]}, "is not supported"),
+        ({"model_type": None}, "has no model_type"),
+        ({"architectures": ["LlamaNemotronVLForSequenceClassification"]}, "is a sequence classifier"),
+        ({"downsample_ratio": 0}, "downsample_ratio is 0, which leaves no image tokens"),
+        ({"downsample_ratio": 0.01}, "downsample_ratio is 0.01, which leaves no image tokens"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_what_cannot_be_served_is_refused(checkpoint, changes, message):
     edit(checkpoint / "config.json", **changes)
     with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(checkpoint), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("tower", "changes", "message"),
+    [
+        ("llm_config", {"num_hidden_layers": 0}, "num_hidden_layers is 0, not a positive integer"),
+        ("llm_config", {"num_key_value_heads": 4}, "num_attention_heads is 6, not a multiple of num_key_value_heads"),
+        ("llm_config", {"head_dim": -16}, "head_dim is -16, not a positive integer"),
+        (
+            "llm_config",
+            {"head_dim": None, "hidden_size": 95},
+            "hidden_size is 95, not a multiple of",
+        ),
+        ("vision_config", {"num_hidden_layers": -1}, "num_hidden_layers is -1, not a positive integer"),
+        ("vision_config", {"num_attention_heads": 5}, "hidden_size is 64, not a multiple of num_attention_heads"),
+        ("vision_config", {"patch_size": 0}, "patch_size is 0, not a positive integer"),
+        ("vision_config", {"patch_size": 15}, "image_size is 512, not a multiple of patch_size"),
+    ],
+)
+def test_impossible_sizes_are_refused_by_name(checkpoint, tower, changes, message):
+    config = json.loads((checkpoint / "config.json").read_text())
+    edit(checkpoint / "config.json", **{tower: config[tower] | changes})
+    with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(checkpoint), "fp32")
+
+
+@pytest.mark.parametrize("changes", [{"p_max_length": 0}, {"max_input_tiles": -1}])
+def test_impossible_limits_are_refused_by_name(checkpoint, changes):
+    edit(checkpoint / "processor_config.json", **changes)
+    with pytest.raises(CheckpointError, match=f"{next(iter(changes))} is .*, not a positive integer"):
         plan_export(Checkpoint(checkpoint), "fp32")
