@@ -18,7 +18,7 @@ class Widths:
     """Widths and depths of the two towers; with the defaults, a tile takes a few milliseconds.
 
     Raises:
-        ValueError: The heads do not divide a width.
+        ValueError: A width is not positive, or not a multiple of its heads.
     """
 
     hidden_size: int = 128
@@ -34,6 +34,9 @@ class Widths:
 
     def __post_init__(self) -> None:
         """Refuse widths that no model can be built from."""
+        for name, value in vars(self).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1")
         for whole, part in (("hidden_size", "heads"), ("heads", "kv_heads"), ("vision_hidden_size", "vision_heads")):
             if getattr(self, whole) % getattr(self, part):
                 raise ValueError(f"{whole} must be a multiple of {part}")

@@ -59,8 +59,10 @@ def write_checkpoint(folder: Path, widths: Widths, *, seed: int = 0, dtype: str 
         dtype: Stored type of the weights, `float32` or `bfloat16`.
 
     Raises:
-        ValueError: The vocabulary is too small for the tokenizer.
+        ValueError: The vocabulary is too small for the tokenizer, or the seed is negative.
     """
+    if seed < 0:
+        raise ValueError("seed must be at least 0")
     tokenizer = _train_tokenizer(min(widths.vocab_size, MAX_TOKENIZER_SIZE))
     if tokenizer.get_vocab_size() > widths.vocab_size:
         raise ValueError(f"the tokenizer alone has {tokenizer.get_vocab_size()} tokens: the vocabulary is too small")

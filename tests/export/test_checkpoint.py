@@ -24,7 +24,7 @@ def test_tensors_are_read_as_float32_whatever_their_stored_type(tmp_path, dtype)
     assert weights.parameter_count == 3
 
 
-def test_integer_tensors_are_not_taken_for_weights(tmp_path):
+def test_integer_tensors_are_refused(tmp_path):
     save_file({"position_ids": np.arange(4)}, tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match="position_ids is stored as I64"):
         Checkpoint(tmp_path).weights.read("position_ids")
@@ -53,7 +53,7 @@ def test_missing_shard_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("index", ["{}", "[]", "{", '{"weight_map": {"w": "../elsewhere.safetensors"}}'])
-def test_index_that_names_no_shards_of_its_folder_is_refused(tmp_path, index):
+def test_index_without_shards_of_its_folder_is_refused(tmp_path, index):
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(CheckpointError, match=r"index\.json"):
         _ = Checkpoint(tmp_path).weights
@@ -139,14 +139,14 @@ def test_path_out_of_the_checkpoint_is_refused(own_tiny_bert, path):
         (replace_by_loop, "cannot be read"),
     ],
 )
-def test_what_is_not_a_file_is_refused(own_tiny_bert, name, replace, message):
+def test_anything_but_a_regular_file_is_refused(own_tiny_bert, name, replace, message):
     replace(own_tiny_bert / name)
     with pytest.raises(CheckpointError, match=rf"{name} {message}"):
         READERS[name](Checkpoint(own_tiny_bert))
 
 
 @pytest.mark.timeout(20)
-def test_shard_that_is_not_a_file_is_refused(tmp_path):
+def test_shard_that_is_not_a_regular_file_is_refused(tmp_path):
     folder = write_tiny_bert(tmp_path / "sharded", max_shard_size="20KB")
     shard = sorted(folder.glob("model-*.safetensors"))[1]
     replace_by_pipe(shard)
@@ -161,7 +161,7 @@ def test_link_inside_the_checkpoint_is_followed(own_tiny_bert, name):
 
 
 def link_snapshot(checkpoint: Path, cache: Path, blobs_of: str) -> Path:
-    """Lay a checkpoint out as the model hub's cache does: links to blobs."""
+    """Move a checkpoint to the layout of the model hub's cache: links to blobs."""
     snapshot, blobs = cache / "models--org--tiny" / "snapshots" / "0123abc", cache / blobs_of / "blobs"
     blobs.mkdir(parents=True)
     for number, path in enumerate(path for path in checkpoint.rglob("*") if path.is_file()):
@@ -188,7 +188,7 @@ def test_link_to_another_model_of_the_hubs_cache_is_refused(own_tiny_bert, tmp_p
 )
 def test_file_above_its_maximum_size_is_refused(own_tiny_bert, name, max_bytes):
     with (own_tiny_bert / name).open("r+b") as file:
-        file.truncate(max_bytes + 1)  # sparse: it takes no space
+        file.truncate(max_bytes + 1)  # sparse
     with pytest.raises(CheckpointError, match=f"{name} has {max_bytes + 1} bytes; at most {max_bytes} are read"):
         READERS[name](Checkpoint(own_tiny_bert))
 

@@ -25,7 +25,7 @@ def test_licence_comes_from_the_front_matter(tmp_path, front_matter, expected):
     assert read_model_card(Checkpoint(tmp_path), None).license == expected
 
 
-def test_licence_of_the_command_line_wins(tmp_path):
+def test_licence_of_the_command_line_takes_precedence(tmp_path):
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
     assert read_model_card(Checkpoint(tmp_path), "BSD-3-Clause").license == "BSD-3-Clause"
 
@@ -35,20 +35,20 @@ def test_licence_text_is_the_checkpoints_own(tmp_path):
     assert read_model_card(Checkpoint(tmp_path), "Apache-2.0").license_text == "Do as you like."
 
 
-def test_description_is_the_first_prose(tmp_path):
+def test_description_is_the_first_paragraph_of_prose(tmp_path):
     (tmp_path / "README.md").write_text(
         "---\na: b\n---\n\n# Title\n\n![badge](x)\n\nIt [maps](http://x) text\nto rows.\n\nMore."
     )
     assert read_model_card(Checkpoint(tmp_path), None).description == "It maps text to rows."
 
 
-def test_checkpoint_without_a_readme_says_nothing(tmp_path):
+def test_checkpoint_without_a_readme_has_an_empty_card(tmp_path):
     card = read_model_card(Checkpoint(tmp_path), None)
     assert (card.license, card.license_text, card.description) == ("", "", "")
 
 
 def bomb(levels: int, width: int) -> str:
-    """YAML of a few hundred bytes whose aliases expand to `width ** levels` items."""
+    """Return a few hundred bytes of YAML whose aliases expand to `width ** levels` items."""
     lines = ["a0: &a0 [x]"]
     for level in range(1, levels):
         lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * width)}]")
@@ -75,7 +75,7 @@ def merge_bomb(levels: int, width: int) -> str:
     ],
     ids=["aliases", "merged aliases", "deep flow", "deep block", "blank lines", "too large"],
 )
-def test_front_matter_that_would_take_long_to_parse_is_ignored(tmp_path, front_matter):
+def test_front_matter_that_would_take_too_long_to_parse_is_ignored(tmp_path, front_matter):
     (tmp_path / "README.md").write_text(f"---\n{front_matter}\n---\n\nProse.")
     card = read_model_card(Checkpoint(tmp_path), None)
     assert (card.license, card.description) == ("", "Prose.")
@@ -83,7 +83,7 @@ def test_front_matter_that_would_take_long_to_parse_is_ignored(tmp_path, front_m
 
 @pytest.mark.timeout(30)
 @pytest.mark.parametrize("text", ["[" * 900_000, "\n" * 900_000, "---\na" + "\n" * 900_000, "---\n" * 200_000])
-def test_text_that_patterns_would_take_long_to_match_is_read(tmp_path, text):
+def test_text_that_is_hard_for_patterns_is_read_quickly(tmp_path, text):
     (tmp_path / "README.md").write_text(text)
     assert read_model_card(Checkpoint(tmp_path), None).license == ""
 

@@ -1,4 +1,4 @@
-"""Checkpoints that libraries stumble over: the stage is named, in one line, and nothing is left behind."""
+"""Malformed checkpoints: the error names the stage in one line, and nothing is left behind."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from tests.export.tiny_bert import write_json
 
 @pytest.fixture
 def export(own_tiny_bert, tmp_path):
-    """Export the changed checkpoint; whatever comes of it, look at what lies in the parent of the repository."""
+    """Export the changed checkpoint, and check that nothing is left beside the repository."""
     parent = tmp_path / "parent"
     parent.mkdir()
 
@@ -67,7 +67,7 @@ def test_tokenizer_that_cannot_be_loaded_is_refused(own_tiny_bert, export):
 
 
 @pytest.mark.parametrize("name", ["LICENSE", "LICENSE.txt", "README.md"])
-def test_file_of_this_machine_is_not_published(own_tiny_bert, export, name):
+def test_link_to_another_file_of_this_machine_is_not_published(own_tiny_bert, export, name):
     (own_tiny_bert / name).unlink(missing_ok=True)
     (own_tiny_bert / name).symlink_to("/etc/passwd")
     with pytest.raises(CheckpointError, match="is a link out of the checkpoint, to /etc/passwd"):

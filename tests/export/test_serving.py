@@ -12,7 +12,7 @@ from export.serving import (
 )
 
 
-def test_options_are_set_by_step_and_the_last_one_counts():
+def test_options_are_set_by_step_and_the_last_one_wins():
     settings = [
         "embedder.max_batch_size=16", "embedder.max_batch_size=32", "embedder.intra_op_threads=8",
         "vision_encoder.max_batch_size=4", "preprocess_image.decode_workers=8",
@@ -26,7 +26,7 @@ def test_options_are_set_by_step_and_the_last_one_counts():
     )
 
 
-def test_without_settings_the_defaults_hold():
+def test_options_have_defaults():
     assert parse_serving_spec([], "cpu") == ServingSpec()
     assert parse_serving_spec(["embedder.instances=2"], "cpu").vision_encoder.max_batch_size == 8
 
@@ -56,7 +56,7 @@ def test_without_settings_the_defaults_hold():
         ("preprocess_image.max_image_bytes=0", "greater than or equal to 1"),
     ],
 )
-def test_wrong_setting_is_refused_in_one_line_that_says_what_exists(setting, message, capsys):
+def test_invalid_setting_is_refused_in_one_line_that_lists_the_alternatives(setting, message, capsys):
     with pytest.raises(ServingOptionError) as caught:
         parse_serving_spec([setting], "cpu")
     assert message in str(caught.value)

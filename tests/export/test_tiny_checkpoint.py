@@ -57,7 +57,7 @@ def test_exported_graphs_of_any_widths_agree_with_the_reference(tmp_path, widths
     assert plan.compare(files).max_abs_error < 5e-6
 
 
-def test_large_checkpoints_are_cut_into_shards(tmp_path, monkeypatch):
+def test_large_checkpoints_are_split_into_shards(tmp_path, monkeypatch):
     write_checkpoint(tmp_path / "whole", Widths())
     monkeypatch.setattr(write, "MAX_SHARD_BYTES", 300_000)
     write_checkpoint(tmp_path / "cut", Widths())
@@ -68,7 +68,7 @@ def test_large_checkpoints_are_cut_into_shards(tmp_path, monkeypatch):
         np.testing.assert_array_equal(cut.read(name), whole.read(name))
 
 
-def test_text_begins_with_bos_and_literal_special_tokens_can_be_kept_ordinary(tmp_path):
+def test_text_begins_with_bos_and_special_tokens_in_it_can_be_ordinary_text(tmp_path):
     write_checkpoint(tmp_path, Widths())
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     image_token = json.loads((tmp_path / "config.json").read_text())["img_context_token_id"]
@@ -87,6 +87,11 @@ def test_text_begins_with_bos_and_literal_special_tokens_can_be_kept_ordinary(tm
         (["--kv-heads", "3"], "heads must be a multiple of kv_heads"),
         (["--hidden-size", "12"], "even"),
         (["--vocab-size", "100"], "vocabulary is too small"),
+        (["--vocab-size", "-1"], "vocab_size must be at least 1"),
+        (["--heads", "0"], "heads must be at least 1"),
+        (["--layers", "0"], "layers must be at least 1"),
+        (["--hidden-size", "-4"], "hidden_size must be at least 1"),
+        (["--seed", "-1"], "seed must be at least 0"),
     ],
 )
 def test_impossible_widths_are_refused_in_one_line(arguments, message, tmp_path, capsys):

@@ -15,7 +15,7 @@ from export.validation import require_agreement
 from tests.export.tiny_bert import DIMENSIONS, MAX_TOKENS, write_json, write_pooling, write_tiny_bert
 
 
-def test_numbers_come_from_the_checkpoint(tiny_bert):
+def test_spec_comes_from_the_checkpoint(tiny_bert):
     spec = plan_export(Checkpoint(tiny_bert), "fp32").spec
     config = json.loads((tiny_bert / "config.json").read_text())
     assert (spec.architecture, spec.dimensions, spec.vocab_size) == ("bert", DIMENSIONS, config["vocab_size"])
@@ -23,7 +23,7 @@ def test_numbers_come_from_the_checkpoint(tiny_bert):
     assert spec.modalities == ("text",)
 
 
-def test_limit_is_never_above_the_position_table(own_tiny_bert):
+def test_limit_is_at_most_the_size_of_the_position_table(own_tiny_bert):
     write_json(own_tiny_bert / "sentence_bert_config.json", {"max_seq_length": 9999})
     assert plan_export(Checkpoint(own_tiny_bert), "fp32").spec.max_tokens == 64
 
@@ -53,7 +53,7 @@ def test_lower_precision_keeps_the_direction(tiny_bert, tmp_path, precision):
     assert agreement.max_abs_error > 1e-6
 
 
-def test_published_files_are_followed(own_tiny_bert):
+def test_sentence_transformers_files_are_read(own_tiny_bert):
     prompts = {"query": "query: ", "document": "passage: "}
     write_json(own_tiny_bert / "config_sentence_transformers.json", {"prompts": prompts})
     assert read_sentence_embedding(Checkpoint(own_tiny_bert)) == SentenceEmbedding(
@@ -70,19 +70,19 @@ def test_pooling_and_normalisation_are_read(own_tiny_bert, pooling, normalize):
     assert (found.pooling, found.normalize) == (pooling, normalize)
 
 
-def test_checkpoint_without_such_files_is_mean_pooled_and_normalised(tmp_path):
+def test_checkpoint_without_sentence_transformers_files_is_mean_pooled_and_normalised(tmp_path):
     found = read_sentence_embedding(Checkpoint(tmp_path))
     assert found == SentenceEmbedding("mean", True, None, False, "", "")
 
 
-def test_default_prompt_stands_before_queries_and_passages(tmp_path):
+def test_default_prompt_applies_to_queries_and_passages_without_their_own(tmp_path):
     config = {"prompts": {"any": "text: ", "query": "ask: "}, "default_prompt_name": "any"}
     write_json(tmp_path / "config_sentence_transformers.json", config)
     found = read_sentence_embedding(Checkpoint(tmp_path))
     assert (found.query_prefix, found.passage_prefix) == ("ask: ", "text: ")
 
 
-def test_module_that_is_not_exported_is_named(own_tiny_bert):
+def test_unsupported_module_is_named(own_tiny_bert):
     modules = Checkpoint(own_tiny_bert).json("modules.json")
     dense = {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}
     write_json(own_tiny_bert / "modules.json", [*modules, dense])
@@ -98,7 +98,7 @@ def test_module_that_is_not_exported_is_named(own_tiny_bert):
         {"pooling_mode_mean_tokens": False},
     ],
 )
-def test_pooling_that_is_not_exported_is_refused(own_tiny_bert, modes):
+def test_unsupported_pooling_is_refused(own_tiny_bert, modes):
     write_json(own_tiny_bert / "1_Pooling" / "config.json", modes)
     with pytest.raises(CheckpointError, match="only mean, cls or max is supported"):
         read_sentence_embedding(Checkpoint(own_tiny_bert))
@@ -116,7 +116,7 @@ def change_config(folder: Path, **changes: object) -> None:
         ["XLMRobertaModel"], ["CamembertModel"], ["CamembertForMaskedLM"],
     ],
 )  # fmt: skip
-def test_classes_that_embedders_are_published_as_are_accepted(own_tiny_bert, classes):
+def test_classes_of_published_embedders_are_accepted(own_tiny_bert, classes):
     change_config(own_tiny_bert, architectures=classes)
     assert plan_export(Checkpoint(own_tiny_bert), "fp32").spec.dimensions == DIMENSIONS
 
@@ -137,7 +137,7 @@ def test_classes_that_embedders_are_published_as_are_accepted(own_tiny_bert, cla
         ([1], "architectures is not a list of names"),
     ],
 )
-def test_checkpoint_that_is_no_embedding_model_is_refused_by_name(own_tiny_bert, classes, message):
+def test_class_other_than_an_embedding_model_is_refused_by_name(own_tiny_bert, classes, message):
     change_config(own_tiny_bert, architectures=classes)
     with pytest.raises(CheckpointError, match=message):
         plan_export(Checkpoint(own_tiny_bert), "fp32")

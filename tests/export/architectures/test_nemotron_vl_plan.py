@@ -21,7 +21,7 @@ def edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_spec_is_read_from_the_checkpoint():
+def test_spec_comes_from_the_checkpoint():
     spec = plan_export(Checkpoint(CHECKPOINT), "fp32").spec
     assert (spec.dimensions, spec.image_embeds_dim, spec.vocab_size) == (96, 96, 1544)
     assert (spec.max_query_tokens, spec.max_passage_tokens) == (10240, 10240)
@@ -37,7 +37,7 @@ def test_spec_is_read_from_the_checkpoint():
     )
 
 
-def test_processor_config_decides_where_both_files_name_a_number(checkpoint):
+def test_processor_config_takes_precedence(checkpoint):
     edit(checkpoint / "config.json", max_input_tiles=6)
     edit(checkpoint / "processor_config.json", max_input_tiles=4, p_max_length=8192)
     spec = plan_export(Checkpoint(checkpoint), "fp32").spec
@@ -45,7 +45,7 @@ def test_processor_config_decides_where_both_files_name_a_number(checkpoint):
     assert (spec.image.max_tiles, spec.max_passage_tokens) == (4, 8192)
 
 
-def test_one_tile_only_where_tiling_is_switched_off(checkpoint):
+def test_images_have_one_tile_when_tiling_is_off(checkpoint):
     edit(checkpoint / "processor_config.json", dynamic_image_size=False)
     spec = plan_export(Checkpoint(checkpoint), "fp32").spec
     assert spec.image is not None
@@ -79,7 +79,7 @@ def test_written_graphs_agree_with_the_reference(tmp_path):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_served_is_refused(checkpoint, changes, message):
+def test_unsupported_checkpoint_is_refused(checkpoint, changes, message):
     edit(checkpoint / "config.json", **changes)
     with pytest.raises(CheckpointError, match=message):
         plan_export(Checkpoint(checkpoint), "fp32")
