@@ -20,10 +20,11 @@ serve: install ## export what is missing, start Triton and the gateway, print wh
 
 install: $(VENV)/.serve ## make the virtual environment that serves and exports
 
-export: install ## MODEL=hub id or folder, and any of NAME, PRECISION, TARGET, REPOSITORY
-	@test -n "$(MODEL)" || { echo "error: say what to export: make export MODEL=hub/id-or-folder" >&2; exit 2; }
+export: install ## MODEL=hub id or folder, and any of NAME, PRECISION, TARGET, REPOSITORY, SET="STEP.OPTION=VALUE …"
+	@test -n "$(MODEL)" || { echo "error: MODEL is not set: make export MODEL=hub/id-or-folder" >&2; exit 2; }
 	@$(BIN)/python -m export '$(MODEL)' $(if $(NAME),--name '$(NAME)') $(if $(PRECISION),--precision '$(PRECISION)') \
-		$(if $(TARGET),--target '$(TARGET)') $(if $(REPOSITORY),--repository '$(REPOSITORY)')
+		$(if $(TARGET),--target '$(TARGET)') $(if $(REPOSITORY),--repository '$(REPOSITORY)') \
+		$(foreach setting,$(SET),--set '$(setting)')
 
 test: $(VENV)/.dev ## run every test
 	$(BIN)/pytest $(PYTEST_ARGS)

@@ -11,19 +11,20 @@ from pathlib import Path
 
 from export.errors import ExportError
 from export.progress import Progress
+from export.serving import describe_serving_options, parse_serving_spec
 
 DEFAULT_REPOSITORY = Path("build/model_repository")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one export and return the exit status: 0, or 1 after a line `error: ...` on stderr."""
+    """Run one export and return its exit status; a failed one writes a line `error: ...` to stderr."""
     parsed = vars(_parser().parse_args(arguments))
-    show_traceback = parsed.pop("traceback")
+    show_traceback, settings, target = parsed.pop("traceback"), parsed.pop("settings"), parsed.pop("target")
     progress = Progress()
     try:
         from export.pipeline import ExportRequest, export_model
 
-        request = ExportRequest(**parsed)
+        request = ExportRequest(**parsed, serving=parse_serving_spec(settings, target))
         public_id = export_model(request, progress)
     except ExportError as error:
         if show_traceback:
@@ -31,18 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write("error: interrupted; the repository is as it was\n")
+        sys.stderr.write("error: interrupted; the repository is unchanged\n")
         return 130
     progress.say(f"{request.repository} serves {public_id}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export", description=sys.modules["export"].__doc__)
-    parser.add_argument("model", metavar="MODEL", help="a folder with a checkpoint, or a hub id (organisation/name)")
-    parser.add_argument("--name", dest="public_id", metavar="PUBLIC_ID", help="serve it by this name (default: MODEL)")
+    parser = argparse.ArgumentParser(
+        prog="python -m export",
+        description=sys.modules["export"].__doc__,
+        epilog=f"options of --set, which can also be edited in config.pbtxt:\n{describe_serving_options()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or hub id (organisation/name)")
+    parser.add_argument("--name", dest="public_id", metavar="PUBLIC_ID", help="name to serve it by (default: MODEL)")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="default: fp32")
-    parser.add_argument("--target", choices=("cpu", "cuda"), default="cpu", help="where it will run (default: cpu)")
+    parser.add_argument("--target", choices=("cpu", "cuda"), default="cpu", help="device it will run on (default: cpu)")
     parser.add_argument(
         "--repository",
         type=Path,
@@ -50,13 +56,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help=f"Triton model repository to publish into (default: {DEFAULT_REPOSITORY})",
     )
-    parser.add_argument("--revision", metavar="REV", help="commit, tag or branch of the hub (default: pinned, or main)")
-    parser.add_argument("--license", metavar="SPDX", help="licence, where the checkpoint's README names none")
-    parser.add_argument("--replace", action="store_true", help="put an already exported model of that name away")
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    parser.add_argument("--revision", metavar="REV", help="commit, tag or branch on the hub (default: pinned, or main)")
+    parser.add_argument("--license", metavar="SPDX", help="licence, instead of the one in the checkpoint's README")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="STEP.OPTION=VALUE",
+        help="how Triton runs a step, repeatable: the options are listed below",
+    )
+    parser.add_argument("--replace", action="store_true", help="replace an exported model of that name")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     return parser
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves nothing behind, like Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as for Ctrl-C
     sys.exit(main())

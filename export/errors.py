@@ -1,19 +1,20 @@
-"""What can go wrong in an export, as domain words.
+"""Errors of an export.
 
 ExportError
-├── SourceError                 the checkpoint cannot be had
-│   └── HubUnreachableError     the model hub does not answer
-├── CheckpointError             the checkpoint is there, and is not what an export needs
+├── SourceError                 the checkpoint cannot be found or downloaded
+│   └── HubUnreachableError     the model hub does not respond
+├── CheckpointError             the checkpoint holds something that cannot be exported
 │   ├── CheckpointFileMissingError
 │   └── UnknownArchitectureError
-├── UnservablePrecisionError    no backend runs that precision on that target
-├── ChecksumError               a file's bytes are not the ones that were promised
-├── ValidationError             the built graphs do not compute what the reference computes
+├── ServingOptionError          `--set` names no option, or a value that is not allowed
+├── UnservablePrecisionError    no backend runs the precision on the target
+├── ChecksumError               a file differs from its published or recorded sum
+├── ValidationError             the graphs disagree with the reference
 ├── NoSpaceError                the disk is full, or would be
-├── ModelExistsError            the repository already serves a model of that name
-└── RepositoryError             the repository folder cannot be written or read
+├── ModelExistsError            the repository already holds a model with that name
+└── RepositoryError             the repository cannot be read or written
 
-Every message is one line, fit for a terminal: the command line prints it after `error: ` and nothing else.
+Every message is one line for a terminal: the command line prints it after `error: ` and nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 
 class ExportError(Exception):
-    """The root of everything an export refuses to do."""
+    """Base class of the errors of an export."""
 
 
 class SourceError(ExportError):
@@ -31,7 +32,7 @@ class SourceError(ExportError):
 
 
 class HubUnreachableError(SourceError):
-    """The model hub does not answer."""
+    """The model hub does not respond."""
 
 
 class CheckpointError(ExportError):
@@ -39,39 +40,41 @@ class CheckpointError(ExportError):
 
 
 class CheckpointFileMissingError(CheckpointError):
-    """A checkpoint lacks a file that the export reads."""
+    """A checkpoint lacks a file that the export needs."""
 
     def __init__(self, folder: Path, name: str, hint: str = "") -> None:
-        """Name the file and the folder that should hold it."""
         super().__init__(f"{folder} has no {name}" + (f": {hint}" if hint else ""))
 
 
 class UnknownArchitectureError(CheckpointError):
-    """No exporter is written for this kind of model."""
+    """The architecture of a checkpoint is not supported."""
 
     def __init__(self, found: str, known: Iterable[str]) -> None:
-        """Name what `config.json` says and what would have been understood."""
         super().__init__(f"architecture {found!r} is not supported (supported: {', '.join(sorted(known))})")
 
 
+class ServingOptionError(ExportError):
+    """A serving option does not exist, or its value is not allowed."""
+
+
 class UnservablePrecisionError(ExportError):
-    """A precision was asked for that cannot run where the model is to run."""
+    """The requested precision cannot run on the requested target."""
 
 
 class ChecksumError(ExportError):
-    """A file's bytes differ from what its publisher or the manifest recorded."""
+    """A file differs from the sum that its publisher or the manifest recorded."""
 
 
 class ValidationError(ExportError):
-    """The exported graphs disagree with the reference."""
+    """The exported graphs do not compute what the reference computes."""
 
 
 class NoSpaceError(ExportError):
-    """There is no room on the disk for what is to be written."""
+    """The disk has no space for the files of the export."""
 
 
 class ModelExistsError(ExportError):
-    """The repository already holds a model whose name the new one would take."""
+    """The repository already holds a model with the name of the new one."""
 
 
 class RepositoryError(ExportError):

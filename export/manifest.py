@@ -1,15 +1,17 @@
-"""The manifest: what was exported, from what, how well it agrees, and the sum of every file."""
+"""The manifest: what was exported, from what, how closely it agrees, and the sum of every file."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from export.checksums import sha256_files
-
-CONFIG = "config.pbtxt"
+from export.repository import CONFIG
+from export.spec import ModelSpec, Precision
+from export.verify import sha256_files
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The JSON of docs/contract.md, field by field."""
+    """The manifest's JSON object, field by field, as docs/contract.md describes it."""
 
     public_id: str
     source: str
@@ -53,10 +55,28 @@ class Manifest:
 
 
 def list_files(models: Path) -> tuple[FileEntry, ...]:
-    """Return size and sum of each file below a folder of models.
+    """Return the size and the sum of each file below a folder of models.
 
-    `config.pbtxt` is left out: batching, queues and threads are the operator's to change.
+    `config.pbtxt` is left out, so that operators can change batching, queues and threads.
     """
     paths = sorted(path for path in models.rglob("*") if path.is_file() and path.name != CONFIG)
     sums = sha256_files(paths)
     return tuple(FileEntry(path.relative_to(models).as_posix(), path.stat().st_size, sums[path]) for path in paths)
+
+
+def fingerprint(weights: Iterable[Path], precision: Precision, spec: ModelSpec, tokenizer: bytes) -> str:
+    """Return one sum over everything that decides a vector: vectors of equal fingerprints are comparable.
+
+    Args:
+        weights: Files of the weights.
+        precision: Precision of the graphs.
+        spec: Numbers of the model, its preprocessing and pooling included.
+        tokenizer: Content of the `tokenizer.json` that is served.
+    """
+    parts: dict[str, Any] = {
+        "weights": sorted(sha256_files(weights).values()),
+        "precision": precision,
+        "spec": asdict(spec),
+        "tokenizer": hashlib.sha256(tokenizer).hexdigest(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

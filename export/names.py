@@ -1,4 +1,4 @@
-"""The names of one public id's Triton models."""
+"""The names of a public id's Triton models."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _PUBLIC_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*
 
 
 def check_public_id(public_id: str) -> str:
-    """Return `public_id` unchanged if it can be served under that name.
+    """Return `public_id` unchanged if a model can be served under that name.
 
     Raises:
-        ExportError: it is not one or more path components of letters, digits, `.`, `_` and `-`.
+        ExportError: The name is not one or more path components of letters, digits, `.`, `_` and `-`.
     """
     if not _PUBLIC_ID.fullmatch(public_id):
         raise ExportError(f"{public_id!r} cannot be a public id: use letters, digits, '.', '_' and '-', like org/model")

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from export import names, sources
-from export.architectures import plan_export
+from export.architectures import Plan, plan_export
 from export.checkpoint import Checkpoint
-from export.disk import disk_errors, require_free_space
-from export.errors import CheckpointError, UnservablePrecisionError, ValidationError
-from export.fingerprint import fingerprint
-from export.graphs.builder import OPSET
-from export.manifest import Manifest, list_files
-from export.model_card import read_model_card
-from export.model_folders import ModelFolders
-from export.onnx_files import write_graph
-from export.plan import Plan
-from export.progress import Progress
-from export.publish import Staging, recover
-from export.repository import clear_names
+from export.errors import CheckpointError, ServingOptionError, UnservablePrecisionError, ValidationError
+from export.graphs.builder import OPSET, save_model
+from export.manifest import Manifest, fingerprint, list_files
+from export.model_card import ModelCard, read_model_card
+from export.progress import Progress, stage
+from export.publish import Staging, disk_errors, recover, require_free_space
+from export.repository import ModelFolders, list_replaced_models
+from export.serving import ServedModel, ServingSpec
 from export.sources import Source
-from export.spec import BYTES_PER_PARAMETER, Identity, Precision, ServedModel, ServingSpec, Target
-from export.stages import stage
+from export.spec import BYTES_PER_PARAMETER, Identity, Precision
 from export.triton.steps import preprocessing_parameters
 from export.validation import Agreement, require_agreement
 
@@ -32,45 +27,54 @@ _OVERHEAD_BYTES = 64 << 20  # tokenizers, graphs, file system
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What the command line asks for."""
+    """The options of an export, as the command line describes them."""
 
-    model: str  # folder or hub id
+    model: str
     repository: Path
     public_id: str | None = None
     precision: Precision = "fp32"
-    target: Target = "cpu"
+    serving: ServingSpec = field(default_factory=ServingSpec)
     revision: str | None = None
     license: str | None = None
     replace: bool = False
 
 
 def export_model(request: ExportRequest, progress: Progress) -> str:
-    """Export one checkpoint into a repository, and return the public id it is served by.
+    """Export one checkpoint to a repository, and return its public id.
 
     Raises:
-        ExportError: the export is refused; the repository is as it was.
+        ExportError: The export is refused; the repository is unchanged.
     """
-    if request.precision == "int8" and request.target == "cuda":
+    if request.precision == "int8" and request.serving.target == "cuda":
         raise UnservablePrecisionError("int8 graphs run on the CPU only: choose --precision fp16 for --target cuda")
     if recovered := recover(request.repository):
         progress.say(f"finished an interrupted export: {', '.join(recovered)}")
     public_id = names.check_public_id(request.public_id or sources.default_public_id(request.model))
-    retire = clear_names(request.repository, public_id, replace=request.replace)
+    replaced = list_replaced_models(request.repository, public_id, replace=request.replace)
     source = sources.resolve(request.model, request.revision, progress)
     checkpoint = Checkpoint(source.folder)
     plan = plan_export(checkpoint, request.precision)
+    _require_steps(request.serving, plan)
+    card = read_model_card(checkpoint, request.license)
     with Staging(request.repository) as staging, disk_errors(request.repository):
         require_free_space(staging.folder, _needed_bytes(checkpoint, request.precision))
         folders = ModelFolders(staging.models, public_id)
         agreement = _build(plan, folders, request.precision, progress)
         folders.write_tokenizer(plan.tokenizer, plan.spec)
         folders.write_warmup(plan.spec)
-        with progress.step("sum up the files"):
-            manifest = _describe(request, source, checkpoint, plan, agreement, folders)
+        with progress.step("compute the checksums of the files"):
+            manifest = _describe(request, source, checkpoint, card, plan, agreement, folders)
         folders.write_configs(_serve(manifest, plan, request))
         with progress.step(f"publish into {request.repository}"):
-            staging.publish(names.model_names(public_id, plan.spec.modalities), retire)
+            staging.publish(names.model_names(public_id, plan.spec.modalities), replaced)
     return public_id
+
+
+def _require_steps(serving: ServingSpec, plan: Plan) -> None:
+    """Refuse options for the image steps of a model without images."""
+    absent = serving.configured_steps - {names.PREPROCESS_TEXT, *plan.graphs}
+    if absent and not plan.spec.image:
+        raise ServingOptionError(f"the model takes no images, so it has no step {min(absent)} to set options of")
 
 
 def _needed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
@@ -83,7 +87,7 @@ def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Pr
     for step, build in plan.graphs.items():
         task = f"build the {step} in {precision}"
         with progress.step(task), stage(task, CheckpointError, passing=(OSError,)):
-            files[step] = write_graph(build(), folders.version(step))
+            files[step] = save_model(build(), folders.version(step))
     task = "validate against the reference"
     with progress.step(task), stage(task, ValidationError):
         agreement = plan.compare(files)
@@ -99,11 +103,12 @@ def _describe(
     request: ExportRequest,
     source: Source,
     checkpoint: Checkpoint,
+    card: ModelCard,
     plan: Plan,
     agreement: Agreement,
     folders: ModelFolders,
 ) -> Manifest:
-    spec, card = plan.spec, read_model_card(checkpoint, request.license)
+    spec = plan.spec
     return Manifest(
         public_id=folders.public_id,
         source=source.origin,
@@ -111,7 +116,7 @@ def _describe(
         created=int(time.time()),
         architecture=spec.architecture,
         precision=request.precision,
-        target=request.target,
+        target=request.serving.target,
         opset=OPSET,
         dimensions=spec.dimensions,
         max_tokens=spec.max_tokens,
@@ -122,7 +127,7 @@ def _describe(
         license=card.license,
         license_text=card.license_text,
         description=card.description,
-        fingerprint=fingerprint(checkpoint.weights, request.precision, spec, plan.tokenizer),
+        fingerprint=fingerprint(checkpoint.weights.paths, request.precision, spec, plan.tokenizer),
         preprocessing=preprocessing_parameters(spec),
         validation=asdict(agreement),
         files=list_files(folders.root),
@@ -137,4 +142,4 @@ def _serve(manifest: Manifest, plan: Plan, request: ExportRequest) -> ServedMode
         fingerprint=manifest.fingerprint,
         manifest=manifest.to_json(),
     )
-    return ServedModel(identity, plan.spec, ServingSpec(target=request.target))
+    return ServedModel(identity, plan.spec, request.serving)

@@ -1,13 +1,13 @@
-"""Publishing whole or not at all, whatever happens to the process.
+"""Atomic publication: all models of an export reach the repository or none does, even if the process is killed.
 
-Models are staged in `.<repository>.staging-*` beside the repository, on its file system: inside of it Triton would
-take even a hidden folder for a model. When everything is on the disk, `journal.json` is written into the staging
-folder: from then on the publication is decided, and `recover` finishes it if the process dies between two renames.
-Steps are moved before ensembles, so what a server finds in between is never an ensemble without its members.
+Models are staged in `.<repository>.staging-*` beside the repository, on the same file system; inside it, Triton would
+load even a hidden folder as a model. When everything is on the disk, `journal.json` is written to the staging folder.
+From then on the publication is decided, and `recover` finishes it if the process dies between two renames. Steps are
+moved before ensembles, so a server never finds an ensemble without its members.
 
-A staging folder is locked by the process that fills it; the lock ends with the process, so `recover` can tell an export
-that is running from one that was killed. This module imports only the standard library: the launcher calls `recover` at
-each start.
+The process that fills a staging folder holds a lock on it. The lock ends with the process, so `recover` can distinguish
+a running export from a killed one. This module imports only the standard library: the launcher calls `recover` at each
+start.
 """
 
 from __future__ import annotations
@@ -16,25 +16,59 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
-from export.disk import disk_errors
-from export.errors import ModelExistsError, RepositoryError
+from export.errors import ModelExistsError, NoSpaceError, RepositoryError
 
 _JOURNAL = "journal.json"
 _LOCK = "lock"
 _MODELS = "models"
 _RETIRED = "retired"
 
+# EDQUOT: the user's quota; EFBIG: the limit on the size of a file.
+_FULL_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# NumPy reports a short write without an error number.
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+
+
+def require_free_space(folder: Path, needed_bytes: int) -> None:
+    """Refuse to start an export that cannot finish.
+
+    Raises:
+        NoSpaceError: The file system of `folder` has less free space than `needed_bytes`.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise NoSpaceError(f"{folder} has {_mib(free)} free, and the export needs about {_mib(needed_bytes)}")
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn an `OSError` raised while writing below `folder` into an `ExportError`.
+
+    Raises:
+        NoSpaceError: The disk, the quota or the file size limit is exhausted.
+        RepositoryError: The file system refused for another reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL_DISK_ERRNOS or _SHORT_WRITE.search(str(error)):
+            raise NoSpaceError(f"no space left for {folder} ({error.strerror or error})") from error
+        raise RepositoryError(f"{folder} cannot be written: {error.strerror or error}") from error
+
 
 @dataclass(frozen=True)
 class _Journal:
-    """What is decided: models to put away first, and models to move in, in this order."""
+    """A decided publication: models to move out first, then models to move in, each in order."""
 
     retire: Sequence[str]
     publish: Sequence[str]
@@ -42,16 +76,21 @@ class _Journal:
 
 @dataclass
 class Staging:
-    """A folder beside the repository that models are written into; a context manager that leaves nothing behind."""
+    """A context manager for a folder beside the repository in which models are written; it leaves nothing behind.
+
+    Args:
+        repository: Repository to publish into, which need not exist yet.
+    """
 
     repository: Path
     folder: Path = field(init=False)
 
-    def __enter__(self) -> Staging:
+    def __enter__(self) -> Self:
         """Create and lock the folder.
 
         Raises:
-            NoSpaceError, RepositoryError: it cannot be created.
+            NoSpaceError: The disk is full.
+            RepositoryError: The folder cannot be created.
         """
         self.repository = self.repository.resolve()
         parent = self.repository.parent
@@ -62,7 +101,7 @@ class Staging:
                 self.folder = Path(tempfile.mkdtemp(prefix=_prefix(self.repository), dir=parent))
                 self._lock = os.open(self.folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
                 fcntl.flock(self._lock, fcntl.LOCK_EX)
-                if self.folder.exists():  # else another export swept it away before it was locked
+                if self.folder.exists():  # another export may have swept it away before the lock
                     break
                 os.close(self._lock)
             self.models.mkdir()
@@ -71,7 +110,7 @@ class Staging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Delete what is left: after `publish`, only what the new models replaced."""
+        """Delete the folder, which after `publish` holds only the replaced models."""
         _sweep(self.folder)
         os.close(self._lock)
 
@@ -84,16 +123,17 @@ class Staging:
         """Move the staged models into the repository, in the order given.
 
         Args:
-            names: the staged models, steps before ensembles.
-            retire: models of the repository that go away in the same stroke, ensembles before steps.
+            names: Staged models, steps before ensembles.
+            retire: Models of the repository to remove in the same publication, ensembles before steps.
 
         Raises:
-            ModelExistsError: the repository holds one of them already; it is as it was.
-            NoSpaceError, RepositoryError: the repository is as it was, or `recover` finishes the move.
+            ModelExistsError: The repository already holds one of the models; it is unchanged.
+            NoSpaceError: The disk is full; the repository is unchanged, or `recover` finishes the publication.
+            RepositoryError: The file system refused, with the same outcome.
         """
         with disk_errors(self.repository):
             self.repository.mkdir(parents=True, exist_ok=True)
-            sync_tree(self.models)
+            _sync_tree(self.models)
             journal = _Journal(retire=list(retire), publish=list(names))
             _write_synced(self.folder / f"{_JOURNAL}.new", json.dumps(vars(journal)).encode())
             (self.folder / f"{_JOURNAL}.new").rename(self.folder / _JOURNAL)
@@ -102,13 +142,14 @@ class Staging:
 
 
 def recover(repository: Path) -> tuple[str, ...]:
-    """Finish publications that a killed export had decided, and delete what other killed exports left.
+    """Finish the publications that killed exports had decided, and delete the other staging folders they left.
 
     Returns:
         The models that were moved into the repository.
 
     Raises:
-        NoSpaceError, RepositoryError: the file system refuses.
+        NoSpaceError: The disk is full.
+        RepositoryError: The file system refused.
     """
     repository = repository.resolve()
     finished: list[str] = []
@@ -128,32 +169,32 @@ def _recover_one(folder: Path, repository: Path) -> Sequence[str]:
     try:
         lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
     except FileNotFoundError:
-        return ()  # its export has just ended
+        return ()  # the export has just ended
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return _finish(folder, repository)
     except BlockingIOError:
-        return ()  # its export is running
+        return ()  # the export is running
     finally:
         os.close(lock)
 
 
 def _finish(folder: Path, repository: Path) -> Sequence[str]:
-    """Finish what a dead export decided, if it had got so far, and delete its folder."""
+    """Finish the publication of a dead export, if it was decided, and delete the staging folder."""
     journal = _read_journal(folder)
     waiting: list[str] = []
     if journal is not None:
         waiting = [name for name in journal.publish if (folder / _MODELS / name).exists()]
         try:
             _move(journal, folder, repository)
-        except ModelExistsError:  # the name was taken in the meantime
+        except ModelExistsError:  # another export took the name in the meantime
             waiting = []
     _sweep(folder)
     return waiting
 
 
 def _sweep(folder: Path) -> None:
-    """Delete a staging folder, unless it holds a decided publication: that is for `recover` to finish."""
+    """Delete a staging folder, unless it holds a decided publication for `recover` to finish."""
     if not (folder / _JOURNAL).exists():
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -166,10 +207,10 @@ def _read_journal(folder: Path) -> _Journal | None:
 
 
 def _move(journal: _Journal, folder: Path, repository: Path) -> None:
-    """Do what the journal says, from wherever it was interrupted: each rename is done once.
+    """Do the renames of the journal that have not been done yet.
 
     Raises:
-        ModelExistsError: a name is taken; always the first one, so nothing has been moved. The journal is withdrawn.
+        ModelExistsError: A name is taken. It is always the first, so nothing has been moved; the journal is deleted.
     """
     staged, retired = folder / _MODELS, folder / _RETIRED
     retired.mkdir(exist_ok=True)
@@ -189,7 +230,7 @@ def _move(journal: _Journal, folder: Path, repository: Path) -> None:
 
 
 def _move_in(staged: Path, published: Path) -> None:
-    """Rename one model into the repository; a rename onto a folder with content fails, and so settles a race."""
+    """Rename one model into the repository; renaming onto a folder with content fails, which settles races."""
     try:
         staged.rename(published)
     except OSError as error:
@@ -198,8 +239,8 @@ def _move_in(staged: Path, published: Path) -> None:
         raise
 
 
-def sync_tree(folder: Path) -> None:
-    """Force every file and folder below `folder` onto the disk."""
+def _sync_tree(folder: Path) -> None:
+    """Flush every file and folder below `folder` to the disk."""
     for path, _, files in os.walk(folder, topdown=False):
         for name in files:
             _sync_file(Path(path) / name)
@@ -231,8 +272,12 @@ def _prefix(repository: Path) -> str:
 
 
 def _require_same_filesystem(repository: Path) -> None:
-    """A rename cannot cross file systems."""
+    """Refuse a mount point, since a rename cannot cross file systems."""
     if repository.is_dir() and repository.stat().st_dev != repository.parent.stat().st_dev:
         raise RepositoryError(
-            f"{repository} is a mount point: name a folder inside of it, like {repository / 'models'}"
+            f"{repository} is a mount point: choose a folder inside it, such as {repository / 'models'}"
         )
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"

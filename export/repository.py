@@ -1,7 +1,10 @@
-"""What a model repository already holds."""
+"""A Triton model repository: the folders of one public id's models, and what the repository already holds."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -9,14 +12,62 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
 from export.errors import ModelExistsError, RepositoryError
-from export.manifest import CONFIG
+from export.serving import ServedModel
+from export.spec import ModelSpec
+from export.triton import render_repository, to_text
+from export.triton.steps import warmup_files
+
+CONFIG = "config.pbtxt"
+_TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class ModelFolders:
+    """The folders of one public id's Triton models, below `root`."""
+
+    root: Path
+    public_id: str
+
+    def version(self, step: str) -> Path:
+        """Return the version folder of a step, created if necessary."""
+        folder = self.root / f"{names.slug(self.public_id)}_{step}" / "1"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def write_tokenizer(self, tokenizer: bytes, spec: ModelSpec) -> None:
+        """Write the tokenizer of each preprocessing step; the second is a hard link to the first."""
+        first = self.version(names.PREPROCESS_TEXT) / _TOKENIZER
+        first.write_bytes(tokenizer)
+        if names.IMAGE in spec.modalities:
+            _link_or_copy(first, self.version(names.PREPROCESS_IMAGE) / _TOKENIZER)
+
+    def write_warmup(self, spec: ModelSpec) -> None:
+        """Write the warm-up inputs that cannot be zeros."""
+        for step, files in warmup_files(spec).items():
+            folder = self.version(step).parent / "warmup"
+            folder.mkdir(exist_ok=True)
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+
+    def write_configs(self, model: ServedModel) -> None:
+        """Write every `config.pbtxt`, and the version folders of the ensembles, which Triton requires too."""
+        write_configs(self.root, model)
+        for modality in model.spec.modalities:
+            self.version(modality)
+
+
+def write_configs(repository: Path, model: ServedModel) -> None:
+    """Write the `config.pbtxt` of each Triton model of `model`."""
+    for name, config in render_repository(model).items():
+        (repository / name).mkdir(parents=True, exist_ok=True)
+        (repository / name / CONFIG).write_text(to_text(config), "utf-8")
 
 
 def read_config(model: Path) -> pb.ModelConfig:
     """Parse the config of a model folder.
 
     Raises:
-        RepositoryError: it cannot be read, or is not Triton's text format.
+        RepositoryError: The config cannot be read, or is not in Triton's text format.
     """
     try:
         return text_format.Parse((model / CONFIG).read_text("utf-8"), pb.ModelConfig())
@@ -24,12 +75,12 @@ def read_config(model: Path) -> pb.ModelConfig:
         raise RepositoryError(f"{model / CONFIG} cannot be read: {error}") from error
 
 
-def clear_names(repository: Path, public_id: str, *, replace: bool) -> tuple[str, ...]:
-    """Return the models that a new model of that public id puts away: none, unless it may replace them.
+def list_replaced_models(repository: Path, public_id: str, *, replace: bool) -> tuple[str, ...]:
+    """Return the models to remove for a new model with that public id: none, unless it may replace them.
 
     Raises:
-        ModelExistsError: the repository holds a model of one of the names, and `replace` is false; or it belongs to
-            another public id of the same slug.
+        ModelExistsError: The repository holds a model with one of the names, and `replace` is false or the model
+            belongs to another public id with the same slug.
     """
     possible = names.model_names(public_id, ("text", "image"))
     taken = [name for name in possible if (repository / name).exists()]
@@ -42,13 +93,20 @@ def clear_names(repository: Path, public_id: str, *, replace: bool) -> tuple[str
             f" ({taken[0]}): choose another --name"
         )
     if not replace:
-        raise ModelExistsError(f"{repository} already holds {public_id} ({taken[0]}): --replace exports it anew")
+        raise ModelExistsError(f"{repository} already holds {public_id} ({taken[0]}): use --replace to replace it")
     return tuple(reversed(possible))
 
 
 def _owner(repository: Path, slug: str) -> str | None:
-    """Return the public id whose text ensemble has that slug."""
+    """Return the public id of the text ensemble with that slug."""
     ensemble = repository / f"{slug}_{names.TEXT}"
     if not (ensemble / CONFIG).is_file():
         return None
     return str(read_config(ensemble).parameters["public_id"].string_value) or None
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)

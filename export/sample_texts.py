@@ -1,8 +1,8 @@
-"""Real sentences of many scripts and lengths: what an exported model is checked with."""
+"""Real sentences in many scripts and of many lengths, with which an exported model is checked."""
 
 from __future__ import annotations
 
-# ruff: noqa: RUF001 - letters that look alike are part of the sample
+# ruff: noqa: RUF001 - ambiguous letters are part of the sample
 
 LONG_TEXT = (
     "The lighthouse keeper climbed the spiral stairs every evening, counting each of the one hundred and eighty-two "

@@ -1,4 +1,4 @@
-"""The tokenizer as the preprocessing backend wants it: whole texts in, no cutting, no padding."""
+"""The tokenizer as the preprocessing backend wants it: no truncation, no padding."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from export.errors import CheckpointError
 
 
 def prepare_tokenizer(
     tokenizer: Mapping[str, Any], *, image_token_id: int | None = None, lowercase: bool = False
 ) -> bytes:
-    """Return `tokenizer.json` without truncation and padding; added tokens stay.
+    """Return `tokenizer.json` without truncation and padding.
 
     Args:
-        tokenizer: the content of the checkpoint's `tokenizer.json`.
-        image_token_id: the id whose token must be special, so that user text can never produce it.
-        lowercase: lower the text first (`do_lower_case` of sentence-transformers).
+        tokenizer: Content of the checkpoint's `tokenizer.json`.
+        image_token_id: Id of the image token, which is made special so that a user's text can never produce it.
+        lowercase: Whether to lower the text first (`do_lower_case` of sentence-transformers).
 
     Raises:
-        CheckpointError: the tokenizer has no token of `image_token_id`.
+        CheckpointError: The tokenizer has no added token with the id `image_token_id`.
     """
     prepared = {**tokenizer, "truncation": None, "padding": None}
     if image_token_id is not None:
@@ -29,6 +31,38 @@ def prepare_tokenizer(
         steps = [{"type": "Lowercase"}, *([tokenizer["normalizer"]] if tokenizer.get("normalizer") else [])]
         prepared["normalizer"] = {"type": "Sequence", "normalizers": steps}
     return json.dumps(prepared, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def load_tokenizer(tokenizer: bytes) -> Tokenizer:
+    """Load the content of a `tokenizer.json`.
+
+    Raises:
+        CheckpointError: The library cannot load it.
+    """
+    try:
+        return Tokenizer.from_str(tokenizer.decode())
+    except Exception as error:  # the library raises nothing more specific
+        raise CheckpointError(f"tokenizer.json cannot be loaded: {error}") from error
+
+
+def check_token_ids(tokenizer: bytes, vocab_size: int) -> None:
+    """Refuse a tokenizer with a token that has no row in the token embedding table.
+
+    Args:
+        tokenizer: Content of the `tokenizer.json` to serve.
+        vocab_size: Rows of the table.
+
+    Raises:
+        CheckpointError: The tokenizer cannot be loaded, or a token id is too large.
+    """
+    loaded = load_tokenizer(tokenizer)
+    special = loaded.encode("")  # the ids that its post-processor adds need not be in its vocabulary
+    ids = {**loaded.get_vocab(with_added_tokens=True), **dict(zip(special.tokens, special.ids, strict=True))}
+    token = max(ids, key=ids.__getitem__, default=None)
+    if token is not None and ids[token] >= vocab_size:
+        raise CheckpointError(
+            f"tokenizer.json gives {token!r} the id {ids[token]}, but the token embeddings have only {vocab_size} rows"
+        )
 
 
 def _with_special(added: list[dict[str, Any]], token_id: int) -> list[dict[str, Any]]:

@@ -1,39 +1,121 @@
-"""The kinds of checkpoints that can be exported: one module each, with a function `plan(checkpoint, precision)`."""
+"""The kinds of checkpoints that can be exported, one module each, with a function `plan(checkpoint, precision)`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
 
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnknownArchitectureError
-from export.plan import Plan
-from export.spec import Precision
-from export.stages import stage
+from export.progress import stage
+from export.spec import ModelSpec, Precision
+from export.validation import Agreement
 
-# `model_type` of config.json, or where it has none the first of its `architectures` → module of this package
+GraphFiles = Mapping[str, Path]  # step name → its model.onnx
+
+# Module of this package by `model_type` of config.json.
 ARCHITECTURES: Mapping[str, str] = {
-    "LlamaNemotronVLModel": "nemotron_vl",
     "bert": "bert",
     "camembert": "bert",
     "llama_nemotron_vl": "nemotron_vl",
     "roberta": "bert",
     "xlm-roberta": "bert",
 }
+# Classes that `architectures` of config.json may name, by module. Many embedders are published as the masked language
+# model that they were trained from, whose encoder is the same.
+CLASSES: Mapping[str, frozenset[str]] = {
+    "bert": frozenset(
+        {"BertForPreTraining"}
+        | {f"{family}Model" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")}
+        | {f"{family}ForMaskedLM" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")}
+    ),
+    "nemotron_vl": frozenset({"LlamaNemotronVLModel"}),
+}
+# Classes with the weights of an encoder that was trained for another task, by the end of their name.
+_OTHER_TASKS: Mapping[str, str] = {
+    "ForSequenceClassification": "a sequence classifier",
+    "ForTokenClassification": "a token classifier",
+    "ForQuestionAnswering": "a question answering model",
+    "ForMultipleChoice": "a multiple choice model",
+    "ForNextSentencePrediction": "a next sentence predictor",
+    "ForCausalLM": "a text generator",
+    "LMHeadModel": "a text generator",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to export from a checkpoint, and how to check it.
+
+    Attributes:
+        spec: Numbers of the model.
+        tokenizer: Content of the `tokenizer.json` to serve.
+        graphs: Builder of each graph by step name, in the order of the request path.
+        compare: Function that runs the written graphs and the reference on sample inputs.
+    """
+
+    spec: ModelSpec
+    tokenizer: bytes
+    graphs: Mapping[str, Callable[[], ir.Model]]
+    compare: Callable[[GraphFiles], Agreement]
 
 
 def plan_export(checkpoint: Checkpoint, precision: Precision) -> Plan:
-    """Return the plan of the architecture that `config.json` names.
+    """Return the plan for the architecture that `config.json` names.
 
     Raises:
-        UnknownArchitectureError: no module is written for it.
-        CheckpointError: the checkpoint lacks a file or a number, or asks for what the architecture cannot do.
+        UnknownArchitectureError: The architecture is not supported.
+        CheckpointError: A file or a number is missing, or asks for something that the architecture does not support.
     """
-    classes = checkpoint.config.get("architectures") or ["none named in config.json"]
-    found = str(checkpoint.config.get("model_type") or classes[0])
-    if found not in ARCHITECTURES:
-        raise UnknownArchitectureError(found, ARCHITECTURES)
-    module = import_module(f"{__name__}.{ARCHITECTURES[found]}")
+    model_type = str(checkpoint.config.get("model_type") or "")
+    if not model_type:
+        raise CheckpointError(f"{checkpoint.folder}/config.json has no model_type")
+    if model_type not in ARCHITECTURES:
+        raise UnknownArchitectureError(model_type, ARCHITECTURES)
+    _check_classes(checkpoint, CLASSES[ARCHITECTURES[model_type]])
+    module = import_module(f"{__name__}.{ARCHITECTURES[model_type]}")
     with stage(f"read the files of {checkpoint.folder}", CheckpointError):
         plan: Plan = module.plan(checkpoint, precision)
     return plan
+
+
+def _check_classes(checkpoint: Checkpoint, supported: frozenset[str]) -> None:
+    """Refuse a checkpoint whose `architectures` names only classes that are not embedding models."""
+    classes = checkpoint.config.get("architectures") or []
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise CheckpointError(f"{checkpoint.folder}/config.json: architectures is not a list of names")
+    if not classes or supported.intersection(classes):
+        return
+    for suffix, task in _OTHER_TASKS.items():
+        if classes[0].endswith(suffix):
+            raise CheckpointError(f"{checkpoint.folder} is {task} ({classes[0]}), not an embedding model")
+    raise UnknownArchitectureError(classes[0], supported)
+
+
+def require_sizes(config: Mapping[str, Any], *names: str) -> None:
+    """Refuse a config in which one of these entries is not a positive integer.
+
+    Raises:
+        CheckpointError: An entry is of another type, zero or negative.
+        KeyError: An entry is missing.
+    """
+    for name in names:
+        value = config[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise CheckpointError(f"the checkpoint's {name} is {value!r}, not a positive integer")
+
+
+def require_multiple(config: Mapping[str, Any], name: str, divisor: str) -> None:
+    """Refuse a config in which one entry is not a multiple of another.
+
+    Raises:
+        CheckpointError: The division has a remainder.
+    """
+    if config[name] % config[divisor]:
+        value = config[name]
+        raise CheckpointError(f"the checkpoint's {name} is {value}, not a multiple of {divisor} ({config[divisor]})")

@@ -2,41 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from export.architectures import GraphFiles, Plan, require_multiple, require_sizes
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.bert import build_bert_embedder, max_tokens
 from export.names import EMBEDDER
-from export.onnx_files import open_graph
-from export.plan import GraphFiles, Plan
-from export.sample_texts import SAMPLE_TEXTS
-from export.sentence_transformers import SentenceEmbedding, read_sentence_embedding
-from export.spec import ModelSpec, Precision
-from export.tokenizer import prepare_tokenizer
-from export.validation import Agreement, compare_embeddings
+from export.spec import ModelSpec, Pooling, Precision
+from export.tokenizer import check_token_ids, prepare_tokenizer
+from export.validation import Agreement
 
 WORD_EMBEDDINGS = "word_embeddings.weight"
+
+_POOLINGS: Mapping[str, Pooling] = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
+_MODULES = {"Transformer", "Pooling", "Normalize"}
 
 
 def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
     """Return the plan of a text encoder: one graph, the embedder.
 
     Raises:
-        CheckpointError: a file is missing or asks for what the graph cannot do.
+        CheckpointError: A file is missing or asks for something that the graph does not support.
         KeyError: `config.json` lacks a number.
     """
+    _check_sizes(checkpoint.config)
     sentence = read_sentence_embedding(checkpoint)
     spec = _spec(checkpoint, sentence)
     tokenizer = prepare_tokenizer(checkpoint.tokenizer, lowercase=sentence.lowercase)
+    check_token_ids(tokenizer, spec.vocab_size)
     build = partial(
         build_bert_embedder, checkpoint.config, checkpoint.weights, sentence.pooling, sentence.normalize, precision
     )
-    compare = partial(_compare, checkpoint, sentence, tokenizer, spec.max_tokens)
-    return Plan(spec, tokenizer, {EMBEDDER: build}, compare)
+    return Plan(spec, tokenizer, {EMBEDDER: build}, partial(_compare, checkpoint, spec, tokenizer))
+
+
+def _check_sizes(config: Mapping[str, Any]) -> None:
+    require_sizes(config, "max_position_embeddings", "num_hidden_layers", "num_attention_heads")
+    require_sizes(config, "hidden_size", "intermediate_size")
+    require_multiple(config, "hidden_size", "num_attention_heads")
+    if max_tokens(config) < 1:
+        raise CheckpointError(f"max_position_embeddings is {config['max_position_embeddings']}: all are for padding")
+
+
+def _compare(checkpoint: Checkpoint, spec: ModelSpec, tokenizer: bytes, files: GraphFiles) -> Agreement:
+    from export.validation.bert import compare_with_transformers  # PyTorch takes seconds to import
+
+    return compare_with_transformers(checkpoint.folder, spec, tokenizer, files[EMBEDDER])
 
 
 def _spec(checkpoint: Checkpoint, sentence: SentenceEmbedding) -> ModelSpec:
@@ -57,39 +76,83 @@ def _spec(checkpoint: Checkpoint, sentence: SentenceEmbedding) -> ModelSpec:
 
 
 def _vocab_size(checkpoint: Checkpoint) -> int:
-    """Return the rows of the token embedding table, whatever the prefix of its name."""
-    weights = checkpoint.weights
+    """Return the number of rows of the token embedding table, whatever the prefix of its name."""
+    weights, hidden_size = checkpoint.weights, checkpoint.config["hidden_size"]
     tables = [name for name in weights.names if name.endswith(WORD_EMBEDDINGS)]
     if len(tables) != 1:
         raise CheckpointError(f"the checkpoint has {len(tables)} tensors named {WORD_EMBEDDINGS}, not one")
-    return weights.shape(tables[0])[0]
+    shape = weights.shape(tables[0])
+    if len(shape) != 2 or shape[1] != hidden_size:
+        raise CheckpointError(f"hidden_size is {hidden_size}, but the token embeddings have the shape {shape}")
+    return shape[0]
 
 
-def _compare(
-    checkpoint: Checkpoint, sentence: SentenceEmbedding, tokenizer: bytes, limit: int, files: GraphFiles
-) -> Agreement:
-    """Embed the sample texts by the written graph, in one packed batch, and by transformers, one after another."""
-    from export.reference.bert import embed_with_transformers
+@dataclass(frozen=True)
+class SentenceEmbedding:
+    """How a text becomes one vector.
 
-    ids = _tokenize(tokenizer, [sentence.passage_prefix + text for text in SAMPLE_TEXTS], limit)
-    found = _run(files, ids)
-    expected = embed_with_transformers(checkpoint.folder, ids, sentence.pooling, sentence.normalize)
-    return compare_embeddings(found, expected)
+    Attributes:
+        pooling: How the last hidden states become one vector.
+        normalize: Whether embeddings have length 1.
+        max_tokens: Longest sequence; None for as many tokens as there are positions.
+        lowercase: Whether the text is lowered first.
+        query_prefix: Text put before a query.
+        passage_prefix: Text put before a passage.
+    """
+
+    pooling: Pooling
+    normalize: bool
+    max_tokens: int | None
+    lowercase: bool
+    query_prefix: str
+    passage_prefix: str
 
 
-def _tokenize(tokenizer: bytes, texts: list[str], limit: int) -> list[list[int]]:
-    from tokenizers import Tokenizer
+def read_sentence_embedding(checkpoint: Checkpoint) -> SentenceEmbedding:
+    """Read the files of sentence-transformers; a checkpoint without them is mean-pooled and normalised.
 
-    loaded = Tokenizer.from_str(tokenizer.decode())
-    loaded.enable_truncation(limit)
-    return [encoding.ids for encoding in loaded.encode_batch(texts)]
+    Raises:
+        CheckpointError: The files ask for a module other than Transformer, Pooling and Normalize, or for a pooling
+            other than mean, cls and max.
+    """
+    modules = checkpoint.json("modules.json")
+    transformer = checkpoint.json("sentence_bert_config.json") or {}
+    if transformer.get("max_seq_length") is not None:
+        require_sizes(transformer, "max_seq_length")
+    query_prefix, passage_prefix = _prefixes(checkpoint.json("config_sentence_transformers.json") or {})
+    return SentenceEmbedding(
+        pooling=_pooling(checkpoint, modules) if modules else "mean",
+        normalize="Normalize" in _module_paths(modules) if modules else True,
+        max_tokens=transformer.get("max_seq_length"),
+        lowercase=bool(transformer.get("do_lower_case", False)),
+        query_prefix=query_prefix,
+        passage_prefix=passage_prefix,
+    )
 
 
-def _run(files: GraphFiles, ids: list[list[int]]) -> NDArray[np.float32]:
-    session = open_graph(files[EMBEDDER])
-    inputs = {
-        "input_ids": np.concatenate([np.asarray(sequence, np.int64) for sequence in ids]),
-        "sequence_lengths": np.asarray([len(sequence) for sequence in ids], np.int32),
-    }
-    embeddings: NDArray[np.float32] = session.run(["embeddings"], inputs)[0]
-    return embeddings
+def _module_paths(modules: list[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the folder of each module by its class name."""
+    paths = {str(module["type"]).rsplit(".", 1)[-1]: str(module.get("path", "")) for module in modules}
+    if unknown := sorted(set(paths) - _MODULES):
+        raise CheckpointError(
+            f"modules.json asks for {unknown[0]}; only Transformer, Pooling and Normalize are supported"
+        )
+    return paths
+
+
+def _pooling(checkpoint: Checkpoint, modules: list[Mapping[str, Any]]) -> Pooling:
+    path = _module_paths(modules).get("Pooling", "1_Pooling")
+    config = checkpoint.require_json(f"{path}/config.json")
+    modes = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
+        raise CheckpointError(
+            f"{path}/config.json asks for {' + '.join(modes) or 'no pooling'}; only mean, cls or max is supported"
+        )
+    return _POOLINGS[modes[0]]
+
+
+def _prefixes(config: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the query and passage prompts; sentence-transformers also calls passages `document`."""
+    prompts: Mapping[str, str] = config.get("prompts") or {}
+    default = prompts.get(config.get("default_prompt_name") or "", "")
+    return prompts.get("query", default), prompts.get("passage", prompts.get("document", default))

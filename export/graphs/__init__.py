@@ -1,1 +1,1 @@
-"""ONNX graphs over packed rows, written op by op: one row is one token of any sequence of the batch."""
+"""ONNX graphs over packed rows, written operator by operator: a row is one token of any sequence of the batch."""

@@ -12,11 +12,11 @@ from export.graphs.groups import Group, loop_over_groups
 
 @dataclass(frozen=True)
 class Heads:
-    """How a row divides into heads.
+    """The division of a row into heads.
 
     Attributes:
-        query: Heads of the queries.
-        key_value: Heads of keys and values; each serves `query / key_value` neighbouring query heads.
+        query: Number of query heads.
+        key_value: Number of key and value heads; each serves `query / key_value` adjacent query heads.
         size: Components of one head.
     """
 
@@ -27,12 +27,12 @@ class Heads:
 
 @dataclass(frozen=True)
 class HeadRows:
-    """Heads of packed rows, each head a row of its own.
+    """Heads of packed rows, with one row for each head.
 
     Attributes:
-        heads: `(rows * per_row, head size)`.
-        per_row: Heads that a packed row has in `heads`.
-        first: The first of them that counts.
+        heads: Heads of all rows, `(rows * per_row, head size)`.
+        per_row: Number of heads that each packed row has in `heads`.
+        first: Index of the first of them to use.
     """
 
     heads: ir.Value
@@ -40,22 +40,22 @@ class HeadRows:
     first: int = 0
 
     def gather(self, op: GraphBuilder, rows: ir.Value, count: int) -> ir.Value:
-        """Reads some rows.
+        """Read the heads of some rows.
 
         Args:
             op: The graph.
-            rows: `(blocks, n)` int64.
-            count: How many heads of a row.
+            rows: Row numbers `(blocks, n)` int64.
+            count: Number of heads to read of each row.
 
         Returns:
-            `(blocks, count, n, head size)`.
+            Heads `(blocks, count, n, head size)`.
         """
         numbers = np.arange(self.first, self.first + count, dtype=np.int64)[:, None]
         return op.Gather(self.heads, op.Add(op.Unsqueeze(op.Mul(rows, self.per_row), [1]), numbers))
 
 
 def split_heads(op: GraphBuilder, x: ir.Value, size: int, *counts: int) -> list[HeadRows]:
-    """Tells apart what stands side by side in rows `(rows, sum of counts * size)`, without moving it."""
+    """Split rows `(rows, sum of counts * size)` into groups of heads, without copying them."""
     heads = op.Reshape(x, [-1, size])
     return [HeadRows(heads, sum(counts), sum(counts[:index])) for index in range(len(counts))]
 
@@ -63,21 +63,21 @@ def split_heads(op: GraphBuilder, x: ir.Value, size: int, *counts: int) -> list[
 def attend(
     op: GraphBuilder, query: HeadRows, key: HeadRows, value: HeadRows, heads: Heads, blocks: Blocks, dtype: ir.DataType
 ) -> ir.Value:
-    """Bidirectional scaled dot-product attention of every row to all rows of its sequence.
+    """Attend from every row to all rows of its sequence, by scaled dot products and in both directions.
 
-    Scores exist for one group of blocks at a time, and no sequence reads rows of another.
+    Only one group of blocks has its scores in memory at a time, and no sequence reads rows of another.
 
     Args:
         op: The graph.
-        query: float32, `heads.query` of them.
-        key: float32, `heads.key_value` of them.
-        value: As `key`.
+        query: Query heads, float32.
+        key: Key heads, float32.
+        value: Value heads, float32.
         heads: The division into heads.
         blocks: The batch cut into blocks.
         dtype: Type of the matrix products; softmax is float32.
 
     Returns:
-        `(rows, heads.query * heads.size)` float32.
+        Attended rows `(rows, heads.query * heads.size)` float32.
     """
     is_narrow = dtype != ir.DataType.FLOAT
 
@@ -88,7 +88,7 @@ def attend(
         query_rows, _ = group.query_rows(op)
         key_rows, is_key = group.key_rows(op)
         queries = op.Mul(query.gather(op, query_rows, heads.query), float(heads.size**-0.5))
-        if heads.query != heads.key_value:  # those that share a key, one after the other
+        if heads.query != heads.key_value:  # query heads that share a key head, one after the other
             queries = op.Reshape(queries, [0, heads.key_value, -1, heads.size])
         keys = key.gather(op, key_rows, heads.key_value)
         values = value.gather(op, key_rows, heads.key_value)
@@ -104,11 +104,14 @@ def attend(
 
     padded = loop_over_groups(op, blocks, dtype, attend_group)
     attended = op.Reshape(op.Gather(padded, blocks.output_head), [0, heads.query * heads.size])
-    attended.shape = ir.Shape([None, heads.query * heads.size])  # which cannot be inferred through a sequence
+    attended.shape = ir.Shape([None, heads.query * heads.size])  # not inferred through a sequence
     attended.dtype = dtype
     return op.Cast(attended, to=ir.DataType.FLOAT) if is_narrow else attended
 
 
 def _mask_padding(op: GraphBuilder, scores: ir.Value, is_key: ir.Value) -> ir.Value:
-    """Worth a branch around it: over long sequences, which are never padded, it would cost as much as the softmax."""
+    """Give padding keys a score of -inf.
+
+    Over long sequences, which are never padded, this would cost as much as the softmax; hence the branch around it.
+    """
     return op.Add(scores, op.Unsqueeze(op.Where(is_key, 0.0, float("-inf")), [1, 2]))

@@ -1,4 +1,4 @@
-"""The BERT family: packed token ids to one embedding per sequence."""
+"""The BERT family, from packed token ids to one embedding per sequence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from export.graphs.packed import Packing, pack
 from export.graphs.pooling import Pooling, normalize_rows, pool
 from export.graphs.weights import Array, Weights, find_prefix
 
-# Models whose position table begins with rows for padding: positions count from pad_token_id + 1.
+# Models whose position table begins with rows for padding: the first position is pad_token_id + 1.
 _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert"})
 _MODEL_TYPES = _POSITIONS_AFTER_PADDING | {"bert"}
 
@@ -26,21 +26,21 @@ def build_bert_embedder(
     normalize: bool = True,
     precision: Precision = "fp32",
 ) -> ir.Model:
-    """Builds the embedder of a BERT-like encoder.
+    """Build the embedder of a BERT-like encoder.
 
     Args:
-        config: Its config.json.
-        weights: Its tensors.
+        config: The checkpoint's `config.json`.
+        weights: Tensors of the checkpoint.
         pooling: How the last hidden states of a sequence become one vector.
         normalize: Whether embeddings have length 1.
-        precision: Of matrices and their products.
+        precision: Precision of matrices and their products.
 
     Returns:
-        Inputs `input_ids` int64 `(tokens,)` and `sequence_lengths` int32 `(sequences,)`; output `embeddings` float32
-        `(sequences, hidden size)`, NaN for a sequence of length 0.
+        A model with the inputs `input_ids` int64 `(tokens,)` and `sequence_lengths` int32 `(sequences,)`, and the
+        output `embeddings` float32 `(sequences, hidden size)`, NaN for a sequence of length 0.
 
     Raises:
-        ValueError: If the config asks for what this graph does not do, or the checkpoint lacks a tensor.
+        ValueError: The config asks for something this graph does not support, or the checkpoint lacks a tensor.
     """
     _check_config(config)
     prefix = find_prefix(
@@ -65,7 +65,7 @@ def build_bert_embedder(
 
 
 def max_tokens(config: Mapping[str, Any]) -> int:
-    """Longest sequence that the position table has rows for."""
+    """Return the length of the longest sequence for which the position table has rows."""
     return int(config["max_position_embeddings"]) - _first_position(config)
 
 
@@ -76,7 +76,7 @@ def _first_position(config: Mapping[str, Any]) -> int:
 def _check_config(config: Mapping[str, Any]) -> None:
     if config["model_type"] not in _MODEL_TYPES:
         raise ValueError(
-            f"model_type {config['model_type']!r} is not supported; known are {', '.join(sorted(_MODEL_TYPES))}"
+            f"model_type {config['model_type']!r} is not supported (supported: {', '.join(sorted(_MODEL_TYPES))})"
         )
     positions = config.get("position_embedding_type", "absolute")
     if positions != "absolute":
@@ -86,7 +86,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
 
 
 def _embed(layers: Layers, config: Mapping[str, Any], name: str, input_ids: ir.Value, packing: Packing) -> ir.Value:
-    """Word, position and (always the first) type embeddings, normalised: `(tokens, hidden size)`."""
+    """Return the normalised sum of word, position and first type embeddings, `(tokens, hidden size)`."""
     op, weights = layers.op, layers.weights
     first = _first_position(config)
     rows, dims = weights.shape(f"{name}.position_embeddings.weight")
@@ -102,7 +102,7 @@ def _embed(layers: Layers, config: Mapping[str, Any], name: str, input_ids: ir.V
 
 
 def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Value, blocks: Blocks) -> ir.Value:
-    """One encoder layer: attention and MLP, each with its residual normalised after."""
+    """Record one encoder layer: attention and MLP, each normalised after its residual is added."""
     op, epsilon, size = layers.op, config["layer_norm_eps"], config["hidden_size"]
     count = config["num_attention_heads"]
     with op.scope("attention"):

@@ -1,8 +1,8 @@
-"""Cuts packed sequences into blocks of queries and groups blocks of similar length: what attention iterates over.
+"""Blocks of packed sequences, in groups of similar length: what attention iterates over.
 
-A block is one sequence with up to 256 of its queries, so that a long sequence needs no square of its length at once. A
-group is a few blocks of similar length, padded to the longest of them, so that many short sequences cost one
-iteration and a long one among them costs the others nothing.
+A block is one sequence with up to 256 of its queries, so that a long sequence never needs scores for the square of its
+length at once. A group is a few blocks of similar length, padded to the longest of them: many short sequences cost one
+iteration, and a long sequence does not slow them down.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from export.graphs.builder import GraphBuilder
 from export.graphs.packed import Packing, row_numbers, segment_of_rows
 
 # Measured with MiniLM's shapes on CPUs: time is flat from 2^18 to 2^22 scores and from ratio 1.12 to 1.5.
-QUERIES_PER_BLOCK = 256  # more gain up to a tenth, for as much more memory
-SCORES_PER_GROUP = 1 << 20  # elements of all heads
+QUERIES_PER_BLOCK = 256  # a larger block gains up to a tenth in time, for as much more memory
+SCORES_PER_GROUP = 1 << 20  # elements, over all heads
 SHORTEST_CLASS = 16  # tokens; sequences up to this length share one class
-CLASS_RATIO = 1.25  # longest to shortest of the other classes
+CLASS_RATIO = 1.25  # longest to shortest sequence of each other class
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Blocks:
     """Blocks in the order in which attention visits them, longest sequences first; all int64.
 
     Attributes:
-        sequence: `(blocks,)` whose block it is.
-        query_start: `(blocks,)` first row of the queries.
-        query_count: `(blocks,)` how many there are, 1 to 256.
-        key_start: `(blocks,)` first row of the keys: of the whole sequence.
-        key_count: `(blocks,)` how many there are.
-        group_ends: `(groups,)` one past the last block of each group.
-        output_head: `(rows, heads)` where each head of each row of the batch stands in the outputs of the groups. These
-            follow one another block by block, there head by head, each padded to the group's longest.
+        sequence: Sequence of each block, `(blocks,)`.
+        query_start: First row of its queries, `(blocks,)`.
+        query_count: Number of its queries, 1 to 256, `(blocks,)`.
+        key_start: First row of its keys, which are the whole sequence, `(blocks,)`.
+        key_count: Number of its keys, `(blocks,)`.
+        group_ends: One past the last block of each group, `(groups,)`.
+        output_head: Place of each head of each row in the concatenated outputs of the groups, `(rows, heads)`. An
+            output is ordered by block, then by head, then by query, padded to the longest block of the group.
     """
 
     sequence: ir.Value
@@ -45,12 +45,12 @@ class Blocks:
 
 
 def cut_blocks(op: GraphBuilder, packing: Packing, heads: int) -> Blocks:
-    """Cuts the sequences of a batch into blocks, once for all layers.
+    """Cut the sequences of a batch into blocks, once for all layers.
 
     Args:
         op: The graph.
         packing: The batch.
-        heads: Query heads of the attention, for the bound on a group's scores.
+        heads: Number of query heads, which limits the size of a group.
     """
     with op.scope("blocks"):
         counts = op.Div(op.Add(packing.lengths, QUERIES_PER_BLOCK - 1), QUERIES_PER_BLOCK)
@@ -76,7 +76,10 @@ def cut_blocks(op: GraphBuilder, packing: Packing, heads: int) -> Blocks:
 
 
 def _group_start(op: GraphBuilder, key_count: ir.Value, blocks: ir.Value, heads: int) -> ir.Value:
-    """First block of each block's group `(blocks,)`: where its class of lengths begins, or as often as memory asks."""
+    """Return the first block of each block's group, `(blocks,)`.
+
+    A group begins where a class of lengths begins, and again whenever its scores reach the limit.
+    """
     relative = op.Div(op.Cast(key_count, to=ir.DataType.FLOAT), float(SHORTEST_CLASS))
     length_class = op.Ceil(op.Div(op.Log(op.Max(relative, 1.0)), float(np.log(CLASS_RATIO))))
     class_start = _run_start(op, length_class, blocks)
@@ -88,7 +91,7 @@ def _group_start(op: GraphBuilder, key_count: ir.Value, blocks: ir.Value, heads:
 
 
 def _run_start(op: GraphBuilder, x: ir.Value, size: ir.Value) -> ir.Value:
-    """For each element, where the run of equal values around it begins."""
+    """Return the index at which the run of equal values around each element begins."""
     previous = op.Gather(x, op.Max(op.Sub(row_numbers(op, size), 1), 0))
     changes = op.Cast(op.Not(op.Equal(x, previous)), to=ir.DataType.INT64)
     starts = op.Concat([0], op.Squeeze(op.NonZero(changes), [0]), axis=0)
@@ -103,7 +106,7 @@ def _output_head(
     longest_in_group: ir.Value,
     heads: int,
 ) -> ir.Value:
-    """See `Blocks.output_head`."""
+    """Return `Blocks.output_head`."""
     padded_queries = op.Min(longest_in_group, QUERIES_PER_BLOCK)
     block_start = op.Mul(op.CumSum(padded_queries, 0, exclusive=1), heads)
     visited_as = op.ScatterElements(order, order, row_numbers(op, op.Shape(order)), axis=0)

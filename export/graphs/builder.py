@@ -1,17 +1,18 @@
-"""Records ONNX nodes one by one: `op.MatMul(x, w)` adds a node and returns its output."""
+"""A recorder of ONNX nodes: `op.MatMul(x, w)` adds a node and returns its output."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 OPSET = 20
-IR_VERSION = 9  # the newest that every Triton from 24.10 on loads
+IR_VERSION = 9  # the newest that every Triton since 24.10 loads
 
 Attribute = int | float | str | Sequence[int] | ir.Graph | None
 Operand = ir.Value | int | float | Sequence[int] | NDArray[np.generic] | None
@@ -21,15 +22,16 @@ class GraphBuilder:
     """One graph or subgraph being recorded.
 
     Operands that are numbers, lists or arrays become initializers: int64 from Python integers, float32 from Python
-    floats. Nodes carry the scope in which they were recorded in their names, so that profiles can be read.
+    floats. The names of nodes begin with their scope, so that profiles are readable.
+
+    onnxscript's builder numbers nodes per graph, so that names in a subgraph repeat those outside, which ONNX forbids;
+    it also infers shapes at each node, which takes fourteen times as long.
+
+    Args:
+        parent: Surrounding graph of a subgraph, whose names must not be repeated.
     """
 
     def __init__(self, parent: GraphBuilder | None = None) -> None:
-        """Starts an empty graph.
-
-        Args:
-            parent: For a subgraph, the graph around it: names in a subgraph must not repeat those outside.
-        """
         self._tape = ir.tape.Tape()
         self._inputs: list[ir.Value] = []
         self._is_subgraph = parent is not None
@@ -39,7 +41,7 @@ class GraphBuilder:
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
-        """Prefixes the names of nodes recorded inside."""
+        """Prefix the names of the nodes recorded inside."""
         outer = self._scope
         self._scope = f"{outer}/{name}" if outer else name
         try:
@@ -48,7 +50,7 @@ class GraphBuilder:
             self._scope = outer
 
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
-        """Gives a function that records a node of that type: `op.Gather(table, ids, axis=0)`."""
+        """Return a function that records a node of that type: `op.Gather(table, ids, axis=0)`."""
         if not op_type[0].isupper():
             raise AttributeError(op_type)
         return lambda *operands, **attributes: self.record(op_type, operands, attributes)[0]
@@ -56,16 +58,13 @@ class GraphBuilder:
     def record(
         self, op_type: str, operands: Sequence[Operand], attributes: Mapping[str, Attribute], outputs: int = 1
     ) -> Sequence[ir.Value]:
-        """Records one node.
+        """Record one node and return its outputs.
 
         Args:
             op_type: ONNX operator.
-            operands: Its inputs; None for an optional one left out.
-            attributes: Its attributes.
-            outputs: How many outputs it has.
-
-        Returns:
-            Its outputs.
+            operands: Inputs of the node; None for an omitted optional one.
+            attributes: Attributes of the node.
+            outputs: Number of outputs.
         """
         name = f"{self._scope}/{op_type}_{next(self._counter)}".lstrip("/")
         values = self._tape.op_multi_out(
@@ -76,26 +75,26 @@ class GraphBuilder:
         return values
 
     def split(self, x: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
-        """Cuts the last axis into parts of the given sizes."""
+        """Split the last axis into parts of the given sizes."""
         return self.record("Split", [x, list(sizes)], {"axis": -1}, outputs=len(sizes))
 
     def input(self, name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
-        """Declares the next input of the graph."""
+        """Declare the next input of the graph."""
         return self._declare(ir.val(name, dtype, shape))
 
     def sequence_input(self, name: str, dtype: ir.DataType) -> ir.Value:
-        """Declares the next input of the graph, a sequence of tensors."""
+        """Declare the next input of the graph, a sequence of tensors."""
         return self._declare(ir.val(name, type=ir.SequenceType(ir.TensorType(dtype))))
 
     def weight(
         self, name: str, read: Callable[[], NDArray[np.generic]], shape: Sequence[int], dtype: ir.DataType
     ) -> ir.Value:
-        """Adds an initializer whose data is read when the model is saved.
+        """Add an initializer whose data is read when the model is saved.
 
         Args:
             name: Name of the initializer.
-            read: Gives the data, of the stated shape; called at each access, for nothing is kept.
-            shape: Its shape.
+            read: Function that returns the data; called at each access, and the data is not kept.
+            shape: Shape of the data.
             dtype: Type to convert the data to.
         """
 
@@ -105,7 +104,7 @@ class GraphBuilder:
         return self._tape.initializer(ir.LazyTensor(load, dtype=dtype, shape=ir.Shape(shape), name=name))
 
     def subgraph(self) -> GraphBuilder:
-        """Starts the body of a control-flow node; it may use this graph's values."""
+        """Start the body of a control-flow node, which may use the values of this graph."""
         return GraphBuilder(parent=self)
 
     def branch(
@@ -114,7 +113,7 @@ class GraphBuilder:
         then: Callable[[GraphBuilder], ir.Value],
         otherwise: Callable[[GraphBuilder], ir.Value],
     ) -> ir.Value:
-        """Records two computations, of which the running graph does one; both may use this graph's values."""
+        """Record an `If` node; both of its branches may use the values of this graph."""
         branches = {}
         for name, compute in (("then_branch", then), ("else_branch", otherwise)):
             op = self.subgraph()
@@ -122,7 +121,7 @@ class GraphBuilder:
         return self.record("If", [condition], branches)[0]
 
     def build(self, name: str, outputs: Sequence[ir.Value]) -> ir.Graph:
-        """Closes the graph."""
+        """Return the finished graph."""
         return ir.Graph(
             self._inputs,
             outputs,
@@ -152,16 +151,26 @@ class GraphBuilder:
 
 
 def build_model(op: GraphBuilder, name: str, output_name: str, output: ir.Value, dims: int) -> ir.Model:
-    """Closes the outermost graph, of one output: float32 rows of a fixed width.
+    """Return the model of a finished graph with one output: float32 rows of a fixed width.
 
     Args:
         op: The recorded graph.
         name: Name of the graph.
         output_name: Public name of the output.
         output: The output `(rows, dims)`.
-        dims: Its width.
+        dims: Width of the output.
     """
     output.name = output_name
     output.type = ir.TensorType(ir.DataType.FLOAT)
     output.shape = ir.Shape([f"{output_name}_rows", dims])
     return ir.Model(op.build(name, [output]), ir_version=IR_VERSION)
+
+
+def save_model(model: ir.Model, folder: Path) -> Path:
+    """Write a model and its weights, and return the path of `model.onnx`.
+
+    Weights are read one at a time while they are written, to a file of their own: protobuf files end at 2 GiB.
+    """
+    path = folder / "model.onnx"
+    ir.save(model, path, external_data="model.onnx.data")
+    return path

@@ -1,4 +1,4 @@
-"""Runs a computation over one group of blocks after the other."""
+"""A loop over groups of blocks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,16 +20,19 @@ class Group:
     longest: ir.Value
 
     def query_rows(self, op: GraphBuilder) -> tuple[ir.Value, ir.Value]:
-        """Rows of the queries and which of them are no padding, both `(blocks, most queries)`."""
+        """Return the rows of the queries, and a mask that is false for padding, both `(blocks, longest)`."""
         return _padded_rows(op, self.query_start, self.query_count, op.Min(self.longest, QUERIES_PER_BLOCK))
 
     def key_rows(self, op: GraphBuilder) -> tuple[ir.Value, ir.Value]:
-        """Rows of the keys and which of them are no padding, both `(blocks, most keys)`."""
+        """Return the rows of the keys, and a mask that is false for padding, both `(blocks, longest)`."""
         return _padded_rows(op, self.key_start, self.key_count, self.longest)
 
 
 def _padded_rows(op: GraphBuilder, start: ir.Value, count: ir.Value, width: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Padding repeats the last row: what stands in other sequences, NaN even, is never read."""
+    """Return row numbers, and which of them are not padding.
+
+    Padding repeats the last row, so that other sequences are never read: they may hold NaN.
+    """
     column = op.Range(0, width, 1)
     return op.Add(start, op.Min(column, op.Sub(count, 1))), op.Less(column, count)
 
@@ -37,13 +40,14 @@ def _padded_rows(op: GraphBuilder, start: ir.Value, count: ir.Value, width: ir.V
 def loop_over_groups(
     op: GraphBuilder, blocks: Blocks, dtype: ir.DataType, compute: Callable[[GraphBuilder, Group], ir.Value]
 ) -> ir.Value:
-    """Concatenates along the first axis what is computed of each group, in their order.
+    """Return the results of all groups, concatenated along the first axis.
 
     Args:
         op: The graph.
         blocks: The batch cut into blocks.
         dtype: Type of the results.
-        compute: Records the computation in the loop's body; it may use values of the graph around.
+        compute: Function that records the computation of one group in the body of the loop; it may use values of the
+            surrounding graph.
     """
     body = op.subgraph()
     iteration = body.input("iteration", ir.DataType.INT64, [])

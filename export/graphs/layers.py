@@ -1,4 +1,4 @@
-"""The layers that transformers are made of, bound to a checkpoint's tensors."""
+"""The layers of transformers, bound to the tensors of a checkpoint."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ from export.graphs.weights import Array, Weights
 
 Precision = Literal["fp32", "fp16", "int8"]
 
-# Activations by their name in a config.json, as attributes of ONNX operators.
+# ONNX operator and attributes of each activation, by its name in config.json.
 _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "gelu": ("Gelu", {}),
     "gelu_new": ("Gelu", {"approximate": "tanh"}),
@@ -23,13 +23,13 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
 
 @dataclass(frozen=True)
 class Layers:
-    """Records layers; activations between them are float32 in every precision.
+    """A recorder of layers; activations between them are float32 in every precision.
 
     Attributes:
         op: The graph.
-        weights: The checkpoint.
-        precision: `fp16` stores matrices as float16 and multiplies in it. `int8` does so in int8 for linear layers,
-            stores the token table as float16, and leaves the rest at float32.
+        weights: Tensors of the checkpoint.
+        precision: `fp16` stores and multiplies matrices in float16. `int8` does so in int8 for linear layers, stores
+            the token table in float16, and leaves the rest in float32.
     """
 
     op: GraphBuilder
@@ -38,21 +38,21 @@ class Layers:
 
     @property
     def dtype(self) -> ir.DataType:
-        """Type of matrix products outside of linear layers."""
+        """Type of matrix products outside linear layers."""
         return ir.DataType.FLOAT16 if self.precision == "fp16" else ir.DataType.FLOAT
 
     def linear(self, x: ir.Value, *names: str) -> ir.Value:
-        """Linear layers over the same rows, as one matrix product.
+        """Record several linear layers over the same rows, as one matrix product.
 
         Args:
-            x: `(rows, inputs)` float32.
-            names: Layers as `torch.nn.Linear` stores them: `.weight` `(outputs, inputs)` and perhaps `.bias`.
+            x: Rows `(rows, inputs)` float32.
+            names: Layers as `torch.nn.Linear` stores them: `.weight` `(outputs, inputs)` and optionally `.bias`.
 
         Returns:
-            `(rows, outputs of all layers)` float32.
+            Rows `(rows, outputs of all layers)` float32.
 
         Raises:
-            ValueError: If some of the layers have a bias and others none.
+            ValueError: Only some of the layers have a bias.
         """
         matrices = [f"{name}.weight" for name in names]
         outputs = sum(self.weights.shape(name)[0] for name in matrices)
@@ -68,20 +68,20 @@ class Layers:
             return product
         if len(present) < len(biases):
             raise ValueError(f"of {', '.join(biases)} the checkpoint has only {', '.join(sorted(present))}")
-        # After an int8 product ONNX Runtime would fuse a vector with Gelu to BiasGelu, which takes 1.5 times as long.
+        # After an int8 product, ONNX Runtime would fuse a vector and Gelu to BiasGelu, which takes 1.5 times as long.
         shape = [1, outputs] if self.precision == "int8" else [outputs]
         bias = self.op.weight("+".join(biases), lambda: self._stack(biases).reshape(shape), shape, ir.DataType.FLOAT)
         return self.op.Add(product, bias)
 
     def layer_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
-        """Layer normalisation of the last axis, with `.weight` and `.bias`."""
+        """Record a layer normalisation of the last axis, with `.weight` and `.bias`."""
         scale, bias = self.vector(f"{name}.weight"), self.vector(f"{name}.bias")
         return self.op.LayerNormalization(x, scale, bias, axis=-1, epsilon=epsilon)
 
     def rms_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
-        """Root-mean-square normalisation of the last axis, with `.weight`.
+        """Record a root-mean-square normalisation of the last axis, with `.weight`.
 
-        Written in the order that ONNX Runtime fuses to SimplifiedLayerNormalization.
+        ONNX Runtime fuses this order of nodes to SimplifiedLayerNormalization.
         """
         op = self.op
         mean_square = op.ReduceMean(op.Pow(x, 2.0), [-1], keepdims=1)
@@ -89,18 +89,18 @@ class Layers:
         return op.Mul(normalized, self.vector(f"{name}.weight"))
 
     def activation(self, x: ir.Value, kind: str) -> ir.Value:
-        """An activation by its name in a config.json.
+        """Record an activation by its name in `config.json`.
 
         Raises:
-            ValueError: If it is not known.
+            ValueError: The activation is not supported.
         """
         if kind not in _ACTIVATIONS:
-            raise ValueError(f"activation {kind!r} is not supported; known are {', '.join(_ACTIVATIONS)}")
+            raise ValueError(f"activation {kind!r} is not supported (supported: {', '.join(_ACTIVATIONS)})")
         operator, attributes = _ACTIVATIONS[kind]
         return self.op.record(operator, [x], dict(attributes))[0]
 
     def embedding(self, ids: ir.Value, name: str) -> ir.Value:
-        """Rows of the table `.weight` by id, `(rows, dims)` float32."""
+        """Look up the rows of the table `.weight` by id, `(rows, dims)` float32."""
         name = f"{name}.weight"
         dtype = ir.DataType.FLOAT if self.precision == "fp32" else ir.DataType.FLOAT16
         table = self.op.weight(name, lambda: self.weights.read(name), self.weights.shape(name), dtype)
@@ -108,15 +108,15 @@ class Layers:
         return rows if self.precision == "fp32" else self.op.Cast(rows, to=ir.DataType.FLOAT)
 
     def vector(self, name: str) -> ir.Value:
-        """A tensor as it is stored, float32 in every precision."""
+        """Return a tensor as it is stored, in float32 for every precision."""
         return self.op.weight(name, lambda: self.weights.read(name), self.weights.shape(name), ir.DataType.FLOAT)
 
     def narrow(self, x: ir.Value) -> ir.Value:
-        """Float32 to the type of matrix products."""
+        """Cast float32 to the type of matrix products."""
         return x if self.dtype == ir.DataType.FLOAT else self.op.Cast(x, to=self.dtype)
 
     def widen(self, x: ir.Value) -> ir.Value:
-        """The type of matrix products to float32."""
+        """Cast the type of matrix products to float32."""
         return x if self.dtype == ir.DataType.FLOAT else self.op.Cast(x, to=ir.DataType.FLOAT)
 
     def _stack(self, names: list[str]) -> Array:

@@ -1,4 +1,4 @@
-"""Llama with bidirectional attention: packed token vectors to hidden states."""
+"""Llama with bidirectional attention, from packed token vectors to hidden states."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from export.graphs.rope import Rotation, record_rotation, rope_frequencies, rota
 
 
 def read_heads(config: Mapping[str, Any]) -> Heads:
-    """The division into heads that a config states."""
+    """Return the division into heads that a config describes."""
     query = config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // query
     return Heads(query, config.get("num_key_value_heads") or query, size)
@@ -21,18 +21,18 @@ def read_heads(config: Mapping[str, Any]) -> Heads:
 def record_llama(
     layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Value, position: ir.Value, blocks: Blocks
 ) -> ir.Value:
-    """Records all layers and the final normalisation.
+    """Record all layers and the final normalisation.
 
     Args:
         layers: The graph and the checkpoint.
-        config: The language model's config.
-        name: Prefix of its tensors, ending in a point.
-        hidden: `(tokens, hidden size)` float32, the embedded input.
-        position: `(tokens,)` int64, places in the sequences.
+        config: Config of the language model.
+        name: Prefix of the tensors, ending in a point.
+        hidden: Embedded input, `(tokens, hidden size)` float32.
+        position: Position of each token in its sequence, `(tokens,)` int64.
         blocks: The batch cut into blocks.
 
     Returns:
-        As `hidden`.
+        Hidden states, as `hidden`.
     """
     op, heads = layers.op, read_heads(config)
     with op.scope("rotation"):

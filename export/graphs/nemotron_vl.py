@@ -16,23 +16,23 @@ from export.graphs.siglip import grid_side, record_vision_tower
 from export.graphs.weights import Weights, find_prefix
 
 POOLINGS: dict[str, Pooling] = {"avg": "mean", "cls": "cls"}
-_PROJECTOR_EPSILON = 1e-5  # torch.nn.LayerNorm's default, which the projector takes
+_PROJECTOR_EPSILON = 1e-5  # the default of torch.nn.LayerNorm, which the projector uses
 
 
 def build_vision_encoder(config: Mapping[str, Any], weights: Weights, precision: Precision = "fp32") -> ir.Model:
-    """Builds the graph from pixels to vectors in the language model's width.
+    """Build the graph from pixels to vectors of the language model's width.
 
     Args:
-        config: The checkpoint's config.json.
-        weights: Its tensors.
-        precision: Of matrices and their products.
+        config: The checkpoint's `config.json`.
+        weights: Tensors of the checkpoint.
+        precision: Precision of matrices and their products.
 
     Returns:
-        Input `patches` uint8 `(rows * bytes of a row,)`, whole tiles of them; output `image_embeds` float32
-        `(rows, hidden size)`, one for each row of `patches`.
+        A model with the input `patches` uint8 `(rows * bytes of a row,)`, in whole tiles, and the output `image_embeds`
+        float32 `(rows, hidden size)`, one row for each row of `patches`.
 
     Raises:
-        ValueError: If the config asks for what this graph does not do, or the checkpoint lacks a tensor.
+        ValueError: The config asks for something this graph does not support, or the checkpoint lacks a tensor.
     """
     _check_config(config)
     vision = config["vision_config"]
@@ -48,9 +48,9 @@ def build_vision_encoder(config: Mapping[str, Any], weights: Weights, precision:
         pixels = op.Sub(op.Div(pixels, 127.5), 1.0)
     with op.scope("vision"):
         hidden = record_vision_tower(layers, vision, prefix, pixels, block)
-    projector = replace(layers, precision="fp32") if precision == "int8" else layers  # a hundredth of the work
+    projector = replace(layers, precision="fp32") if precision == "int8" else layers  # it is a hundredth of the work
     with op.scope("projector"):
-        # Pixel shuffle: the patches of an image token come next to one another already.
+        # Pixel shuffle: the patches of an image token are already adjacent.
         shuffled = op.Reshape(hidden, [-1, block * block * vision["hidden_size"]])
         normalized = projector.layer_norm(shuffled, "mlp1.0", _PROJECTOR_EPSILON)
         inner = projector.activation(projector.linear(normalized, "mlp1.1"), "gelu")
@@ -59,20 +59,21 @@ def build_vision_encoder(config: Mapping[str, Any], weights: Weights, precision:
 
 
 def build_embedder(config: Mapping[str, Any], weights: Weights, precision: Precision = "fp32") -> ir.Model:
-    """Builds the graph from token ids and image vectors to embeddings.
+    """Build the graph from token ids and image vectors to embeddings.
 
     Args:
-        config: The checkpoint's config.json.
-        weights: Its tensors.
-        precision: Of matrices and their products.
+        config: The checkpoint's `config.json`.
+        weights: Tensors of the checkpoint.
+        precision: Precision of matrices and their products.
 
     Returns:
-        Inputs `input_ids` int64 `(tokens,)`, `image_embeds` float32 `(image rows * hidden size,)`, `sequence_lengths`
-        and `image_rows` int32 `(sequences,)`; output `embeddings` float32 `(sequences, hidden size)`, NaN for an empty
-        sequence. A sequence may own image rows without having image tokens, as texts do: they are not read.
+        A model with the inputs `input_ids` int64 `(tokens,)`, `image_embeds` float32 `(image rows * hidden size,)`,
+        `sequence_lengths` and `image_rows` int32 `(sequences,)`, and the output `embeddings` float32
+        `(sequences, hidden size)`, NaN for an empty sequence. A sequence may have image rows but no image tokens, as
+        texts do; the rows are not read.
 
     Raises:
-        ValueError: If the config asks for what this graph does not do, or the checkpoint lacks a tensor.
+        ValueError: The config asks for something this graph does not support, or the checkpoint lacks a tensor.
     """
     _check_config(config)
     language = config["llm_config"]
@@ -98,20 +99,20 @@ def build_embedder(config: Mapping[str, Any], weights: Weights, precision: Preci
 
 
 def image_token_side(config: Mapping[str, Any]) -> int:
-    """Patches along the side of the square that becomes one image token."""
+    """Return the number of patches along the side of the square that becomes one image token."""
     return round(1 / float(config["downsample_ratio"]))
 
 
 def image_tokens_per_tile(config: Mapping[str, Any]) -> int:
-    """Image tokens that one tile becomes."""
+    """Return the number of image tokens of one tile."""
     return (grid_side(config["vision_config"]) // image_token_side(config)) ** 2
 
 
 def _image_row(op: GraphBuilder, is_image: ir.Value, image_rows: ir.Value, packing: Packing) -> ir.Value:
-    """For image tokens the row of `image_embeds` they take, for others some row that exists: `(tokens,)` int64.
+    """Return the row of `image_embeds` of each image token, and any valid row for other tokens: `(tokens,)` int64.
 
-    The j-th image token of a sequence takes the j-th of the rows that the sequence owns, but none beyond the last: a
-    sequence with too many image tokens spoils itself only.
+    The j-th image token of a sequence takes the j-th of the sequence's rows, but none beyond the last: a sequence with
+    too many image tokens affects only itself.
     """
     image_tokens_before = op.CumSum(op.Cast(is_image, to=ir.DataType.INT64), 0, exclusive=1)
     first_token = op.Gather(packing.starts, packing.sequence)
@@ -123,7 +124,7 @@ def _image_row(op: GraphBuilder, is_image: ir.Value, image_rows: ir.Value, packi
 
 
 def _check_config(config: Mapping[str, Any]) -> None:
-    """Refuses what would silently give other numbers."""
+    """Refuse configs for which the graphs would silently compute something else."""
     vision, language = config["vision_config"], config["llm_config"]
     required = [
         ("pooling", config["pooling"], tuple(POOLINGS)),
@@ -136,4 +137,4 @@ def _check_config(config: Mapping[str, Any]) -> None:
     ]
     for name, value, supported in required:
         if value not in supported:
-            raise ValueError(f"{name} {value!r} is not supported; known are {', '.join(map(repr, supported))}")
+            raise ValueError(f"{name} {value!r} is not supported (supported: {', '.join(map(repr, supported))})")

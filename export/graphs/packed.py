@@ -1,4 +1,4 @@
-"""Which row belongs to which sequence, in time linear in the rows."""
+"""The sequence and position of each packed row, in time linear in the number of rows."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from export.graphs.builder import GraphBuilder
 
 @dataclass(frozen=True)
 class Packing:
-    """How sequences stand in packed rows; all int64.
+    """The layout of sequences in packed rows; all int64.
 
     Attributes:
-        lengths: `(sequences,)` rows of each sequence; zeros are allowed.
-        starts: `(sequences,)` first row of each sequence.
-        sequence: `(rows,)` the sequence of each row.
-        position: `(rows,)` the place of each row in its sequence, from 0.
+        lengths: Number of rows of each sequence, which may be 0, `(sequences,)`.
+        starts: First row of each sequence, `(sequences,)`.
+        sequence: Sequence of each row, `(rows,)`.
+        position: Position of each row in its sequence, from 0, `(rows,)`.
     """
 
     lengths: ir.Value
@@ -26,12 +26,12 @@ class Packing:
 
 
 def pack(op: GraphBuilder, lengths: ir.Value, rows: ir.Value) -> Packing:
-    """Derives the packing from the lengths.
+    """Derive the packing from the lengths.
 
     Args:
         op: The graph.
-        lengths: `(sequences,)` int64.
-        rows: `(1,)` int64, the sum of the lengths.
+        lengths: Number of rows of each sequence, `(sequences,)` int64.
+        rows: Sum of the lengths, `(1,)` int64.
     """
     starts = op.CumSum(lengths, 0, exclusive=1)
     sequence = segment_of_rows(op, lengths, starts, rows)
@@ -40,19 +40,19 @@ def pack(op: GraphBuilder, lengths: ir.Value, rows: ir.Value) -> Packing:
 
 
 def segment_of_rows(op: GraphBuilder, lengths: ir.Value, starts: ir.Value, rows: ir.Value) -> ir.Value:
-    """Says to which segment each row belongs, by counting how many have begun.
+    """Return the segment of each row, by counting the segments that have begun.
 
-    Segments without rows are left out of the count, so that no two begin at the same row: a reduction over repeated
-    indices would be a race in ONNX Runtime's ScatterND.
+    Segments without rows are not counted, so that no two begin at the same row: a reduction over repeated indices would
+    be a race in ONNX Runtime's ScatterND.
 
     Args:
         op: The graph.
-        lengths: `(segments,)` int64 rows of each segment.
-        starts: `(segments,)` int64 first row of each segment.
-        rows: `(1,)` int64, the sum of the lengths.
+        lengths: Number of rows of each segment, `(segments,)` int64.
+        starts: First row of each segment, `(segments,)` int64.
+        rows: Sum of the lengths, `(1,)` int64.
 
     Returns:
-        `(rows,)` int64.
+        Segment numbers `(rows,)` int64.
     """
     present = op.Squeeze(op.NonZero(lengths), [0])
     zeros = op.ConstantOfShape(rows, value=ir.tensor(np.zeros(1, np.int64)))
@@ -62,5 +62,5 @@ def segment_of_rows(op: GraphBuilder, lengths: ir.Value, starts: ir.Value, rows:
 
 
 def row_numbers(op: GraphBuilder, rows: ir.Value) -> ir.Value:
-    """Counts `0 … rows - 1`, from rows `(1,)` int64."""
+    """Return `0 … rows - 1`, for `rows` `(1,)` int64."""
     return op.Range(0, op.Squeeze(rows), 1)

@@ -1,4 +1,4 @@
-"""Hidden states of each sequence to one embedding."""
+"""Pooling of the hidden states of each sequence to one embedding."""
 
 from typing import Literal
 
@@ -12,21 +12,21 @@ from export.graphs.packed import Packing
 
 Pooling = Literal["mean", "cls", "max"]
 
-NORM_FLOOR = 1e-12  # as torch.nn.functional.normalize: a zero vector stays zero
+NORM_FLOOR = 1e-12  # as in torch.nn.functional.normalize: a zero vector stays zero
 
 
 def pool(op: GraphBuilder, hidden: ir.Value, packing: Packing, blocks: Blocks, pooling: Pooling) -> ir.Value:
-    """Reduces the rows of each sequence to one.
+    """Reduce the rows of each sequence to one.
 
     Args:
         op: The graph.
-        hidden: `(rows, dims)` float32.
-        packing: Whose rows they are.
+        hidden: Hidden states `(rows, dims)` float32.
+        packing: The layout of the rows.
         blocks: The same rows cut into blocks.
-        pooling: `mean`, `max`, or `cls`, the first row.
+        pooling: `mean`, `max`, or `cls` for the first row.
 
     Returns:
-        `(sequences, dims)` float32; NaN for a sequence without rows.
+        Pooled rows `(sequences, dims)` float32; NaN for a sequence without rows.
     """
     if pooling == "cls":
         last_row = op.Sub(op.Shape(hidden, start=0, end=1), 1)
@@ -49,10 +49,10 @@ def _reduce(
     neutral: float,
     scatter_reduction: str,
 ) -> ir.Value:
-    """Reduces each block over its rows, then the blocks of each sequence: `(sequences, dims)`.
+    """Reduce each block over its rows, then the blocks of each sequence: `(sequences, dims)`.
 
-    The second step is ScatterElements for being exact: ONNX Runtime's ScatterND, as fast as it is, lets threads
-    overwrite each other's sums.
+    The second reduction is ScatterElements because threads of ONNX Runtime's faster ScatterND overwrite each other's
+    sums.
     """
 
     def reduce_group(op: GraphBuilder, group: Group) -> ir.Value:
@@ -68,6 +68,6 @@ def _reduce(
 
 
 def normalize_rows(op: GraphBuilder, x: ir.Value) -> ir.Value:
-    """Scales each row of `(rows, dims)` to length 1 in L2."""
+    """Scale each row of `(rows, dims)` to an L2 norm of 1."""
     norm = op.ReduceL2(x, [1], keepdims=1)
     return op.Div(x, op.Max(norm, NORM_FLOOR))

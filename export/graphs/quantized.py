@@ -1,9 +1,8 @@
-"""Matrix products in 8-bit integers: weights quantized per output, activations per row while running.
+"""Matrix products in 8-bit integers: weights are quantized per output, activations per row at run time.
 
-A scale per row, rather than one for the whole tensor as `DynamicQuantizeLinear` gives, keeps each sequence's embedding
-independent of what else is in the batch, and confines an outlier to its own token. The zero point is one number, for
-ONNX Runtime takes no other: 128, or a low one after an activation that hardly goes below zero, whose values then
-have steps of nearly half the size.
+A scale per row, where `DynamicQuantizeLinear` has one for the whole tensor, keeps each embedding independent of the
+rest of the batch and confines an outlier to its token. ONNX Runtime requires a single zero point for all rows. It is
+128, or less after an activation that is hardly ever negative, which nearly halves the size of a step.
 """
 
 from collections.abc import Callable
@@ -15,31 +14,31 @@ from numpy.typing import NDArray
 from export.graphs.builder import GraphBuilder
 from export.graphs.weights import Array
 
-_LARGEST = 127  # step of a weight, of either sign
-_MOST = 255  # step of an activation, unsigned: ONNX Runtime multiplies unsigned by signed fastest
-_SMALLEST_SCALE = 1e-12  # for rows of zeros
-_ANYWHERE = 128, _SMALLEST_SCALE  # the step that stands for zero, and the smallest scale
-_AFTER = {
-    "Gelu": (32, 0.1701 / 32),  # nothing lies below -0.16997, or -0.17004 by its tanh approximation
-    "Relu": (0, _SMALLEST_SCALE),
-}
+MAX_WEIGHT = 127  # signed and symmetric
+MAX_ACTIVATION = 255  # unsigned: ONNX Runtime is fastest at unsigned activations times signed weights
+MIN_SCALE = 1e-12  # for rows of zeros
+
+# Zero point and minimum scale of an activation, by the operator that produced it. Gelu is never below -0.16997, or
+# -0.17004 in its tanh approximation.
+_DEFAULT_ZERO_POINT = (128, MIN_SCALE)
+_ZERO_POINTS = {"Gelu": (32, 0.1701 / 32), "Relu": (0, MIN_SCALE)}
 
 
 def multiply_in_int8(
     op: GraphBuilder, x: ir.Value, name: str, read: Callable[[], Array], inputs: int, outputs: int
 ) -> ir.Value:
-    """Multiplies rows by a matrix.
+    """Multiply rows by a matrix.
 
     Args:
         op: The graph.
-        x: `(rows, inputs)` float32.
-        name: Of the matrix.
-        read: Gives it, `(outputs, inputs)`.
-        inputs: Its columns.
-        outputs: Its rows.
+        x: Rows `(rows, inputs)` float32.
+        name: Name of the matrix.
+        read: Function that returns the matrix `(outputs, inputs)`.
+        inputs: Columns of the matrix.
+        outputs: Rows of the matrix.
 
     Returns:
-        `(rows, outputs)` float32.
+        Products `(rows, outputs)` float32.
     """
     matrix = op.weight(f"{name}.int8", lambda: _quantize(read()).T, [inputs, outputs], ir.DataType.INT8)
     matrix_scale = op.weight(f"{name}.scale", lambda: _scales(read()), [outputs], ir.DataType.FLOAT)
@@ -51,28 +50,28 @@ def multiply_in_int8(
 
 
 def _row_scale(op: GraphBuilder, x: ir.Value) -> tuple[ir.Value, NDArray[np.uint8]]:
-    """Size of one step for each row, `(rows, 1)`, and the step that stands for zero."""
+    """Return the size of a step in each row, `(rows, 1)`, and the zero point."""
     producer = x.producer()
     activation = producer.op_type if producer else ""
-    zero_point, smallest = _AFTER.get(activation, _ANYWHERE)
-    largest = op.ReduceMax(x if activation in _AFTER else op.Abs(x), [1], keepdims=1)
-    return op.Max(op.Div(largest, float(_MOST - zero_point)), smallest), np.array(zero_point, np.uint8)
+    zero_point, min_scale = _ZERO_POINTS.get(activation, _DEFAULT_ZERO_POINT)
+    largest = op.ReduceMax(x if activation in _ZERO_POINTS else op.Abs(x), [1], keepdims=1)
+    return op.Max(op.Div(largest, float(MAX_ACTIVATION - zero_point)), min_scale), np.array(zero_point, np.uint8)
 
 
 def _one(op: GraphBuilder, x: ir.Value) -> ir.Value:
-    """A factor of 1 that cannot be folded away.
+    """Return a factor of 1 that cannot be folded away.
 
-    ONNX Runtime fuses integer products with their scale (MatMulIntegerToFloat) only where it is itself a product.
+    ONNX Runtime fuses an integer product with its scale (MatMulIntegerToFloat) only if the scale is a product.
     """
     return op.Cast(op.GreaterOrEqual(op.Size(x), 0), to=ir.DataType.FLOAT)
 
 
 def _scales(matrix: Array) -> Array:
-    """Size of one step for each output, `(outputs,)`."""
+    """Return the size of a step for each output, `(outputs,)`."""
     largest: Array = np.abs(matrix).max(axis=1)
-    return np.maximum(largest / np.float32(_LARGEST), np.float32(_SMALLEST_SCALE))
+    return np.maximum(largest / np.float32(MAX_WEIGHT), np.float32(MIN_SCALE))
 
 
 def _quantize(matrix: Array) -> NDArray[np.int8]:
-    """Steps, -127 to 127, of `(outputs, inputs)`."""
+    """Return the matrix `(outputs, inputs)` in steps from -127 to 127."""
     return np.rint(matrix / _scales(matrix)[:, None]).astype(np.int8)

@@ -1,4 +1,4 @@
-"""Rotary positions: frequencies from a config, rotation in the graph."""
+"""Rotary positions: frequencies from the config, rotation in the graph."""
 
 import math
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ from export.graphs.weights import Array
 
 
 def rope_frequencies(config: Mapping[str, Any], head_size: int) -> Array:
-    """Angle per position of each pair of components, `(head_size / 2,)`.
+    """Return the angle per position of each pair of components, `(head_size / 2,)`.
 
     Args:
-        config: A language model's config: either `rope_parameters`, or `rope_theta` and perhaps `rope_scaling`.
+        config: Config of a language model, with `rope_parameters`, or `rope_theta` and optionally `rope_scaling`.
         head_size: Components of one head.
 
     Raises:
-        ValueError: If the kind of scaling is neither `default` nor `llama3`.
+        ValueError: The kind of scaling is neither `default` nor `llama3`.
     """
     rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     theta: float = rope.get("rope_theta", config.get("rope_theta", 10000.0))
@@ -30,14 +30,14 @@ def rope_frequencies(config: Mapping[str, Any], head_size: int) -> Array:
     if kind == "llama3":
         frequencies = _scale_as_llama3(frequencies, rope)
     elif kind != "default":
-        raise ValueError(f"rope_type {kind!r} is not supported; known are 'default' and 'llama3'")
+        raise ValueError(f"rope_type {kind!r} is not supported (supported: 'default', 'llama3')")
     return frequencies.astype(np.float32)
 
 
 def _scale_as_llama3(frequencies: NDArray[np.float64], rope: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Slows low frequencies by `factor`, keeps high ones, and passes smoothly between.
+    """Divide low frequencies by `factor`, keep high ones and interpolate between.
 
-    As in Llama 3.1's reference code (`apply_scaling`).
+    This follows `apply_scaling` of Llama 3.1's reference code.
     """
     low, high, factor = rope["low_freq_factor"], rope["high_freq_factor"], rope["factor"]
     turns = rope["original_max_position_embeddings"] * frequencies / (2 * math.pi)
@@ -54,22 +54,22 @@ class Rotation:
 
 
 def record_rotation(op: GraphBuilder, position: ir.Value, frequencies: Array) -> Rotation:
-    """Computes the angles, once for all layers, from positions `(rows,)` int64."""
+    """Record the angles of positions `(rows,)` int64, once for all layers."""
     angles = op.Mul(op.Unsqueeze(op.Cast(position, to=ir.DataType.FLOAT), [1, 2]), frequencies)
     return Rotation(op.Cos(angles), op.Sin(angles))
 
 
 def rotate(op: GraphBuilder, x: ir.Value, rotation: Rotation, head_size: int) -> ir.Value:
-    """Turns each head by its row's angles; its first and second half hold the two coordinates of the pairs.
+    """Rotate each head by the angles of its row; its two halves hold the two coordinates of each pair.
 
     Args:
         op: The graph.
-        x: `(rows, heads * head_size)` float32.
+        x: Rows `(rows, heads * head_size)` float32.
         rotation: The angles.
         head_size: Components of one head.
 
     Returns:
-        As `x`.
+        Rotated rows, as `x`.
     """
     halves = op.Reshape(x, [0, -1, head_size])
     first, second = op.split(halves, [head_size // 2] * 2)

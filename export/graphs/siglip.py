@@ -1,4 +1,4 @@
-"""SigLIP's vision tower: packed pixel blocks of tiles to patch vectors."""
+"""SigLIP's vision tower, from packed pixel blocks of tiles to patch vectors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,21 +16,21 @@ from export.graphs.weights import Array
 def record_vision_tower(
     layers: Layers, config: Mapping[str, Any], name: str, patches: ir.Value, block_size: int
 ) -> ir.Value:
-    """Records the tower up to its last normalisation, without the pooling head.
+    """Record the tower up to its last normalisation, without the pooling head.
 
-    Attention does not see the order of its rows, so patches stay in the order they come in, and the position table is
-    put in that order instead.
+    Attention does not depend on the order of its rows, so patches keep the order in which they arrive, and the position
+    table is put in that order instead.
 
     Args:
         layers: The graph and the checkpoint.
         config: `vision_config` of the checkpoint.
         name: Prefix of the tower's tensors, ending in a point.
-        patches: `(patches, patch size² * channels)` float32, pixels from -1 to 1, each flattened row, column, channel.
-            They come tile by tile, each cut into square blocks of `block_size²` patches.
+        patches: Pixels from -1 to 1, `(patches, patch size² * channels)` float32, each patch flattened row, column,
+            channel. They are ordered by tile, then by square block of `block_size²` patches.
         block_size: Patches along the side of a block.
 
     Returns:
-        `(patches, hidden size)` float32.
+        Patch vectors `(patches, hidden size)` float32.
     """
     op = layers.op
     with op.scope("embeddings"):
@@ -43,7 +43,7 @@ def record_vision_tower(
 
 
 def grid_side(config: Mapping[str, Any]) -> int:
-    """Patches along the side of a tile."""
+    """Return the number of patches along the side of a tile."""
     return int(config["image_size"]) // int(config["patch_size"])
 
 
@@ -54,12 +54,12 @@ def _embed(layers: Layers, config: Mapping[str, Any], name: str, patches: ir.Val
     pixels: int = config["patch_size"] ** 2 * config["num_channels"]
 
     def kernel() -> Array:
-        """`(outputs, channels, rows, columns)` to `(rows * columns * channels, outputs)`."""
+        """Return the convolution's kernel as a matrix `(rows * columns * channels, outputs)`."""
         stored = read(f"{name}.patch_embedding.weight")
         return np.reshape(stored.transpose(2, 3, 1, 0), (pixels, width))
 
     def positions() -> Array:
-        """The table's rows, kept for patches row by row, in the order of blocks."""
+        """Return the rows of the position table in the order of blocks."""
         blocks = np.arange(side * side).reshape(side // block_size, block_size, side // block_size, block_size)
         return np.take(read(f"{name}.position_embedding.weight"), blocks.transpose(0, 2, 1, 3).ravel(), axis=0)
 
@@ -72,7 +72,7 @@ def _embed(layers: Layers, config: Mapping[str, Any], name: str, patches: ir.Val
 
 
 def _cut_tiles(layers: Layers, config: Mapping[str, Any], hidden: ir.Value) -> Blocks:
-    """Each tile is a sequence of its own."""
+    """Cut the patches into blocks, with each tile as a sequence."""
     op, patches_per_tile = layers.op, grid_side(config) ** 2
     patches = op.Shape(hidden, start=0, end=1)
     lengths = op.Expand([patches_per_tile], op.Div(patches, patches_per_tile))
@@ -80,7 +80,7 @@ def _cut_tiles(layers: Layers, config: Mapping[str, Any], hidden: ir.Value) -> B
 
 
 def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Value, blocks: Blocks) -> ir.Value:
-    """One encoder layer: attention and MLP, each of its normalised input, added to it."""
+    """Record one encoder layer: attention and MLP of the normalised input, each added to its input."""
     op, epsilon, width = layers.op, config["layer_norm_eps"], config["hidden_size"]
     count = config["num_attention_heads"]
     with op.scope("attention"):

@@ -1,4 +1,4 @@
-"""What a graph asks of a checkpoint: named tensors, read one at a time."""
+"""The tensors of a checkpoint, as graphs read them."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ Array = NDArray[np.float32]
 
 
 class Weights(Protocol):
-    """Named tensors of a checkpoint, read when asked for."""
+    """Named tensors of a checkpoint, each read when asked for."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -17,27 +17,24 @@ class Weights(Protocol):
         ...
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor, without reading it."""
+        """Return the shape of a tensor without reading it."""
         ...
 
     def read(self, name: str) -> Array:
-        """A tensor as C-contiguous float32, whatever its stored type."""
+        """Return a tensor as C-contiguous float32, whatever its stored type."""
         ...
 
 
 def find_prefix(weights: Weights, name: str, candidates: tuple[str, ...]) -> str:
-    """Finds under which prefix a checkpoint keeps a part of the model.
+    """Return the prefix under which a checkpoint stores a part of the model.
 
     Args:
-        weights: The checkpoint.
-        name: A tensor that the part always has.
-        candidates: Prefixes that are in use for it, the preferred one first.
-
-    Returns:
-        The first candidate under which `name` exists.
+        weights: Tensors of the checkpoint.
+        name: Tensor that the part always has.
+        candidates: Possible prefixes, in order of preference.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: No candidate has the tensor.
     """
     for prefix in candidates:
         if prefix + name in weights.names:

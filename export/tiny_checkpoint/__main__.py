@@ -1,4 +1,4 @@
-"""The command line of the stand-in: widths by argument."""
+"""The command line of the stand-in, with an argument for each width."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import export.tiny_checkpoint
-from export.tiny_checkpoint.widths import FULL_SIZE, Widths
+from export.tiny_checkpoint.tensors import FULL_SIZE, Widths
 from export.tiny_checkpoint.write import DTYPES, write_checkpoint
 
 
@@ -33,10 +33,10 @@ def _parser() -> argparse.ArgumentParser:
         description=export.tiny_checkpoint.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", metavar="OUT", type=Path, help="where to write the checkpoint")
+    parser.add_argument("folder", metavar="OUT", type=Path, help="folder to write the checkpoint to")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32", help="of the weights (default: float32)")
-    parser.add_argument("--full-size", action="store_true", help="start from the real model's widths, 1.7B parameters")
+    parser.add_argument("--full-size", action="store_true", help="use the widths of the real model, 1.7B parameters")
     full_size = asdict(FULL_SIZE)
     for name, default in asdict(Widths()).items():
         flag = f"--{name.replace('_', '-')}"

@@ -1,5 +1,5 @@
-"""Triton's `config.pbtxt` files, written from typed specs through protobuf."""
+"""Triton configurations of a served model: tensors, steps, ensembles, and their text."""
 
-from export.triton.render import render_repository, to_text
+from export.triton.configs import render_repository, to_text
 
 __all__ = ["render_repository", "to_text"]

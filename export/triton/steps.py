@@ -1,4 +1,4 @@
-"""The members of the ensembles: preprocessing on the CPU, and the ONNX graphs."""
+"""The steps of the ensembles: preprocessing on the CPU, and the ONNX graphs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from PIL import Image
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
-from export.spec import ImageSpec, ModelSpec, ServingSpec
+from export.serving import GraphOptions, ImageOptions, ServingSpec, StepOptions
+from export.spec import ImageSpec, ModelSpec, Target
 from export.triton import tensors
 from export.triton.tensors import Tensor
 
@@ -20,17 +21,17 @@ TEXT_FILE = "one_text"
 IMAGE_FILE = "one_image"
 
 
-def preprocess_text(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
+def preprocess_text(name: str, spec: ModelSpec, options: StepOptions) -> pb.ModelConfig:
     """Return the step from `text` to the embedder's inputs."""
     outputs = (*embedder_inputs(spec), tensors.TOKEN_COUNTS, tensors.ERRORS)
-    config = _preprocess(name, tensors.TEXT_INPUTS, outputs, serving)
+    config = _preprocess(name, tensors.TEXT_INPUTS, outputs, options)
     set_parameters(config, {"modality": names.TEXT, **_text_parameters(spec)})
     _fill_from_file(config.model_warmup.add(name="one_text", batch_size=1), tensors.TEXT, TEXT_FILE)
     return config
 
 
-def preprocess_image(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
-    """Return the step from encoded images, with or without text, to the inputs of both graphs."""
+def preprocess_image(name: str, spec: ModelSpec, options: ImageOptions) -> pb.ModelConfig:
+    """Return the step from encoded images, alone or with text, to the inputs of both graphs."""
     outputs = (
         tensors.PATCHES,
         tensors.INPUT_IDS,
@@ -41,8 +42,9 @@ def preprocess_image(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.Mod
         tensors.TILE_COUNTS,
         tensors.ERRORS,
     )
-    config = _preprocess(name, tensors.IMAGE_INPUTS, outputs, serving)
-    set_parameters(config, {"modality": names.IMAGE, **preprocessing_parameters(spec)})
+    config = _preprocess(name, tensors.IMAGE_INPUTS, outputs, options)
+    limits = {"decode_workers": str(options.decode_workers), "max_image_bytes": str(options.max_image_bytes)}
+    set_parameters(config, {"modality": names.IMAGE, **preprocessing_parameters(spec), **limits})
     _fill_from_file(config.model_warmup.add(name="one_image", batch_size=1), tensors.IMAGE, IMAGE_FILE)
     return config
 
@@ -53,8 +55,8 @@ def vision_encoder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.Model
     if image is None or width is None:
         raise ValueError("a model without images has no vision encoder")
     output = tensors.image_embeds(width)
-    config = _onnx(name, (tensors.PATCHES,), output, tensors.PATCHES, serving, serving.vision_batch_size)
-    # Images take long, texts milliseconds: where both want the processor, or the GPU, texts go first.
+    config = _onnx(name, (tensors.PATCHES,), output, tensors.PATCHES, serving.vision_encoder, serving.target)
+    # A tile takes much longer than a text: where both compete for the processor, texts go first.
     config.optimization.priority = pb.ModelOptimizationPolicy.PRIORITY_MIN
     warmup = config.model_warmup.add(name="one_tile", batch_size=1)
     _fill_with_zeros(warmup, tensors.PATCHES, rows=image.tokens_per_tile)
@@ -62,10 +64,10 @@ def vision_encoder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.Model
 
 
 def embedder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
-    """Return the step from token ids, and image rows where the model takes images, to `embeddings`."""
+    """Return the step from token ids, and image rows if the model takes images, to `embeddings`."""
     inputs = embedder_inputs(spec)
     output = tensors.embeddings(spec.dimensions)
-    config = _onnx(name, inputs, output, tensors.SEQUENCE_LENGTHS, serving, serving.embedder_batch_size)
+    config = _onnx(name, inputs, output, tensors.SEQUENCE_LENGTHS, serving.embedder, serving.target)
     warmup = config.model_warmup.add(name="one_short_text", batch_size=1)
     for tensor in inputs:
         if tensor is tensors.SEQUENCE_LENGTHS:
@@ -78,7 +80,7 @@ def embedder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig
 
 
 def warmup_files(spec: ModelSpec) -> dict[str, dict[str, bytes]]:
-    """Return what Triton reads from `warmup/` of each step's folder: little-endian INT32, or items as BYTES."""
+    """Return the files that Triton reads from the `warmup/` folder of each step: little-endian INT32, or BYTES."""
     files = {
         names.PREPROCESS_TEXT: {TEXT_FILE: _as_bytes_tensor(b"warm-up")},
         names.EMBEDDER: {SEQUENCE_LENGTHS_FILE: WARMUP_TOKENS.to_bytes(4, "little")},
@@ -90,7 +92,7 @@ def warmup_files(spec: ModelSpec) -> dict[str, dict[str, bytes]]:
 
 
 def _as_bytes_tensor(item: bytes) -> bytes:
-    """One element as Triton writes BYTES: its length before it."""
+    """Return one element in Triton's BYTES format, its length first."""
     return len(item).to_bytes(4, "little") + item
 
 
@@ -101,7 +103,7 @@ def _small_image() -> bytes:
 
 
 def embedder_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
-    """Return what the embedder reads, which is also what `preprocess_text` writes."""
+    """Return the inputs of the embedder, which are the outputs of `preprocess_text`."""
     if spec.image_embeds_dim is None:
         return (tensors.INPUT_IDS, tensors.SEQUENCE_LENGTHS)
     return (
@@ -113,28 +115,28 @@ def embedder_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
 
 
 def preprocessing_parameters(spec: ModelSpec) -> dict[str, str]:
-    """Return all that the preprocessing of a model is told, for texts and for images."""
+    """Return the parameters that decide how texts and images are preprocessed, which the manifest records."""
     return {**_text_parameters(spec), **(_image_parameters(spec.image) if spec.image else {})}
 
 
 def set_parameters(config: pb.ModelConfig, values: Mapping[str, str]) -> None:
-    """Write string parameters into a config."""
+    """Set string parameters of a config."""
     for key, value in values.items():
         config.parameters[key].string_value = value
 
 
 def _preprocess(
-    name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], serving: ServingSpec
+    name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], options: StepOptions
 ) -> pb.ModelConfig:
     config = pb.ModelConfig(
         name=name,
         backend="preprocess",
-        max_batch_size=serving.preprocess_batch_size,
+        max_batch_size=options.max_batch_size,
         input=[tensor.as_input(ragged=True) for tensor in inputs],
         output=[tensor.as_output() for tensor in outputs],
-        dynamic_batching=_batching(serving),
+        dynamic_batching=_batching(options),
     )
-    config.instance_group.add(count=serving.preprocess_instances, kind=pb.ModelInstanceGroup.KIND_CPU)
+    config.instance_group.add(count=options.instances, kind=pb.ModelInstanceGroup.KIND_CPU)
     return config
 
 
@@ -143,17 +145,17 @@ def _onnx(
     inputs: tuple[Tensor, ...],
     output: Tensor,
     rows_like: Tensor,
-    serving: ServingSpec,
-    max_batch_size: int,
+    options: GraphOptions,
+    target: Target,
 ) -> pb.ModelConfig:
-    """Return an ONNX step whose `output` has a row for each row of its input `rows_like`."""
+    """Return an ONNX step whose `output` has one row for each row of its input `rows_like`."""
     config = pb.ModelConfig(
         name=name,
         backend="onnxruntime",
-        max_batch_size=max_batch_size,
+        max_batch_size=options.max_batch_size,
         input=[tensor.as_input(ragged=True) for tensor in inputs],
         output=[output.as_output()],
-        dynamic_batching=_batching(serving),
+        dynamic_batching=_batching(options),
     )
     config.batch_output.add(
         target_name=[output.name],
@@ -161,21 +163,21 @@ def _onnx(
         source_input=[rows_like.name],
     )
     group = pb.ModelInstanceGroup
-    # Without a count Triton would start two copies of the weights on a CPU.
-    kind = group.KIND_GPU if serving.target == "cuda" else group.KIND_CPU
-    config.instance_group.add(count=serving.embedder_instances, kind=kind)
-    if serving.intra_op_threads is not None:
-        set_parameters(config, {"intra_op_thread_count": str(serving.intra_op_threads)})
+    # Without a count, Triton would load the weights twice on a CPU.
+    kind = group.KIND_GPU if target == "cuda" else group.KIND_CPU
+    config.instance_group.add(count=options.instances, kind=kind)
+    if options.intra_op_threads is not None:
+        set_parameters(config, {"intra_op_thread_count": str(options.intra_op_threads)})
     return config
 
 
-def _batching(serving: ServingSpec) -> pb.ModelDynamicBatching:
-    """Batch natively, without a queue policy: deadlines and bounds are the gateway's.
+def _batching(options: StepOptions) -> pb.ModelDynamicBatching:
+    """Return dynamic batching without a queue policy: the gateway keeps deadlines and limits.
 
-    A policy with a size, a timeout or an override keeps Triton's batcher from preparing the next batch while an
-    instance works; it may then sleep up to 500 ms beside waiting requests (docs/performance.md).
+    With a queue size, a timeout or an override, Triton's batcher does not prepare the next batch while an instance
+    works, and may then sleep up to 500 ms while requests wait (docs/performance.md).
     """
-    return pb.ModelDynamicBatching(max_queue_delay_microseconds=serving.max_queue_delay_us)
+    return pb.ModelDynamicBatching(max_queue_delay_microseconds=options.max_queue_delay_us)
 
 
 def _fill_with_zeros(warmup: pb.ModelWarmup, tensor: Tensor, rows: int) -> None:

@@ -1,4 +1,4 @@
-"""The tensors that models of the contract exchange, and their lines in a Triton config."""
+"""The tensors that the models exchange, and their entries in a Triton config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-PATCH_BYTES = 32 * 32 * 3  # a `patches` row: one image token's block of pixels
+PATCH_BYTES = 32 * 32 * 3  # one row of `patches`: the pixels of one image token
 
 _TYPES: Mapping[str, int] = {
     "BYTES": pb.DataType.TYPE_STRING,
@@ -20,7 +20,7 @@ _TYPES: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """A named tensor; `dims` leaves out the leading 1 of every request shape."""
+    """A named tensor; `dims` omits the leading 1 of every request shape."""
 
     name: str
     type: str
@@ -29,11 +29,11 @@ class Tensor:
 
     @property
     def data_type(self) -> int:
-        """Triton's number of the tensor's type."""
+        """Triton's number for the type."""
         return _TYPES[self.type]
 
     def as_input(self, *, ragged: bool) -> pb.ModelInput:
-        """Return the config entry of an input; `ragged` lets a batch join requests of different lengths."""
+        """Return the config entry of an input; `ragged` allows requests of different lengths in a batch."""
         return pb.ModelInput(
             name=self.name,
             data_type=self.data_type,
@@ -48,12 +48,12 @@ class Tensor:
 
 
 def image_embeds(width: int) -> Tensor:
-    """Return one row of `width` numbers for each image token."""
+    """Return a tensor with one row of `width` numbers for each image token."""
     return Tensor("image_embeds", "FP32", (-1, width))
 
 
 def embeddings(dimensions: int) -> Tensor:
-    """Return one row of `dimensions` numbers for each item."""
+    """Return a tensor with one row of `dimensions` numbers for each item."""
     return Tensor("embeddings", "FP32", (-1, dimensions))
 
 

@@ -1,4 +1,4 @@
-"""A tiny checkpoint, and the export command run as people run it."""
+"""Fixtures: a tiny checkpoint, and the export command as a subprocess."""
 
 import os
 import shutil
@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_bert import write_tiny_bert
+
+from tests.export.tiny_bert import write_tiny_bert
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,15 +40,15 @@ def export_environment(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def export_command(export_environment: dict[str, str]) -> Command:
-    """Run `python -m export` to its end; with a hub, if told of one, and no files larger than told."""
+    """Run `python -m export`, optionally with a hub and with a limit on the size of files."""
 
     def run(
-        *arguments: object, hub: str | None = None, largest_file_blocks: int | None = None
+        *arguments: object, hub: str | None = None, max_file_blocks: int | None = None
     ) -> subprocess.CompletedProcess[str]:
         environment = export_environment | ({"HF_ENDPOINT": hub} if hub else {})
         command = [sys.executable, "-m", "export", *map(str, arguments)]
-        if largest_file_blocks is not None:  # of 512 or 1024 bytes, as the shell counts
-            command = ["sh", "-c", f'ulimit -f {largest_file_blocks}; exec "$@"', "sh", *command]
+        if max_file_blocks is not None:  # of 512 or 1024 bytes, depending on the shell
+            command = ["sh", "-c", f'ulimit -f {max_file_blocks}; exec "$@"', "sh", *command]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     return run

@@ -1,4 +1,4 @@
-"""The golden inputs of the tiny checkpoint as the graphs take them, preprocessed in the plainest way."""
+"""The golden inputs of the tiny checkpoint, preprocessed for the graphs in the plainest way."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ TILE, TOKENS_PER_TILE = 512, 256
 
 @dataclass(frozen=True)
 class GoldenInput:
-    """One input: token ids `(tokens,)`, patches `(rows, 3072)` uint8, none for a text, and the vector expected."""
+    """Token ids `(tokens,)`, patches `(rows, 3072)` uint8, none for a text, and the expected embedding."""
 
     input_ids: np.ndarray
     patches: np.ndarray
@@ -59,7 +59,7 @@ def cut_patches(path: Path) -> np.ndarray:
 
 
 def choose_grid(aspect: float, area: int) -> tuple[int, int]:
-    """The first grid of the best score, in order of area."""
+    """Return the first grid with the best score, in order of area."""
     grids = [(c, r) for c in range(1, 7) for r in range(1, 7) if c * r <= CONFIG["max_input_tiles"]]
 
     def score(grid: tuple[int, int]) -> float:
@@ -70,6 +70,6 @@ def choose_grid(aspect: float, area: int) -> tuple[int, int]:
 
 
 def cut_tile(tile: np.ndarray) -> np.ndarray:
-    """`(512, 512, 3)` to `(256, 3072)`: blocks of two by two patches of 16 by 16 pixels."""
+    """Cut a tile `(512, 512, 3)` into rows `(256, 3072)`: blocks of 2 x 2 patches of 16 x 16 pixels."""
     blocks = tile.reshape(16, 2, 16, 16, 2, 16, 3).transpose(0, 3, 1, 4, 2, 5, 6)
     return blocks.reshape(TOKENS_PER_TILE, 3072)

@@ -1,4 +1,4 @@
-"""A model hub of one model, on loopback: as much of the hub's HTTP as its own client asks for."""
+"""A model hub with one model, on loopback: as much of the HTTP API as its client requests."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """What the hub serves; `published_sums` may lie about the weights."""
+    """The model that the hub serves; `published_sums` may be wrong for its weights."""
 
     model: str
     folder: Path
@@ -23,7 +23,7 @@ class Hub:
     url: str = ""
 
     def describe(self) -> dict[str, object]:
-        """The answer of the hub's model API, sums of large files included."""
+        """Return the response of the model API, with the sums of large files."""
         siblings: list[dict[str, object]] = []
         for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             name, content = path.relative_to(self.folder).as_posix(), path.read_bytes()
@@ -45,12 +45,12 @@ def serve_hub(hub: Hub) -> Iterator[Hub]:
         protocol_version = "HTTP/1.1"
 
         def do_HEAD(self) -> None:
-            self.answer()
+            self.respond()
 
         def do_GET(self) -> None:
-            self.answer()
+            self.respond()
 
-        def answer(self) -> None:
+        def respond(self) -> None:
             path = self.path.split("?")[0]
             file = re.fullmatch(rf"/{hub.model}/resolve/{COMMIT}/(.*)", path)
             if re.fullmatch(rf"/api/models/{hub.model}(/revision/(main|{COMMIT}))?", path):

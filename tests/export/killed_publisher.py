@@ -1,4 +1,4 @@
-"""Publishes or recovers, and kills itself with SIGKILL just before its n-th matching request to the file system.
+"""A script that publishes or recovers, and kills itself before its n-th matching call to the file system.
 
 Run as `python killed_publisher.py REPOSITORY N PATTERN ACTION`, ACTION being `recover`, `publish` or `replace`.
 """
@@ -22,7 +22,7 @@ REQUESTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rm
 def publish(
     repository: Path, names: tuple[str, ...] = STEPS, retire: tuple[str, ...] = (), content: str = "new"
 ) -> None:
-    """Publish small models whose files say `content`."""
+    """Publish small models whose files contain `content`."""
     with Staging(repository) as staging:
         for name in names:
             (staging.models / name / "1").mkdir(parents=True)

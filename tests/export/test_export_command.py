@@ -1,4 +1,4 @@
-"""What a person sees of `python -m export`: each refusal is one line, and the repository stays as it was."""
+"""The command line: each refusal is one line, and the repository is unchanged."""
 
 import json
 import subprocess
@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from repository_tree import list_tree
-from tiny_bert import DIMENSIONS, write_json
 
 from export.repository import read_config
 from export.verify import verify
+from tests.export.repository_tree import list_tree
+from tests.export.tiny_bert import DIMENSIONS, write_json
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository that holds somebody else's model."""
+    """A repository that holds a model of another project."""
     folder = tmp_path / "repository"
     (folder / "other" / "1").mkdir(parents=True)
     (folder / "other" / "config.pbtxt").write_text('name: "other"')
@@ -62,12 +62,25 @@ def test_export_publishes_a_repository_that_agrees_with_its_manifest(export_comm
     assert session.run(None, inputs)[0].shape == (1, DIMENSIONS)
 
 
-def test_no_folder_and_no_hub_id_is_refused(refused):
+def test_serving_options_reach_the_published_configs(export_command, tiny_bert, repository):
+    settings = ["--set", "embedder.max_batch_size=32", "--set", "preprocess_text.instances=2"]
+    done = export_command(tiny_bert, "--repository", repository, *settings)
+    assert done.returncode == 0, done.stderr
+    assert read_config(repository / "tiny_bert_embedder").max_batch_size == 32
+    assert read_config(repository / "tiny_bert_preprocess_text").instance_group[0].count == 2
+
+
+def test_option_of_a_step_that_a_text_model_lacks_is_refused(refused, tiny_bert):
+    message = refused(tiny_bert, "--set", "vision_encoder.max_batch_size=4")
+    assert "the model takes no images, so it has no step vision_encoder" in message
+
+
+def test_neither_folder_nor_hub_id_is_refused(refused):
     assert "neither a folder nor a hub id" in refused("./nowhere/at/all")
 
 
-def test_hub_that_does_not_answer_is_named(refused):
-    assert "the model hub cannot be reached for nobody/nothing" in refused("nobody/nothing")
+def test_unreachable_hub_is_reported(refused):
+    assert "the model hub cannot be reached for org/nothing" in refused("org/nothing")
 
 
 def test_unknown_architecture_is_named(refused, own_tiny_bert):
@@ -86,7 +99,7 @@ def test_pickled_weights_are_refused(refused, own_tiny_bert):
     assert "pytorch_model.bin is a pickle" in refused(own_tiny_bert)
 
 
-def test_cut_off_weights_are_refused(refused, own_tiny_bert):
+def test_truncated_weights_are_refused(refused, own_tiny_bert):
     weights = own_tiny_bert / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "not a readable safetensors file" in refused(own_tiny_bert)
@@ -101,15 +114,15 @@ def test_pinned_checkpoint_with_other_bytes_is_refused(refused, own_tiny_bert, t
     assert "expected 53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db" in message
 
 
-def test_disk_that_fills_up_midway_is_said(refused, tiny_bert):
-    assert "no space left" in refused(tiny_bert, largest_file_blocks=40)
+def test_disk_that_fills_up_during_the_export_is_reported(refused, tiny_bert):
+    assert "no space left" in refused(tiny_bert, max_file_blocks=40)
 
 
 def test_int8_for_cuda_is_refused(refused, tiny_bert):
     assert "--precision fp16" in refused(tiny_bert, "--precision", "int8", "--target", "cuda")
 
 
-def test_existing_name_is_refused_until_it_may_be_replaced(refused, export_command, tiny_bert, repository):
+def test_existing_name_is_refused_without_replace(refused, export_command, tiny_bert, repository):
     assert export_command(tiny_bert, "--repository", repository).returncode == 0
     assert "already holds tiny-bert" in refused(tiny_bert)
     assert "serves tiny-bert, whose Triton models" in refused(tiny_bert, "--name", "elsewhere/tiny.bert")
@@ -126,7 +139,7 @@ def test_terminated_export_leaves_nothing(export_environment, tiny_bert, tmp_pat
             assert process.poll() is None
         assert len(list(folder.iterdir())) == 1
         process.terminate()
-        assert process.stderr.readlines()[-1] == "error: interrupted; the repository is as it was\n"
+        assert process.stderr.readlines()[-1] == "error: interrupted; the repository is unchanged\n"
     assert process.returncode == 130
     assert list(folder.iterdir()) == []
 

@@ -24,6 +24,6 @@ def test_steps_come_before_ensembles():
 
 
 @pytest.mark.parametrize("public_id", ["", "a b", "../etc", "/root", "a//b", "a/", "naïve", "a\n"])
-def test_names_that_are_no_paths_of_letters_and_digits_are_refused(public_id):
+def test_public_ids_other_than_paths_of_letters_and_digits_are_refused(public_id):
     with pytest.raises(ExportError, match="cannot be a public id"):
         check_public_id(public_id)

@@ -1,21 +1,21 @@
-"""Publication is whole or not at all, wherever the process is killed."""
+"""Publication is atomic, wherever the process is killed."""
 
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import killed_publisher
 import pytest
-from killed_publisher import OLD, STEPS, publish
-from repository_tree import list_tree
 
 from export.errors import ModelExistsError, RepositoryError
 from export.publish import Staging, recover
+from tests.export import killed_publisher
+from tests.export.killed_publisher import OLD, STEPS, publish
+from tests.export.repository_tree import list_tree
 
-ANYWHERE = ""
-FIRST_MOVE = r"os\.rename .*/models/"  # the publication is decided, and nothing has been moved
-MOST_POINTS = 200
+ANY_CALL = ""
+FIRST_MOVE = r"os\.rename .*/models/"  # the publication is decided and nothing has been moved
+MAX_KILL_POINTS = 200
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> dict[str, bytes]:
-    """What a publication that nobody killed leaves."""
+    """The repository after an uninterrupted publication."""
     folder = tmp_path_factory.mktemp("finished") / "repository"
     publish(folder)
     return list_tree(folder)
 
 
-def die(repository: Path, action: str, at: int = 1, pattern: str = ANYWHERE) -> bool:
-    """Return whether the action was killed before it had ended."""
+def die(repository: Path, action: str, at: int = 1, pattern: str = ANY_CALL) -> bool:
+    """Run an action that kills itself, and return whether it was killed before it finished."""
     command = [sys.executable, killed_publisher.__file__, repository, str(at), pattern, action]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
@@ -43,7 +43,7 @@ def beside(repository: Path) -> list[str]:
     return [path.name for path in repository.parent.iterdir() if path != repository]
 
 
-def test_published_models_stand_in_the_repository_and_nothing_beside_it(repository):
+def test_publication_leaves_only_the_models(repository):
     publish(repository)
     assert {path.name for path in repository.iterdir()} == set(STEPS)
     assert beside(repository) == []
@@ -56,7 +56,7 @@ def test_failed_export_leaves_nothing(repository):
     assert list(repository.parent.iterdir()) == []
 
 
-def test_existing_model_is_not_touched(repository):
+def test_existing_model_is_unchanged(repository):
     publish(repository, content="old")
     before = list_tree(repository)
     with pytest.raises(ModelExistsError, match="already holds m_preprocess_text"):
@@ -65,7 +65,7 @@ def test_existing_model_is_not_touched(repository):
     assert beside(repository) == []
 
 
-def test_replacement_leaves_none_of_the_old_models(repository, finished):
+def test_replacement_removes_all_old_models(repository, finished):
     publish(repository, OLD, content="old")
     publish(repository, retire=tuple(reversed(OLD)))
     assert list_tree(repository) == finished
@@ -76,7 +76,7 @@ def test_replacement_leaves_none_of_the_old_models(repository, finished):
 @pytest.mark.parametrize("action", ["publish", "replace"])
 def test_kill_at_any_point_leaves_the_old_or_the_new_repository(tmp_path, finished, action):
     outcomes = set()
-    for point in range(1, MOST_POINTS):
+    for point in range(1, MAX_KILL_POINTS):
         repository = tmp_path / str(point) / "repository"
         if action == "replace":
             publish(repository, OLD, content="old")
@@ -95,8 +95,8 @@ def test_kill_at_any_point_leaves_the_old_or_the_new_repository(tmp_path, finish
 
 
 @pytest.mark.slow
-def test_recovery_killed_at_any_point_is_finished_by_the_next(tmp_path, finished):
-    for point in range(1, MOST_POINTS):
+def test_recovery_killed_at_any_point_is_finished_by_the_next_recovery(tmp_path, finished):
+    for point in range(1, MAX_KILL_POINTS):
         repository = tmp_path / str(point) / "repository"
         publish(repository, OLD, content="old")
         assert die(repository, "replace", pattern=FIRST_MOVE)
@@ -107,6 +107,7 @@ def test_recovery_killed_at_any_point_is_finished_by_the_next(tmp_path, finished
         if not killed:
             break
     assert not killed
+    assert point > 3
 
 
 def test_recovery_names_the_models_that_it_moves(repository):
@@ -115,7 +116,7 @@ def test_recovery_names_the_models_that_it_moves(repository):
     assert recover(repository) == ()
 
 
-def test_recovery_leaves_a_running_export_alone(repository):
+def test_recovery_ignores_a_running_export(repository):
     with Staging(repository) as staging:
         (staging.models / "m_text").mkdir()
         assert recover(repository) == ()
@@ -123,7 +124,7 @@ def test_recovery_leaves_a_running_export_alone(repository):
     assert [path.name for path in repository.iterdir()] == ["m_text"]
 
 
-def test_recovery_gives_way_to_a_model_published_in_the_meantime(repository):
+def test_recovery_yields_to_a_model_published_in_the_meantime(repository):
     assert die(repository, "publish", pattern=FIRST_MOVE)
     publish(repository, content="meanwhile")
     before = list_tree(repository)
@@ -138,7 +139,7 @@ def test_repository_that_cannot_be_written_is_named(tmp_path):
         pass
 
 
-def test_import_needs_nothing_that_only_exports_need():
+def test_import_needs_no_library_that_only_exports_need():
     heavy = ("torch", "transformers", "onnx_ir", "onnxruntime", "safetensors", "huggingface_hub")
     script = f"import sys, export.publish, export.verify; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(

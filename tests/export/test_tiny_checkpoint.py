@@ -7,11 +7,10 @@ from tokenizers import Tokenizer
 
 from export.architectures import plan_export
 from export.checkpoint import Checkpoint
-from export.onnx_files import write_graph
-from export.safetensors_files import SafetensorsFiles
+from export.graphs.builder import save_model
 from export.tiny_checkpoint import write
 from export.tiny_checkpoint.__main__ import main
-from export.tiny_checkpoint.widths import Widths
+from export.tiny_checkpoint.tensors import Widths
 from export.tiny_checkpoint.write import write_checkpoint
 from tests.export.golden_inputs import CHECKPOINT
 
@@ -24,7 +23,7 @@ def test_the_same_seed_gives_the_same_files(tmp_path):
     for name, seed in (("first", 3), ("again", 3), ("other", 4)):
         write_checkpoint(tmp_path / name, Widths(), seed=seed)
     assert files_of(tmp_path / "first") == files_of(tmp_path / "again")
-    first, other = (SafetensorsFiles(tmp_path / name) for name in ("first", "other"))
+    first, other = (Checkpoint(tmp_path / name).weights for name in ("first", "other"))
     assert not np.array_equal(*(weights.read("mlp1.1.weight") for weights in (first, other)))
 
 
@@ -34,7 +33,7 @@ def test_tensors_are_those_of_the_reference_checkpoint(tmp_path):
         vision_hidden_size=64, vision_layers=2, vision_heads=4, vision_intermediate_size=112,
     )  # fmt: skip
     write_checkpoint(tmp_path, widths)
-    ours, reference = SafetensorsFiles(tmp_path), SafetensorsFiles(CHECKPOINT)
+    ours, reference = Checkpoint(tmp_path).weights, Checkpoint(CHECKPOINT).weights
     used = {name for name in reference.names if not name.startswith("vision_model.head.")}
     assert {name: ours.shape(name) for name in ours.names} == {name: reference.shape(name) for name in used}
 
@@ -54,22 +53,22 @@ def test_exported_graphs_of_any_widths_agree_with_the_reference(tmp_path, widths
     files = {}
     for step, build in plan.graphs.items():
         (tmp_path / step).mkdir()
-        files[step] = write_graph(build(), tmp_path / step)
+        files[step] = save_model(build(), tmp_path / step)
     assert plan.compare(files).max_abs_error < 5e-6
 
 
-def test_large_checkpoints_are_cut_into_shards(tmp_path, monkeypatch):
+def test_large_checkpoints_are_split_into_shards(tmp_path, monkeypatch):
     write_checkpoint(tmp_path / "whole", Widths())
     monkeypatch.setattr(write, "MAX_SHARD_BYTES", 300_000)
     write_checkpoint(tmp_path / "cut", Widths())
-    whole, cut = SafetensorsFiles(tmp_path / "whole"), SafetensorsFiles(tmp_path / "cut")
+    whole, cut = Checkpoint(tmp_path / "whole").weights, Checkpoint(tmp_path / "cut").weights
     assert len(whole.paths) == 1 and len(cut.paths) > 3
     assert cut.names == whole.names
     for name in whole.names:
         np.testing.assert_array_equal(cut.read(name), whole.read(name))
 
 
-def test_text_begins_with_bos_and_literal_special_tokens_can_be_kept_ordinary(tmp_path):
+def test_text_begins_with_bos_and_special_tokens_in_it_can_be_ordinary_text(tmp_path):
     write_checkpoint(tmp_path, Widths())
     tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     image_token = json.loads((tmp_path / "config.json").read_text())["img_context_token_id"]
@@ -88,6 +87,11 @@ def test_text_begins_with_bos_and_literal_special_tokens_can_be_kept_ordinary(tm
         (["--kv-heads", "3"], "heads must be a multiple of kv_heads"),
         (["--hidden-size", "12"], "even"),
         (["--vocab-size", "100"], "vocabulary is too small"),
+        (["--vocab-size", "-1"], "vocab_size must be at least 1"),
+        (["--heads", "0"], "heads must be at least 1"),
+        (["--layers", "0"], "layers must be at least 1"),
+        (["--hidden-size", "-4"], "hidden_size must be at least 1"),
+        (["--seed", "-1"], "seed must be at least 0"),
     ],
 )
 def test_impossible_widths_are_refused_in_one_line(arguments, message, tmp_path, capsys):

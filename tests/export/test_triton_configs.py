@@ -1,12 +1,13 @@
-"""The rendered configs against docs/contract.md."""
+"""The rendered configs follow docs/contract.md."""
 
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from export.spec import Identity, ImageSpec, ModelSpec, ServedModel, ServingSpec
+from export.serving import GraphOptions, ImageOptions, ServedModel, ServingSpec, StepOptions, VisionEncoderOptions
+from export.spec import Identity, ImageSpec, ModelSpec
 from export.triton import render_repository, to_text
-from export.triton.steps import warmup_files
+from export.triton.steps import preprocessing_parameters, warmup_files
 
 TEXT_SPEC = ModelSpec(
     architecture="bert", dimensions=384, vocab_size=30522, max_query_tokens=128, max_passage_tokens=256,
@@ -84,11 +85,13 @@ def test_onnx_steps_are_ragged_batched_and_warmed_up(name, expected):
 
 @pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
 def test_text_of_a_config_parses_to_the_same_config(spec):
-    for config in render(spec).values():
+    configs = render(spec)
+    assert len(configs) == (6 if spec.image else 3)
+    for config in configs.values():
         assert text_format.Parse(to_text(config), pb.ModelConfig()) == config
 
 
-def test_text_model_has_no_trace_of_images():
+def test_text_model_has_nothing_about_images():
     configs = render(TEXT_SPEC)
     assert list(configs) == ["m_preprocess_text", "m_embedder", "m_text"]
     assert not any("image" in to_text(config) for config in configs.values())
@@ -98,19 +101,23 @@ def test_text_model_has_no_trace_of_images():
     }
 
 
-def test_every_step_is_warmed_up_from_files_that_are_written():
-    configs, files = render(), warmup_files(IMAGE_SPEC)
-    for name, config in configs.items():
-        if config.backend:
-            inputs = [entry for warmup in config.model_warmup for entry in warmup.inputs.values()]
-            assert inputs, name
-            needed = {entry.input_data_file for entry in inputs if not entry.zero_data}
-            assert needed == set(files.get(name.removeprefix("m_"), {}))
+def test_every_step_is_warmed_up_with_files_that_are_written():
+    steps = {name.removeprefix("m_"): config for name, config in render().items() if config.backend}
+    files = warmup_files(IMAGE_SPEC)
+    assert set(steps) == {"preprocess_text", "preprocess_image", "vision_encoder", "embedder"}
+    for name, config in steps.items():
+        inputs = [entry for warmup in config.model_warmup for entry in warmup.inputs.values()]
+        assert inputs, name
+        assert {entry.input_data_file for entry in inputs if not entry.zero_data} == set(files.get(name, {}))
 
 
 def test_preprocess_steps_batch_ragged_requests_on_the_cpu():
     for name in ("m_preprocess_text", "m_preprocess_image"):
-        config = render(serving=ServingSpec(target="cuda", preprocess_instances=3))[name]
+        config = render(
+            serving=ServingSpec(
+                target="cuda", preprocess_text=StepOptions(instances=3), preprocess_image=ImageOptions(instances=3)
+            )
+        )[name]
         assert config.backend == "preprocess"
         assert config.max_batch_size == 64
         assert config.HasField("dynamic_batching")
@@ -127,8 +134,12 @@ def test_preprocessing_parameters_are_those_of_the_contract():
     assert parameters(configs["m_preprocess_text"]) == text
     assert parameters(configs["m_preprocess_image"]) == text | {
         "modality": "image", "image_prefix": "<img>", "image_suffix": "</img> ", "tile_size": "512", "max_tiles": "6",
-        "use_thumbnail": "true",
+        "use_thumbnail": "true", "decode_workers": "2", "max_image_bytes": "26214400",
     }  # fmt: skip
+
+
+def test_serving_options_are_not_part_of_the_manifests_preprocessing():
+    assert not {"decode_workers", "max_image_bytes"} & preprocessing_parameters(IMAGE_SPEC).keys()
 
 
 def test_optional_inputs_are_optional_in_ensembles_and_preprocessing_alike():
@@ -150,13 +161,17 @@ def test_ensembles_describe_themselves():
         "fingerprint": "f00d",
     }  # fmt: skip
     assert parameters(configs["m_text"]) == both | {"modality": "text", "manifest": '{"public_id": "org/m"}'}
-    assert parameters(configs["m_image"]) == both | {"modality": "image", "max_tiles": "7", "tokens_per_tile": "256"}
+    assert parameters(configs["m_image"]) == both | {
+        "modality": "image", "max_tiles": "7", "tokens_per_tile": "256", "max_image_bytes": "26214400",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
-def test_each_tensor_of_an_ensemble_is_made_by_its_input_or_an_earlier_step(spec):
+def test_each_tensor_of_an_ensemble_comes_from_its_input_or_an_earlier_step(spec):
     configs = render(spec)
-    for ensemble in (config for config in configs.values() if config.platform == "ensemble"):
+    ensembles = [config for config in configs.values() if config.platform == "ensemble"]
+    assert len(ensembles) == len(spec.modalities)
+    for ensemble in ensembles:
         assert ensemble.max_batch_size == 1
         made = set(names_of(ensemble.input))
         for step in ensemble.ensemble_scheduling.step:
@@ -168,14 +183,34 @@ def test_each_tensor_of_an_ensemble_is_made_by_its_input_or_an_earlier_step(spec
         assert set(names_of(ensemble.output)) <= made
 
 
-def test_serving_settings_reach_the_configs():
-    serving = ServingSpec(target="cuda", embedder_batch_size=16, intra_op_threads=2, max_queue_delay_us=500)
-    config = render(serving=serving)["m_embedder"]
-    assert config.max_batch_size == 16
-    assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
-    assert parameters(config) == {"intra_op_thread_count": "2"}
-    assert config.dynamic_batching.max_queue_delay_microseconds == 500
+def test_serving_options_reach_their_step():
+    serving = ServingSpec(
+        target="cuda",
+        preprocess_text=StepOptions(max_batch_size=16, instances=2, max_queue_delay_us=100),
+        preprocess_image=ImageOptions(max_batch_size=4, instances=3, decode_workers=8, max_image_bytes=52428800),
+        vision_encoder=VisionEncoderOptions(max_batch_size=2, instances=4, intra_op_threads=1),
+        embedder=GraphOptions(max_batch_size=32, instances=5, intra_op_threads=8, max_queue_delay_us=500),
+    )
+    configs = render(serving=serving)
+    steps = {name.removeprefix("m_"): config for name, config in configs.items() if config.backend}
+    assert {
+        name: (config.max_batch_size, config.instance_group[0].count, config.instance_group[0].kind)
+        for name, config in steps.items()
+    } == {
+        "preprocess_text": (16, 2, pb.ModelInstanceGroup.KIND_CPU),
+        "preprocess_image": (4, 3, pb.ModelInstanceGroup.KIND_CPU),
+        "vision_encoder": (2, 4, pb.ModelInstanceGroup.KIND_GPU),
+        "embedder": (32, 5, pb.ModelInstanceGroup.KIND_GPU),
+    }
+    assert {name: config.dynamic_batching.max_queue_delay_microseconds for name, config in steps.items()} == {
+        "preprocess_text": 100, "preprocess_image": 0, "vision_encoder": 0, "embedder": 500,
+    }  # fmt: skip
+    assert parameters(steps["vision_encoder"]) == {"intra_op_thread_count": "1"}
+    assert parameters(steps["embedder"]) == {"intra_op_thread_count": "8"}
+    assert parameters(steps["preprocess_image"])["decode_workers"] == "8"
+    assert parameters(steps["preprocess_image"])["max_image_bytes"] == "52428800"
+    assert parameters(configs["m_image"])["max_image_bytes"] == "52428800"
 
 
-def test_unset_threads_leave_the_number_to_the_backend():
+def test_unset_threads_are_left_to_the_backend():
     assert "intra_op_thread_count" not in render()["m_embedder"].parameters

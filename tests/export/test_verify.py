@@ -5,8 +5,9 @@ import pytest
 
 from export.errors import ChecksumError, RepositoryError
 from export.manifest import list_files
-from export.model_folders import ModelFolders
-from export.spec import Identity, ModelSpec, ServedModel
+from export.repository import ModelFolders
+from export.serving import ServedModel
+from export.spec import Identity, ModelSpec
 from export.verify import verify
 
 SPEC = ModelSpec("bert", 8, 100, 16, 16, "mean")
@@ -14,7 +15,7 @@ SPEC = ModelSpec("bert", 8, 100, 16, 16, "mean")
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository of the usual layout; its graph is a few bytes."""
+    """A repository with the usual layout and a graph of a few bytes."""
     folders = ModelFolders(tmp_path, "org/m")
     (folders.version("embedder") / "model.onnx").write_bytes(b"graph")
     folders.write_tokenizer(b"{}", SPEC)
@@ -58,7 +59,7 @@ def test_config_may_be_edited(repository):
     assert verify(repository) == ("org/m",)
 
 
-def test_models_of_others_are_not_looked_at(tmp_path):
+def test_models_without_a_manifest_are_skipped(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.pbtxt").write_text('backend: "python"')
     assert verify(tmp_path) == ()
@@ -71,7 +72,7 @@ def test_unreadable_config_is_named(repository):
 
 
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd"])
-def test_manifest_cannot_point_outside_of_the_repository(repository, path):
+def test_manifest_that_names_a_file_outside_the_repository_is_refused(repository, path):
     write_manifest(ModelFolders(repository, "org/m"), [{"path": path, "bytes": 1, "sha256": ""}])
-    with pytest.raises(RepositoryError, match="outside"):
+    with pytest.raises(RepositoryError, match="outside it"):
         verify(repository)

@@ -1,4 +1,4 @@
-"""A BERT checkpoint with random weights, small enough to be written for each test run."""
+"""A BERT checkpoint with random weights, small enough to write in each test run."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def character_tokenizer() -> Tokenizer:
-    """Word pieces of one letter each; cuts and pads, as published tokenizers do."""
+    """Return word pieces of one letter each, with truncation and padding as in published tokenizers."""
     letters = [chr(code) for code in range(0x21, 0x7F)]
     pieces = SPECIAL_TOKENS + letters + [f"##{letter}" for letter in letters]
     tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))

@@ -7,7 +7,7 @@ import pytest
 from export.architectures import plan_export
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
-from export.onnx_files import write_graph
+from export.graphs.builder import save_model
 from export.spec import ImageSpec
 from tests.export.golden_inputs import CHECKPOINT
 
@@ -21,7 +21,7 @@ def edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_spec_is_read_from_the_checkpoint():
+def test_spec_comes_from_the_checkpoint():
     spec = plan_export(Checkpoint(CHECKPOINT), "fp32").spec
     assert (spec.dimensions, spec.image_embeds_dim, spec.vocab_size) == (96, 96, 1544)
     assert (spec.max_query_tokens, spec.max_passage_tokens) == (10240, 10240)
@@ -37,7 +37,7 @@ def test_spec_is_read_from_the_checkpoint():
     )
 
 
-def test_processor_config_decides_where_both_files_name_a_number(checkpoint):
+def test_processor_config_takes_precedence(checkpoint):
     edit(checkpoint / "config.json", max_input_tiles=6)
     edit(checkpoint / "processor_config.json", max_input_tiles=4, p_max_length=8192)
     spec = plan_export(Checkpoint(checkpoint), "fp32").spec
@@ -45,7 +45,7 @@ def test_processor_config_decides_where_both_files_name_a_number(checkpoint):
     assert (spec.image.max_tiles, spec.max_passage_tokens) == (4, 8192)
 
 
-def test_one_tile_only_where_tiling_is_switched_off(checkpoint):
+def test_images_have_one_tile_when_tiling_is_off(checkpoint):
     edit(checkpoint / "processor_config.json", dynamic_image_size=False)
     spec = plan_export(Checkpoint(checkpoint), "fp32").spec
     assert spec.image is not None
@@ -57,7 +57,7 @@ def test_written_graphs_agree_with_the_reference(tmp_path):
     files = {}
     for step, build in plan.graphs.items():
         (tmp_path / step).mkdir()
-        files[step] = write_graph(build(), tmp_path / step)
+        files[step] = save_model(build(), tmp_path / step)
     agreement = plan.compare(files)
     assert agreement.max_abs_error < 5e-6
     assert agreement.samples > 20
@@ -71,10 +71,46 @@ def test_written_graphs_agree_with_the_reference(tmp_path):
         ({"force_image_size": 448}, "448"),
         ({"img_context_token_id": 99}, "image token"),
         ({"model_type": "unheard_of"}, "unheard_of"),
+        ({"model_type": ["bert"]}, "is not supported"),
+        ({"model_type": None}, "has no model_type"),
+        ({"architectures": ["LlamaNemotronVLForSequenceClassification"]}, "is a sequence classifier"),
+        ({"downsample_ratio": 0}, "downsample_ratio is 0, which leaves no image tokens"),
+        ({"downsample_ratio": 0.01}, "downsample_ratio is 0.01, which leaves no image tokens"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_served_is_refused(checkpoint, changes, message):
+def test_unsupported_checkpoint_is_refused(checkpoint, changes, message):
     edit(checkpoint / "config.json", **changes)
     with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(checkpoint), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("tower", "changes", "message"),
+    [
+        ("llm_config", {"num_hidden_layers": 0}, "num_hidden_layers is 0, not a positive integer"),
+        ("llm_config", {"num_key_value_heads": 4}, "num_attention_heads is 6, not a multiple of num_key_value_heads"),
+        ("llm_config", {"head_dim": -16}, "head_dim is -16, not a positive integer"),
+        (
+            "llm_config",
+            {"head_dim": None, "hidden_size": 95},
+            "hidden_size is 95, not a multiple of",
+        ),
+        ("vision_config", {"num_hidden_layers": -1}, "num_hidden_layers is -1, not a positive integer"),
+        ("vision_config", {"num_attention_heads": 5}, "hidden_size is 64, not a multiple of num_attention_heads"),
+        ("vision_config", {"patch_size": 0}, "patch_size is 0, not a positive integer"),
+        ("vision_config", {"patch_size": 15}, "image_size is 512, not a multiple of patch_size"),
+    ],
+)
+def test_impossible_sizes_are_refused_by_name(checkpoint, tower, changes, message):
+    config = json.loads((checkpoint / "config.json").read_text())
+    edit(checkpoint / "config.json", **{tower: config[tower] | changes})
+    with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(checkpoint), "fp32")
+
+
+@pytest.mark.parametrize("changes", [{"p_max_length": 0}, {"max_input_tiles": -1}])
+def test_impossible_limits_are_refused_by_name(checkpoint, changes):
+    edit(checkpoint / "processor_config.json", **changes)
+    with pytest.raises(CheckpointError, match=f"{next(iter(changes))} is .*, not a positive integer"):
         plan_export(Checkpoint(checkpoint), "fp32")

@@ -1,4 +1,4 @@
-"""Runs graphs as the servers do: saved, loaded by ONNX Runtime, fed with packed rows."""
+"""Fixtures that run graphs as servers do: saved, loaded by ONNX Runtime, with packed rows as inputs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ Run = Callable[..., np.ndarray]
 
 @pytest.fixture(scope="session")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ir.Model], Run]:
-    """Saves a model with external data and gives a function of its named inputs to its output."""
+    """Save a model with external data, and return a function from its named inputs to its output."""
 
     def load_model(model: ir.Model) -> Run:
         path = tmp_path_factory.mktemp(model.graph.name) / "model.onnx"
@@ -28,7 +28,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ir.Model], Run]:
 
 @pytest.fixture
 def run_graph() -> Callable[..., list[np.ndarray]]:
-    """Records, loads and runs a graph of the given arrays; gives the values that `record` returns."""
+    """Record, load and run a graph with arrays as inputs, and return the values that `record` returns."""
 
     def run(record: Callable[..., list[ir.Value]], *arrays: np.ndarray) -> list[np.ndarray]:
         op = GraphBuilder()
@@ -45,5 +45,5 @@ def run_graph() -> Callable[..., list[np.ndarray]]:
 
 def start_session(model: Path | bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 2  # races show with two
+    options.intra_op_num_threads = 2  # two threads reveal races
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

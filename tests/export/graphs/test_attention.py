@@ -9,7 +9,7 @@ from export.graphs.packed import pack
 
 
 def attention_by_numpy(query, key, value, lengths, heads):
-    """Textbook attention of one sequence after the other, in float64."""
+    """Return the attention of the textbook formula, one sequence at a time in float64."""
     served = heads.query // heads.key_value
     outputs = []
     for end, length in zip(np.cumsum(lengths), lengths, strict=True):
@@ -53,13 +53,13 @@ LENGTHS = {
 
 @pytest.mark.parametrize("heads", [Heads(4, 4, 8), Heads(6, 2, 16)], ids=["multi-head", "grouped-query"])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-def test_attention_equals_the_textbook(run_graph, lengths, heads):
+def test_attention_equals_the_textbook_formula(run_graph, lengths, heads):
     rows = random_rows(lengths, heads)
     expected = attention_by_numpy(*rows, lengths, heads)
     np.testing.assert_allclose(attention_by_graph(run_graph, *rows, lengths, heads), expected, atol=2e-6)
 
 
-def test_half_precision_stays_near(run_graph):
+def test_half_precision_is_close(run_graph):
     lengths, heads = [40, 3], Heads(4, 2, 16)
     rows = random_rows(lengths, heads)
     expected = attention_by_numpy(*rows, lengths, heads)
@@ -67,7 +67,7 @@ def test_half_precision_stays_near(run_graph):
     np.testing.assert_allclose(actual, expected, atol=5e-3)
 
 
-def test_nan_in_one_sequence_reaches_no_other(run_graph):
+def test_nan_in_one_sequence_does_not_affect_others(run_graph):
     lengths, heads = [10, 12, 300, 9], Heads(4, 4, 8)
     rows = random_rows(lengths, heads)
     expected = attention_by_numpy(*rows, lengths, heads)
@@ -78,7 +78,7 @@ def test_nan_in_one_sequence_reaches_no_other(run_graph):
     np.testing.assert_allclose(np.delete(actual, np.s_[10:22], 0), np.delete(expected, np.s_[10:22], 0), atol=2e-6)
 
 
-def test_groups_hold_similar_lengths_and_bounded_scores(run_graph):
+def test_groups_have_similar_lengths_and_a_limited_number_of_scores(run_graph):
     lengths, heads = [14] * 40 + [256, 5000, 30, 0], 12
 
     def record(op, lengths):

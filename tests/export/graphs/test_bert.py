@@ -104,7 +104,7 @@ def test_roberta_positions_begin_after_the_padding_row(load):
         {"hidden_act": "silu"},
     ],
 )
-def test_what_is_not_supported_is_refused_by_name(bert, change):
+def test_unsupported_config_is_refused_by_name(bert, change):
     with pytest.raises(ValueError, match=f"{next(iter(change.values()))}|{next(iter(change))}"):
         build_bert_embedder(bert.config.to_dict() | change, weights_of(bert), "mean")
 

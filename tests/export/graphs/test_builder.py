@@ -14,7 +14,7 @@ def test_numbers_become_shared_constants_of_their_own_type():
     assert [(str(tensor.dtype), tensor.numpy().item()) for tensor in constants] == [("INT64", 3), ("FLOAT", 0.5)]
 
 
-def test_weights_are_read_only_when_they_are_written(tmp_path):
+def test_weights_are_read_when_the_model_is_saved(tmp_path):
     reads = []
 
     def read() -> np.ndarray:
@@ -43,6 +43,6 @@ def test_nodes_carry_their_scopes():
     assert "/" not in outer.producer().name
 
 
-def test_a_misspelt_method_is_no_operator():
+def test_misspelt_method_raises_attribute_error():
     with pytest.raises(AttributeError, match="scop"):
         GraphBuilder().scop("layer.0")

@@ -1,4 +1,4 @@
-"""What Triton asks of every graph, whatever its architecture and precision."""
+"""What Triton requires of every graph, whatever its architecture and precision."""
 
 import onnx_ir as ir
 import pytest
@@ -43,7 +43,7 @@ def model(request, precision) -> ir.Model:
     )
 
 
-def test_every_triton_from_24_10_on_can_load_it(model):
+def test_every_triton_since_24_10_can_load_it(model):
     assert model.ir_version <= 9
     assert model.graph.opset_imports[""] <= 20
     nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
@@ -51,13 +51,13 @@ def test_every_triton_from_24_10_on_can_load_it(model):
     assert "Loop" in {node.op_type for node in nodes}
 
 
-def test_inputs_are_rank_1_and_of_the_contract(model):
+def test_inputs_are_those_of_the_contract_with_rank_1(model):
     assert {value.name: value.dtype.name for value in model.graph.inputs} == INPUTS[model.graph.name]
     for value in model.graph.inputs:
         assert value.shape.rank() == 1 and isinstance(value.shape[0], ir.SymbolicDim)
 
 
-def test_output_is_float32_of_a_fixed_width(model):
+def test_output_is_float32_with_a_fixed_width(model):
     (output,) = model.graph.outputs
     assert (output.name, output.shape[1]) == OUTPUTS[model.graph.name]
     assert output.dtype == ir.DataType.FLOAT
@@ -69,7 +69,7 @@ def test_names_are_unique_across_subgraphs(model):
     assert len(names) == len(set(names))
 
 
-def test_weights_of_lower_precisions_take_less_room(precision):
+def test_weights_of_lower_precisions_are_smaller(precision):
     model = build_bert(precision)
     sizes = {"fp32": 4, "fp16": 2, "int8": 1}
     matrices = [

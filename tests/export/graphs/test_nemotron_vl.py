@@ -16,7 +16,9 @@ Embed = Callable[[list[GoldenInput]], np.ndarray]
 
 @pytest.fixture(scope="module")
 def golden() -> list[GoldenInput]:
-    return load_golden_inputs()
+    inputs = load_golden_inputs()
+    assert len(inputs) == 28
+    return inputs
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def weights() -> ArrayWeights:
 
 @pytest.fixture(scope="module")
 def embed(load, weights) -> Embed:
-    """Both graphs one after the other, over one packed batch, as the ensembles run them."""
+    """Both graphs over one packed batch, as the ensembles run them."""
     return chain(load(build_vision_encoder(CONFIG, weights)), load(build_embedder(CONFIG, weights)))
 
 
@@ -67,7 +69,7 @@ def test_golden_embeddings_mixed_with_a_failed_item(embed, golden):
     np.testing.assert_allclose(embed(mixed), expected_of(mixed), atol=TOLERANCE)
 
 
-def test_tiles_of_one_batch_do_not_see_each_other(load, weights, golden):
+def test_tiles_of_a_batch_are_independent(load, weights, golden):
     encode_patches = load(build_vision_encoder(CONFIG, weights))
     tiles = [item.patches[:256] for item in golden if len(item.patches)][:3]
     together = encode_patches(patches=np.concatenate(tiles).ravel())
@@ -76,7 +78,7 @@ def test_tiles_of_one_batch_do_not_see_each_other(load, weights, golden):
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-def test_an_image_token_without_image_rows_spoils_its_own_sequence_only(embed, golden):
+def test_image_token_without_image_rows_affects_only_its_sequence(embed, golden):
     text = golden[0]
     stray = GoldenInput(np.append(text.input_ids, CONFIG["img_context_token_id"]), text.patches, text.embedding)
     first, middle, last = embed([golden[20], stray, golden[1]])
@@ -84,7 +86,7 @@ def test_an_image_token_without_image_rows_spoils_its_own_sequence_only(embed, g
     np.testing.assert_allclose([first, last], expected_of([golden[20], golden[1]]), atol=TOLERANCE)
 
 
-def test_older_layout_of_vision_tensors_is_the_same_model(load, weights, golden):
+def test_older_layout_of_vision_tensors_gives_the_same_result(load, weights, golden):
     older = ArrayWeights(
         {name.replace("vision_model.", "vision_model.vision_model."): weights.read(name) for name in weights.names}
     )
@@ -124,6 +126,6 @@ def test_image_tokens_per_tile_follow_from_the_config():
         ({"vision_config": CONFIG["vision_config"] | {"model_type": "clip"}}, "model_type 'clip'"),
     ],
 )
-def test_what_is_not_supported_is_refused_by_name(weights, change, message):
+def test_unsupported_config_is_refused_by_name(weights, change, message):
     with pytest.raises(ValueError, match=message):
         build_embedder(CONFIG | change, weights)

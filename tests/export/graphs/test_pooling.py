@@ -28,7 +28,7 @@ def test_pooling_reduces_each_sequence_and_gives_nan_for_an_empty_one(run_graph,
     np.testing.assert_allclose(pool_by_graph(run_graph, hidden, pooling), expected, atol=1e-6)
 
 
-def test_nan_in_one_sequence_reaches_no_other(run_graph):
+def test_nan_in_one_sequence_does_not_affect_others(run_graph):
     hidden = np.ones((sum(LENGTHS), 24), np.float32)
     hidden[3:703] = np.nan
     pooled = pool_by_graph(run_graph, hidden, "mean")

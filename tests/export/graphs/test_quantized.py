@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Activate] = {
 @pytest.fixture
 def matrix() -> np.ndarray:
     random = np.random.default_rng(0)
-    sizes = np.geomspace(0.01, 100, OUTPUTS)[:, None]  # outputs of very different size
+    sizes = np.geomspace(0.01, 100, OUTPUTS)[:, None]  # outputs of very different magnitude
     return (random.standard_normal((OUTPUTS, INPUTS)) * sizes).astype(np.float32)
 
 
@@ -41,7 +41,7 @@ def multiply(run_graph, matrix: np.ndarray, rows: np.ndarray, activate: Activate
     return run_graph(record, rows)[0]
 
 
-def test_products_are_near_for_every_output_however_small(run_graph, matrix, rows):
+def test_products_are_close_for_small_outputs_too(run_graph, matrix, rows):
     exact = rows @ matrix.T
     errors = np.abs(multiply(run_graph, matrix, rows) - exact).max(axis=0) / exact.std(axis=0)
     assert 0 < errors.max() < 0.05
@@ -49,7 +49,7 @@ def test_products_are_near_for_every_output_however_small(run_graph, matrix, row
 
 @pytest.mark.parametrize("activate", ACTIVATIONS.values(), ids=ACTIVATIONS)
 @pytest.mark.parametrize("size", [1.0, 3.0, 30.0])
-def test_rows_of_an_activation_have_finer_steps(run_graph, rows, activate, size):
+def test_rows_after_an_activation_have_finer_steps(run_graph, rows, activate, size):
     [activated] = run_graph(lambda op, x: [activate(op, x)], rows * size)
     of_activation = multiply(run_graph, IDENTITY, rows * size, activate) - activated[:, :OUTPUTS]
     of_anything = multiply(run_graph, IDENTITY, activated) - activated[:, :OUTPUTS]
@@ -57,7 +57,7 @@ def test_rows_of_an_activation_have_finer_steps(run_graph, rows, activate, size)
 
 
 @pytest.mark.parametrize("activate", ACTIVATIONS.values(), ids=ACTIVATIONS)
-def test_no_value_of_an_activation_is_cut_off(run_graph, activate):
+def test_no_value_of_an_activation_is_clipped(run_graph, activate):
     rows = np.linspace(-3, 3, 6001, dtype=np.float32)[:, None].repeat(INPUTS, axis=1)
     [activated] = run_graph(lambda op, x: [activate(op, x)], rows)
     step = np.maximum(activated.max(axis=1, keepdims=True) / 223, 0.1701 / 32)
@@ -81,7 +81,7 @@ def test_onnx_runtime_fuses_the_product_with_its_scales(matrix, tmp_path: Path):
     graph = op.build("graph", [multiply_in_int8(op, x, "matrix", lambda: matrix, INPUTS, OUTPUTS)])
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    options.log_severity_level = 3  # a warning that the file suits this machine only
+    options.log_severity_level = 3  # hide the warning that the file fits only this machine
     model = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString()
     onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]

@@ -38,7 +38,7 @@ def test_rotation_equals_transformers(config, run_graph):
     np.testing.assert_allclose(rotated[:4], expected[:4], atol=3e-5)
 
 
-def test_both_ways_of_writing_the_config_mean_the_same():
+def test_both_forms_of_the_config_give_the_same_frequencies():
     newer = {"rope_parameters": {**LLAMA3, "rope_theta": 500000.0}}
     older = {"rope_scaling": LLAMA3, "rope_theta": 500000.0}
     np.testing.assert_array_equal(rope_frequencies(newer, 64), rope_frequencies(older, 64))

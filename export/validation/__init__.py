@@ -1,11 +1,16 @@
-"""How closely exported graphs agree with the reference, and how closely they must."""
+"""How closely exported graphs agree with transformers, and how closely they must.
+
+Each architecture has a module here that runs its graphs and transformers' own modules over the same sample inputs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from export.errors import ValidationError
@@ -14,17 +19,24 @@ from export.spec import Precision
 
 @dataclass(frozen=True)
 class Agreement:
-    """The distance of two sets of embeddings of the same inputs."""
+    """Distance between two sets of embeddings of the same inputs.
 
-    max_abs_error: float  # of any component
-    min_cosine: float  # of any pair
+    Attributes:
+        max_abs_error: Largest difference of any component.
+        min_cosine: Lowest cosine similarity of any pair.
+        mean_cosine: Mean cosine similarity.
+        samples: Number of pairs.
+    """
+
+    max_abs_error: float
+    min_cosine: float
     mean_cosine: float
     samples: int
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What a precision may cost. fp32 is judged by its components, the others by direction."""
+    """The error allowed to a precision: fp32 is judged by components, the others by direction."""
 
     max_abs_error: float = float("inf")
     min_cosine: float = -1.0
@@ -37,16 +49,21 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
 }
 
 
+def open_graph(path: Path) -> onnxruntime.InferenceSession:
+    """Load a written graph on the CPU, as a server would."""
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
 def compare_embeddings(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Agreement:
     """Compare embeddings `(samples, dimensions)` row by row.
 
     Raises:
-        ValidationError: the shapes differ, or a number is not finite.
+        ValidationError: The shapes differ, or a component is not finite.
     """
     if found.shape != expected.shape:
-        raise ValidationError(f"the graph answers with shape {found.shape}, the reference with {expected.shape}")
+        raise ValidationError(f"the graph returned shape {found.shape}, the reference {expected.shape}")
     if not np.isfinite(found).all():
-        raise ValidationError("the graph answers with numbers that are not finite")
+        raise ValidationError("the graph returned components that are not finite")
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     cosines = (found * expected).sum(axis=1) / lengths
     return Agreement(
@@ -58,10 +75,10 @@ def compare_embeddings(found: NDArray[np.float32], expected: NDArray[np.float32]
 
 
 def require_agreement(agreement: Agreement, precision: Precision) -> None:
-    """Refuse graphs that compute something else than the reference.
+    """Refuse graphs that do not compute what the reference computes.
 
     Raises:
-        ValidationError: the agreement is outside of the precision's tolerance.
+        ValidationError: The agreement is outside the tolerance of the precision.
     """
     tolerance = TOLERANCES[precision]
     if agreement.max_abs_error > tolerance.max_abs_error:

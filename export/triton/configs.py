@@ -1,20 +1,44 @@
-"""The two ensembles of a public id: one for texts, one for images with or without text."""
+"""The `config.pbtxt` of every Triton model of a public id; the two ensembles are described here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
-from export.spec import ServedModel
-from export.triton import tensors
+from export.serving import ServedModel
+from export.triton import steps, tensors
 from export.triton.steps import embedder_inputs, set_parameters
 from export.triton.tensors import Tensor
 
+_HEADER = "# Written by `python -m export`. What the tensors and parameters mean: docs/contract.md\n"
 
-def text_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
-    """Return the ensemble from `text` to `embeddings`; it alone carries the manifest."""
+
+def render_repository(model: ServedModel) -> dict[str, pb.ModelConfig]:
+    """Return the config of every Triton model of a public id, by name, steps first and ensembles last."""
+    prefix = names.slug(model.identity.public_id)
+    spec, serving = model.spec, model.serving
+    builders = {
+        names.PREPROCESS_TEXT: lambda name: steps.preprocess_text(name, spec, serving.preprocess_text),
+        names.PREPROCESS_IMAGE: lambda name: steps.preprocess_image(name, spec, serving.preprocess_image),
+        names.VISION_ENCODER: lambda name: steps.vision_encoder(name, spec, serving),
+        names.EMBEDDER: lambda name: steps.embedder(name, spec, serving),
+        names.TEXT: lambda name: _text_ensemble(model, prefix),
+        names.IMAGE: lambda name: _image_ensemble(model, prefix),
+    }
+    served = names.model_names(model.identity.public_id, spec.modalities)
+    return {name: builders[name.removeprefix(f"{prefix}_")](name) for name in served}
+
+
+def to_text(config: pb.ModelConfig) -> str:
+    """Return a config in Triton's text format."""
+    return _HEADER + str(text_format.MessageToString(config, as_utf8=True, use_short_repeated_primitives=True))
+
+
+def _text_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
+    """Return the ensemble from `text` to `embeddings`, the only one that carries the manifest."""
     spec = model.spec
     outputs = (tensors.embeddings(spec.dimensions), tensors.TOKEN_COUNTS, tensors.ERRORS)
     config = _ensemble(f"{prefix}_{names.TEXT}", tensors.TEXT_INPUTS, outputs)
@@ -32,7 +56,7 @@ def text_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
     return config
 
 
-def image_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
+def _image_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
     """Return the ensemble from encoded images to `embeddings`."""
     spec, image = model.spec, model.spec.image
     if image is None or spec.image_embeds_dim is None:
@@ -48,13 +72,14 @@ def image_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
         "modality": "image",
         "max_tiles": str(image.max_tiles_with_thumbnail),
         "tokens_per_tile": str(image.tokens_per_tile),
+        "max_image_bytes": str(model.serving.preprocess_image.max_image_bytes),
     }
     set_parameters(config, {**values, **_identity(model)})
     return config
 
 
 def _ensemble(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> pb.ModelConfig:
-    """The batch size of 1 only makes the leading 1 of every shape: the steps batch."""
+    """Return an ensemble without steps; its batch size of 1 only adds the leading 1 of every shape."""
     return pb.ModelConfig(
         name=name,
         platform="ensemble",
@@ -65,7 +90,7 @@ def _ensemble(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) ->
 
 
 def _add_step(config: pb.ModelConfig, name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-    """Tensors keep their names inside an ensemble."""
+    """Add a step whose tensors have the same names in the ensemble."""
     config.ensemble_scheduling.step.add(
         model_name=name,
         model_version=-1,

@@ -3,11 +3,11 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from export.reference.bert import embed_with_transformers
+from export.validation.bert import embed_with_transformers
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
-def test_padding_plays_no_part(pooling, tmp_path):
+def test_embedding_does_not_depend_on_other_sequences(pooling, tmp_path):
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=40,

@@ -10,7 +10,7 @@ from export.validation import compare_embeddings, require_agreement
 EXPECTED = np.eye(3, 4, dtype=np.float32)
 
 
-def test_distance_is_that_of_the_worst_component():
+def test_agreement_reports_the_worst_component_and_cosine():
     found = EXPECTED.copy()
     found[1, 2] = 0.5
     agreement = compare_embeddings(found, EXPECTED)
@@ -20,7 +20,7 @@ def test_distance_is_that_of_the_worst_component():
 
 
 @pytest.mark.parametrize("difference", [0.9e-4, 1.1e-4])
-def test_fp32_is_judged_by_its_components(difference):
+def test_fp32_is_checked_by_components(difference):
     agreement = compare_embeddings(EXPECTED + np.float32(difference), EXPECTED)
     if difference < 1e-4:
         require_agreement(agreement, "fp32")
@@ -30,23 +30,23 @@ def test_fp32_is_judged_by_its_components(difference):
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_other_precisions_are_judged_by_direction(precision):
+def test_other_precisions_are_checked_by_direction(precision):
     require_agreement(compare_embeddings(EXPECTED * 1.01, EXPECTED), precision)
     with pytest.raises(ValidationError, match="cosine"):
         require_agreement(compare_embeddings(EXPECTED[::-1], EXPECTED), precision)
 
 
-def test_numbers_that_are_not_finite_are_refused():
+def test_components_that_are_not_finite_are_refused():
     with pytest.raises(ValidationError, match="not finite"):
         compare_embeddings(np.full_like(EXPECTED, np.nan), EXPECTED)
 
 
-def test_other_shapes_are_refused():
+def test_different_shapes_are_refused():
     with pytest.raises(ValidationError, match="shape"):
         compare_embeddings(EXPECTED[:, :2], EXPECTED)
 
 
-def test_samples_are_many_and_varied():
+def test_sample_texts_cover_many_scripts():
     assert len(set(SAMPLE_TEXTS)) >= 24
     scripts = ("LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC", "DEVANAGARI", "THAI", "CJK", "HANGUL")
     letters = [unicodedata.name(letter, "") for text in SAMPLE_TEXTS for letter in text]

@@ -1,1 +1,0 @@
-"""The same models by transformers' own modules: the formulation that exported graphs are judged by."""

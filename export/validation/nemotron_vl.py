@@ -1,0 +1,219 @@
+"""Llama Nemotron Embed VL against transformers' SigLIP and Llama, put together as its model card says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import LlamaConfig, LlamaModel, SiglipVisionConfig, SiglipVisionModel
+from transformers.modeling_utils import no_init_weights
+
+from export.architectures import GraphFiles
+from export.checkpoint import Checkpoint
+from export.graphs.nemotron_vl import image_token_side
+from export.graphs.weights import Weights
+from export.names import EMBEDDER, VISION_ENCODER
+from export.sample_texts import SAMPLE_TEXTS
+from export.spec import ImageSpec, ModelSpec
+from export.tokenizer import load_tokenizer
+from export.validation import Agreement, compare_embeddings, open_graph
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+_TILES_SEED = 20240229
+
+
+@dataclass(frozen=True)
+class SampleItem:
+    """One sequence to embed.
+
+    Attributes:
+        input_ids: Token ids, image tokens included.
+        patches: Pixels of the tiles as the preprocessing step sends them, `(image tokens, bytes of a row)` uint8; None
+            for a text.
+    """
+
+    input_ids: Sequence[int]
+    patches: NDArray[np.uint8] | None = None
+
+
+def compare_with_transformers(
+    checkpoint: Checkpoint, spec: ModelSpec, image: ImageSpec, tokenizer: bytes, files: GraphFiles
+) -> Agreement:
+    """Embed texts and images with the written graphs, in one packed batch, and with transformers, one at a time."""
+    items = _sample_items(checkpoint.config, spec, image, tokenizer)
+    found = _embed_with_graphs(files, items, spec.dimensions)
+    return compare_embeddings(found, embed_with_transformers(checkpoint.config, checkpoint.weights, items))
+
+
+def _sample_items(config: Mapping[str, Any], spec: ModelSpec, image: ImageSpec, tokenizer: bytes) -> list[SampleItem]:
+    """Return texts as passages and as a query, an image alone, and two tiles with a text."""
+    loaded = load_tokenizer(tokenizer)
+    loaded.encode_special_tokens = True
+    prompts = [spec.passage_prefix + text for text in SAMPLE_TEXTS] + [spec.query_prefix + SAMPLE_TEXTS[0]]
+    items = [SampleItem(encoding.ids[: spec.max_tokens]) for encoding in loaded.encode_batch(prompts)]
+    tiles = _paint_tiles(3, image.tile_size)
+    patches = _cut_patches(tiles, config["vision_config"]["patch_size"], image_token_side(config))
+    head = loaded.encode(spec.passage_prefix + image.prefix).ids
+    for rows, text in ((patches[: image.tokens_per_tile], ""), (patches[image.tokens_per_tile :], SAMPLE_TEXTS[1])):
+        tail = loaded.encode(image.suffix + text, add_special_tokens=False).ids
+        items.append(SampleItem([*head, *[image.token_id] * len(rows), *tail], rows))
+    return items
+
+
+def _paint_tiles(count: int, side: int) -> NDArray[np.uint8]:
+    """Return soft clouds under a fine grain, the same in every run: `(count, side, side, 3)`."""
+    random = np.random.default_rng(_TILES_SEED)
+    coarse = random.integers(0, 256, (count, 9, 9, 3)).astype(np.float32)
+    place = np.linspace(0, 8, side, endpoint=False)
+    left, share = place.astype(np.intp), (place % 1).astype(np.float32)
+    columns = coarse[:, :, left] * (1 - share)[:, None] + coarse[:, :, left + 1] * share[:, None]
+    clouds = columns[:, left] * (1 - share)[:, None, None] + columns[:, left + 1] * share[:, None, None]
+    grain = random.normal(0, 8, clouds.shape).astype(np.float32)
+    return np.clip(clouds + grain, 0, 255).astype(np.uint8)
+
+
+def _cut_patches(tiles: NDArray[np.uint8], patch: int, block: int) -> NDArray[np.uint8]:
+    """Cut tiles `(tiles, side, side, 3)` into the rows of `patches`, one for each image token.
+
+    A row holds a square of `block²` patches one after the other, each flattened row, column, channel.
+    """
+    count, side = tiles.shape[:2]
+    blocks = side // patch // block
+    grid = tiles.reshape(count, blocks, block, patch, blocks, block, patch, 3)
+    return grid.transpose(0, 1, 4, 2, 5, 3, 6, 7).reshape(count * blocks * blocks, block * block * patch * patch * 3)
+
+
+def _embed_with_graphs(files: GraphFiles, items: list[SampleItem], width: int) -> NDArray[np.float32]:
+    """Run both graphs as the ensembles do; a text brings one row of `image_embeds`, which is never read."""
+    patches = np.concatenate([item.patches for item in items if item.patches is not None])
+    rows: NDArray[np.float32] = open_graph(files[VISION_ENCODER]).run(["image_embeds"], {"patches": patches.ravel()})[0]
+    image_rows = [1 if item.patches is None else len(item.patches) for item in items]
+    image_embeds = np.full((sum(image_rows), width), np.nan, np.float32)
+    image_embeds[np.repeat([item.patches is not None for item in items], image_rows)] = rows
+    inputs = {
+        "input_ids": np.concatenate([np.asarray(item.input_ids, np.int64) for item in items]),
+        "image_embeds": image_embeds.ravel(),
+        "sequence_lengths": np.asarray([len(item.input_ids) for item in items], np.int32),
+        "image_rows": np.asarray(image_rows, np.int32),
+    }
+    embeddings: NDArray[np.float32] = open_graph(files[EMBEDDER]).run(["embeddings"], inputs)[0]
+    return embeddings
+
+
+def embed_with_transformers(
+    config: Mapping[str, Any], weights: Weights, items: Sequence[SampleItem]
+) -> NDArray[np.float32]:
+    """Embed items one at a time in float32, with one of the two towers in memory at a time.
+
+    Args:
+        config: The checkpoint's `config.json`.
+        weights: Tensors of the checkpoint.
+        items: Items to embed.
+
+    Returns:
+        Embeddings `(items, hidden size)` of length 1.
+    """
+    with torch.inference_mode():
+        image_embeds = _encode_images(config, weights, items)
+        language_model = _load_language_model(config["llm_config"], weights)
+        embeddings = [
+            _embed(language_model, config, item.input_ids, rows) for item, rows in zip(items, image_embeds, strict=True)
+        ]
+    stacked: NDArray[np.float32] = torch.stack(embeddings).numpy()
+    return stacked
+
+
+def _encode_images(
+    config: Mapping[str, Any], weights: Weights, items: Iterable[SampleItem]
+) -> list[torch.Tensor | None]:
+    """Return the vectors of each item's image tokens, `(image tokens, hidden size)`, or None for a text."""
+    vision_model = _load_vision_model(config["vision_config"], weights)
+    projector = _load_projector(weights)
+    block = round(1 / config["downsample_ratio"])
+    image_embeds: list[torch.Tensor | None] = []
+    for item in items:
+        if item.patches is None:
+            image_embeds.append(None)
+            continue
+        tiles = _assemble_tiles(item.patches, config["vision_config"], block)
+        vectors = [vision_model(pixel_values=tile[None]).last_hidden_state for tile in tiles]
+        image_embeds.append(projector(_shuffle_pixels(torch.cat(vectors), block)))
+    return image_embeds
+
+
+def _assemble_tiles(patches: NDArray[np.uint8], vision: Mapping[str, Any], block: int) -> torch.Tensor:
+    """Return the tiles that were cut into `patches`, `(tiles, channels, height, width)` from -1 to 1."""
+    patch, channels = vision["patch_size"], vision["num_channels"]
+    blocks = vision["image_size"] // patch // block
+    grid = torch.from_numpy(patches.astype(np.float32)).reshape(
+        -1, blocks, blocks, block, block, patch, patch, channels
+    )
+    tiles = grid.permute(0, 7, 1, 3, 5, 2, 4, 6).reshape(-1, channels, vision["image_size"], vision["image_size"])
+    return (tiles / 255 - 0.5) / 0.5
+
+
+def _shuffle_pixels(vectors: torch.Tensor, block: int) -> torch.Tensor:
+    """Put the patches of a block side by side.
+
+    Args:
+        vectors: Vectors `(tiles, patches, width)` of patches, row by row.
+        block: Patches along the side of a block.
+
+    Returns:
+        Vectors `(image tokens, block² * width)`.
+    """
+    tiles, patches, width = vectors.shape
+    blocks = round(patches**0.5) // block
+    grid = vectors.reshape(tiles, blocks, block, blocks, block, width).permute(0, 1, 3, 2, 4, 5)
+    return grid.reshape(tiles * blocks * blocks, block * block * width)
+
+
+def _embed(
+    language_model: LlamaModel, config: Mapping[str, Any], input_ids: Sequence[int], image_rows: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the normalised mean of the last hidden states, `(hidden size,)`."""
+    ids = torch.tensor(input_ids)
+    embedded = language_model.embed_tokens(ids)
+    if image_rows is not None:
+        embedded[ids == config["img_context_token_id"]] = image_rows
+    bidirectional_mask = torch.zeros(1, 1, len(ids), len(ids))  # without a mask, Llama would make a causal one
+    hidden = language_model(inputs_embeds=embedded[None], attention_mask=bidirectional_mask, use_cache=False)
+    return nn.functional.normalize(hidden.last_hidden_state[0].mean(dim=0), dim=0)
+
+
+def _load_vision_model(vision: Mapping[str, Any], weights: Weights) -> SiglipVisionModel:
+    config = SiglipVisionConfig(**{**vision, "vision_use_head": False}, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
+    older = any(name.startswith("vision_model.vision_model.") for name in weights.names)
+    with no_init_weights():
+        model = SiglipVisionModel(config)
+    return _fill(model, weights, "vision_model." if older else "")
+
+
+def _load_projector(weights: Weights) -> nn.Module:
+    outputs, inputs = weights.shape("mlp1.1.weight")
+    layers = nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs)
+    return _fill(nn.Sequential(*layers), weights, "mlp1.")
+
+
+def _load_language_model(language: Mapping[str, Any], weights: Weights) -> LlamaModel:
+    """Load Llama from a config that may be newer than transformers 4, with its rope parameters in one place."""
+    plain = {name: value for name, value in language.items() if name not in ("rope_parameters", "model_type")}
+    if rope := language.get("rope_parameters"):
+        plain["rope_theta"] = rope["rope_theta"]
+        plain["rope_scaling"] = {name: value for name, value in rope.items() if name != "rope_theta"}
+    with no_init_weights():
+        model = LlamaModel(LlamaConfig(**plain, attn_implementation="sdpa"))  # type: ignore[no-untyped-call]
+    return _fill(model, weights, "language_model.")
+
+
+def _fill(module: ModuleT, weights: Weights, prefix: str) -> ModuleT:
+    """Copy every parameter from the checkpoint, one at a time."""
+    for name, parameter in module.named_parameters():
+        parameter.copy_(torch.from_numpy(weights.read(prefix + name)))
+    return module.eval()

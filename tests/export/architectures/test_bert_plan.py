@@ -1,0 +1,180 @@
+"""Plans of BERT checkpoints: numbers, sentence-transformers files, and graphs compared with transformers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from export.architectures import plan_export
+from export.architectures.bert import SentenceEmbedding, read_sentence_embedding
+from export.checkpoint import Checkpoint
+from export.errors import CheckpointError, ValidationError
+from export.graphs.builder import save_model
+from export.sample_texts import SAMPLE_TEXTS
+from export.validation import require_agreement
+from tests.export.tiny_bert import DIMENSIONS, MAX_TOKENS, write_json, write_pooling, write_tiny_bert
+
+
+def test_spec_comes_from_the_checkpoint(tiny_bert):
+    spec = plan_export(Checkpoint(tiny_bert), "fp32").spec
+    config = json.loads((tiny_bert / "config.json").read_text())
+    assert (spec.architecture, spec.dimensions, spec.vocab_size) == ("bert", DIMENSIONS, config["vocab_size"])
+    assert (spec.max_query_tokens, spec.max_passage_tokens) == (MAX_TOKENS, MAX_TOKENS)
+    assert spec.modalities == ("text",)
+
+
+def test_limit_is_at_most_the_size_of_the_position_table(own_tiny_bert):
+    write_json(own_tiny_bert / "sentence_bert_config.json", {"max_seq_length": 9999})
+    assert plan_export(Checkpoint(own_tiny_bert), "fp32").spec.max_tokens == 64
+
+
+@pytest.mark.parametrize(("pooling", "normalize"), [("mean", False), ("cls", True), ("max", True)])
+def test_graph_agrees_with_transformers(own_tiny_bert, tmp_path, pooling, normalize):
+    write_pooling(own_tiny_bert, pooling, normalize)
+    plan = plan_export(Checkpoint(own_tiny_bert), "fp32")
+    agreement = plan.compare({"embedder": save_model(plan.graphs["embedder"](), tmp_path)})
+    assert agreement.samples == len(SAMPLE_TEXTS)
+    assert agreement.max_abs_error < 1e-5
+
+
+def test_graph_of_other_weights_is_refused(tiny_bert, tmp_path):
+    other = plan_export(Checkpoint(write_tiny_bert(tmp_path / "other", seed=1)), "fp32")
+    file = save_model(other.graphs["embedder"](), tmp_path)
+    agreement = plan_export(Checkpoint(tiny_bert), "fp32").compare({"embedder": file})
+    with pytest.raises(ValidationError, match="differ from the reference"):
+        require_agreement(agreement, "fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_lower_precision_keeps_the_direction(tiny_bert, tmp_path, precision):
+    plan = plan_export(Checkpoint(tiny_bert), precision)
+    agreement = plan.compare({"embedder": save_model(plan.graphs["embedder"](), tmp_path)})
+    require_agreement(agreement, precision)
+    assert agreement.max_abs_error > 1e-6
+
+
+def test_sentence_transformers_files_are_read(own_tiny_bert):
+    prompts = {"query": "query: ", "document": "passage: "}
+    write_json(own_tiny_bert / "config_sentence_transformers.json", {"prompts": prompts})
+    assert read_sentence_embedding(Checkpoint(own_tiny_bert)) == SentenceEmbedding(
+        pooling="mean", normalize=True, max_tokens=MAX_TOKENS, lowercase=False,
+        query_prefix="query: ", passage_prefix="passage: ",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_pooling_and_normalisation_are_read(own_tiny_bert, pooling, normalize):
+    write_pooling(own_tiny_bert, pooling, normalize)
+    found = read_sentence_embedding(Checkpoint(own_tiny_bert))
+    assert (found.pooling, found.normalize) == (pooling, normalize)
+
+
+def test_checkpoint_without_sentence_transformers_files_is_mean_pooled_and_normalised(tmp_path):
+    found = read_sentence_embedding(Checkpoint(tmp_path))
+    assert found == SentenceEmbedding("mean", True, None, False, "", "")
+
+
+def test_default_prompt_applies_to_queries_and_passages_without_their_own(tmp_path):
+    config = {"prompts": {"any": "text: ", "query": "ask: "}, "default_prompt_name": "any"}
+    write_json(tmp_path / "config_sentence_transformers.json", config)
+    found = read_sentence_embedding(Checkpoint(tmp_path))
+    assert (found.query_prefix, found.passage_prefix) == ("ask: ", "text: ")
+
+
+def test_unsupported_module_is_named(own_tiny_bert):
+    modules = Checkpoint(own_tiny_bert).json("modules.json")
+    dense = {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}
+    write_json(own_tiny_bert / "modules.json", [*modules, dense])
+    with pytest.raises(CheckpointError, match="asks for Dense"):
+        read_sentence_embedding(Checkpoint(own_tiny_bert))
+
+
+@pytest.mark.parametrize(
+    "modes",
+    [
+        {"pooling_mode_weightedmean_tokens": True},
+        {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True},
+        {"pooling_mode_mean_tokens": False},
+    ],
+)
+def test_unsupported_pooling_is_refused(own_tiny_bert, modes):
+    write_json(own_tiny_bert / "1_Pooling" / "config.json", modes)
+    with pytest.raises(CheckpointError, match="only mean, cls or max is supported"):
+        read_sentence_embedding(Checkpoint(own_tiny_bert))
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", {**config, **changes})
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        None, [], ["BertModel"], ["BertForMaskedLM"], ["BertForPreTraining"], ["RobertaModel"], ["RobertaForMaskedLM"],
+        ["XLMRobertaModel"], ["CamembertModel"], ["CamembertForMaskedLM"],
+    ],
+)  # fmt: skip
+def test_classes_of_published_embedders_are_accepted(own_tiny_bert, classes):
+    change_config(own_tiny_bert, architectures=classes)
+    assert plan_export(Checkpoint(own_tiny_bert), "fp32").spec.dimensions == DIMENSIONS
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (
+            ["BertForSequenceClassification"],
+            "is a sequence classifier .*, not an embedding",
+        ),
+        (["XLMRobertaForSequenceClassification"], r"is a sequence classifier \(XLMRobertaForSequenceClassification\)"),
+        (["RobertaForTokenClassification"], "is a token classifier"),
+        (["BertForQuestionAnswering"], "is a question answering model"),
+        (["BertLMHeadModel"], "is a text generator"),
+        (["HF_ColBERT"], "architecture 'HF_ColBERT' is not supported"),
+        ("BertModel", "architectures is not a list of names"),
+        ([1], "architectures is not a list of names"),
+    ],
+)
+def test_class_other_than_an_embedding_model_is_refused_by_name(own_tiny_bert, classes, message):
+    change_config(own_tiny_bert, architectures=classes)
+    with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0, not a positive integer"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers is -1, not a positive integer"),
+        ({"num_hidden_layers": True}, "num_hidden_layers is True, not a positive integer"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0, not a positive integer"),
+        ({"num_attention_heads": 5}, r"hidden_size is 32, not a multiple of num_attention_heads \(5\)"),
+        ({"hidden_size": -32}, "hidden_size is -32, not a positive integer"),
+        ({"hidden_size": "many"}, "hidden_size is 'many', not a positive integer"),
+        ({"hidden_size": 40}, r"hidden_size is 40, but the token embeddings have the shape \(192, 32\)"),
+        ({"intermediate_size": 1.5}, "intermediate_size is 1.5, not a positive integer"),
+        ({"max_position_embeddings": 0}, "max_position_embeddings is 0, not a positive integer"),
+        ({"model_type": "roberta", "pad_token_id": 64}, "max_position_embeddings is 64: all are for padding"),
+    ],
+)
+def test_impossible_sizes_are_refused_by_name(own_tiny_bert, changes, message):
+    change_config(own_tiny_bert, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
+
+
+@pytest.mark.parametrize("limit", [0, -5, "long"])
+def test_impossible_limit_is_refused(own_tiny_bert, limit):
+    write_json(own_tiny_bert / "sentence_bert_config.json", {"max_seq_length": limit})
+    with pytest.raises(CheckpointError, match=f"max_seq_length is {limit!r}, not a positive integer"):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
+
+
+def test_tokenizer_of_a_larger_vocabulary_is_refused(own_tiny_bert):
+    tokenizer = json.loads((own_tiny_bert / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["beyond"] = 192
+    write_json(own_tiny_bert / "tokenizer.json", tokenizer)
+    with pytest.raises(CheckpointError, match="gives 'beyond' the id 192, but the token embeddings have only 192 rows"):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
