@@ -1,4 +1,4 @@
-"""Dimensions, types and encodings over HTTP, bit by bit against NumPy."""
+"""Dimensions, embedding types and encodings over HTTP, compared bit by bit with NumPy."""
 
 import base64
 from typing import Any
@@ -8,19 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.end_to_end.conftest import MINILM, TINY
-from tests.end_to_end.pictures import picture_url
+from tests.end_to_end.samples import MINILM, TINY, image_url
 from tests.service import Service
 
 pytestmark = pytest.mark.triton
 
 TEXTS = ["What is NVIDIA?", "pets and animals", "The weather is sunny today", "x", "Привет, мир", "日本語の文章"]
-INPUTS = {MINILM: TEXTS, TINY: [picture_url(0), picture_url(4)]}
+INPUTS = {MINILM: TEXTS, TINY: [image_url(0), image_url(4)]}
 SIZES = [(MINILM, None), *((MINILM, size) for size in (32, 100, 128, 256, 383, 384)), (TINY, None), (TINY, 50)]
 TYPES: dict[str, Any] = {"float": "<f4", "int8": "i1", "uint8": "u1", "binary": "i1", "ubinary": "u1"}
 
 
-def embed(service: Service, model: str, dimensions: int | None, **options: str) -> list[Any]:
+def embed(service: Service, model: str, dimensions: int | None, **options: Any) -> list[Any]:
     body = {"model": model, "input": INPUTS[model], "dimensions": dimensions, **options}
     response = httpx.post(f"{service.http_url}/v1/embeddings", json=body, timeout=60)
     assert response.status_code == 200, response.text
@@ -32,10 +31,11 @@ def embed_floats(service: Service, model: str, dimensions: int | None) -> npt.ND
 
 
 def compress(vectors: npt.NDArray[np.float32], embedding_type: str) -> npt.NDArray[Any]:
-    """The reference: values of the type as whole numbers, or the vectors themselves."""
+    """Return the expected values: integers of the type, or the vectors themselves for `float`."""
     bits = np.packbits(vectors > 0, axis=-1).astype(int)
     whole = np.trunc(vectors.astype(float) * 127).astype(int)
-    return {"int8": whole, "uint8": whole + 128, "ubinary": bits, "binary": bits - 128}.get(embedding_type, vectors)
+    integers = {"int8": whole, "uint8": whole + 128, "ubinary": bits, "binary": bits - 128}
+    return integers[embedding_type] if embedding_type in integers else vectors
 
 
 @pytest.mark.parametrize(("model", "dimensions"), SIZES)
@@ -54,7 +54,7 @@ def test_cut_vectors_are_the_leading_components_at_unit_length(
 
 @pytest.mark.parametrize("embedding_type", TYPES)
 @pytest.mark.parametrize(("model", "dimensions"), SIZES)
-def test_every_type_in_both_encodings_has_the_references_bits(
+def test_every_type_in_both_encodings_equals_the_reference(
     service: Service, model: str, dimensions: int | None, embedding_type: str
 ) -> None:
     expected = compress(embed_floats(service, model, dimensions), embedding_type)
