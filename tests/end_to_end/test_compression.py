@@ -70,3 +70,22 @@ def test_binary_is_ubinary_minus_128(service: Service) -> None:
     binary, ubinary = (np.array(embed(service, MINILM, None, embedding_type=kind)) for kind in ("binary", "ubinary"))
     assert binary.shape == (len(TEXTS), 384 // 8)
     np.testing.assert_array_equal(binary, ubinary - 128)
+
+
+@pytest.mark.parametrize("embedding_type", TYPES)
+def test_a_text_alone_and_in_a_list_has_the_same_embedding(
+    service: Service, sentences: list[str], embedding_type: str
+) -> None:
+    """As far as docs/api.md promises: the last digits of a float depend on its batch, and so may a rounded value."""
+    options = {"embedding_type": embedding_type, "truncate": "END"}
+    in_list = np.array(embed(service, MINILM, None, input=sentences, **options))[::4]
+    alone = np.concatenate([embed(service, MINILM, None, input=sentence, **options) for sentence in sentences[::4]])
+    assert in_list.shape == alone.shape and len(alone) == 50
+    if embedding_type == "float":
+        np.testing.assert_allclose(in_list, alone, rtol=0, atol=1e-5)
+    elif embedding_type.endswith("binary"):
+        bits = [np.unpackbits(values.astype(np.int16).astype(np.uint8)) for values in (in_list, alone)]
+        assert np.mean(bits[0] != bits[1]) <= 1e-4
+    else:
+        assert np.abs(in_list - alone).max() <= 1
+        assert np.mean(in_list != alone) <= 1e-4
