@@ -1,4 +1,4 @@
-"""What was measured, and how figures are drawn from it."""
+"""Measurements, and the figures derived from them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Load:
-    """What a contender is asked to do.
+    """Load that a contender is put under.
 
     Attributes:
-        workload: Name of the items' kind.
-        items_per_request: Items of one request.
-        concurrency: Requests in flight at any time.
+        workload: Name of the kind of items.
+        items_per_request: Number of items in a request.
+        concurrency: Number of requests in flight at any time.
     """
 
     workload: str
@@ -24,21 +24,21 @@ class Load:
 
     @property
     def items_in_flight(self) -> int:
-        """Items asked for at once."""
+        """Number of items in flight at any time."""
         return self.items_per_request * self.concurrency
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One contender's figures for one load in one round.
+    """Figures of one contender under one load in one round.
 
     Attributes:
         items_per_s: Throughput.
-        p50_ms: Median time of a request.
-        p99_ms: 99th percentile of the same.
-        requests: Requests answered.
-        errors: Requests that failed, by the load tool's count.
-        cpu_us_per_item: Processor time by process, in microseconds.
+        p50_ms: Median latency of a request.
+        p99_ms: 99th percentile of the latency.
+        requests: Number of requests completed.
+        errors: Number of requests that failed, as the load generator counts them.
+        cpu_us_per_item: CPU time per item by process, in microseconds.
     """
 
     items_per_s: float
@@ -51,14 +51,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One contender under one load.
+    """All rounds of one contender under one load.
 
     Attributes:
-        section: Name of the part of the benchmark.
-        contender: What was measured.
-        load: What it was asked to do.
-        samples: One of each round, in order.
-        figures: What else was found out about the contender, by name.
+        section: Section of the benchmark that measured it.
+        contender: Name of the contender.
+        load: Load it was put under.
+        samples: One sample per round, in order.
+        figures: Other figures about the contender, by name.
     """
 
     section: str
@@ -68,37 +68,36 @@ class Measurement:
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def median(self, read: Callable[[Sample], float]) -> float:
-        """Return the median over the rounds of one figure."""
+        """Return the median of a figure over the rounds."""
         return median(read(sample) for sample in self.samples)
 
     def cpu_us_per_item(self, process: str) -> float:
-        """Return the median processor time that a process spends on an item, in microseconds."""
+        """Return the median CPU time that a process spends on an item, in microseconds."""
         return self.median(lambda sample: sample.cpu_us_per_item.get(process, 0.0))
 
 
 class Results:
-    """All measurements of one run."""
+    """All measurements of one run, in the order in which they were made."""
 
     def __init__(self, measurements: Iterable[Measurement] = ()) -> None:
-        """Keep measurements."""
         self.measurements = list(measurements)
 
     def __iter__(self) -> Iterator[Measurement]:
-        """Iterate in the order measured."""
+        """Iterate over the measurements."""
         return iter(self.measurements)
 
     def find(self, section: str, contender: str, load: Load) -> Measurement | None:
-        """Return one measurement, None if the run does not have it."""
+        """Return a measurement, or None if the run did not make it."""
         wanted = (section, contender, load)
         return next((each for each in self.measurements if (each.section, each.contender, each.load) == wanted), None)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return plain values."""
+        """Return the measurements as JSON values."""
         return [asdict(measurement) for measurement in self.measurements]
 
     @classmethod
     def from_json(cls, values: Iterable[Mapping[str, Any]]) -> Results:
-        """Read what `to_json` has returned."""
+        """Read what `to_json` returned."""
         return cls(
             Measurement(
                 value["section"],
@@ -112,17 +111,26 @@ class Results:
 
 
 def throughput(sample: Sample) -> float:
-    """Return items per second."""
+    """Return the throughput in items per second."""
     return sample.items_per_s
+
+
+def p50(sample: Sample) -> float:
+    """Return the median latency of a request, in milliseconds."""
+    return sample.p50_ms
+
+
+def p99(sample: Sample) -> float:
+    """Return the 99th percentile of a request's latency, in milliseconds."""
+    return sample.p99_ms
 
 
 def ratio(
     over: Measurement | None, under: Measurement | None, read: Callable[[Sample], float] = throughput
 ) -> float | None:
-    """Return the median of the rounds' ratios: what slows both of a round down cancels out.
+    """Return the median of the per-round ratios of a figure, or None if either contender was not measured.
 
-    Returns:
-        None if one of them was not measured.
+    Whatever slows down a whole round cancels out.
     """
     if over is None or under is None:
         return None

@@ -1,4 +1,4 @@
-"""How long to measure, and where to keep what that needs."""
+"""Settings of a run: how long to measure, and where to keep what that needs."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+# Exports, the virtual environments of other servers, logs and results; safe to delete.
 BUILD_DIR = PROJECT / "build" / "bench"
-"""Exports, peers' environments, logs and results; safe to delete."""
 
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """What one run of the benchmark is given.
+    """Settings of one run.
 
     Attributes:
-        rounds: Times that each contender is measured; contenders take turns.
-        seconds: Least time of one measurement.
-        waves: Answers that each client has in one measurement, on average: what is in flight at the end is not counted.
-            A measurement that falls short by half is repeated, longer.
-        concurrencies: Clients at once.
-        items_per_request: Sizes of a request.
-        growth_items: Items after which the cost of an item is looked at, in a run without a pause.
-        reuse: Measure the exports of an earlier run.
-        build_dir: Folder for what is made on the way.
+        rounds: How many times each contender is measured; contenders take turns.
+        seconds: Minimum length of a measurement.
+        waves: Responses per client in a measurement, on average: requests in flight at the end are not counted.
+            A measurement that falls short by half is repeated and takes longer.
+        concurrencies: Numbers of clients.
+        items_per_request: Request sizes.
+        growth_items: Numbers of items, in one run without a pause, at which the cost of an item is compared.
+        reuse: Whether to measure the exports of an earlier run.
+        build_dir: Folder for everything the run produces.
     """
 
     rounds: int = 5
@@ -37,10 +38,11 @@ class BenchSettings:
 
     @property
     def repository(self) -> Path:
-        """The Triton model repository that is measured."""
+        """Triton model repository under test."""
         return self.build_dir / "model_repository"
 
 
+# Exercises every step in little time; its numbers mean nothing.
 QUICK = BenchSettings(
     rounds=2,
     seconds=0.3,
@@ -49,4 +51,3 @@ QUICK = BenchSettings(
     items_per_request=(1, 4),
     growth_items=(20, 40),
 )
-"""Goes the whole way in little time; the figures mean nothing."""

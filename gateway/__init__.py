@@ -1,1 +1,1 @@
-"""The HTTP service: dialects in, items, engine, post-processing, dialects out."""
+"""The HTTP service: dialects in; admission, inference and post-processing; dialects out."""

@@ -1,5 +1,6 @@
-"""Serves the gateway: `python -m gateway`."""
+"""Runs the gateway: `python -m gateway`."""
 
+import gc
 import logging
 import os
 import signal
@@ -13,43 +14,42 @@ from pydantic import ValidationError
 
 from gateway.access import AccessSettingsError, build_access
 from gateway.app import create_app
-from gateway.metrics import MULTIPROCESS_DIR
+from gateway.core.metrics import MULTIPROCESS_DIR
 from gateway.settings import Settings
 
 KEEP_ALIVE_S = 75
-"""Longer than clients and proxies keep idle connections, so that they close them and no request meets a closing one."""
+"""Longer than clients and proxies keep idle connections: they close first, so no request meets a closing one."""
 
 
 def build_app() -> FastAPI:
-    """The application of one worker process, with settings from the environment."""
+    """Return the application of one worker process, with settings from the environment."""
     settings = Settings()
     configure_logging(settings.log_level)
-    return create_app(settings)
+    app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # collections need not visit the libraries' objects, which live as long as the process
+    return app
 
 
 def configure_logging(level: str) -> None:
-    """Sends one line per record to standard error.
-
-    Args:
-        level: least severe level written.
-    """
-    # Nothing we write names threads, processes or source lines, and looking them up costs more than the line itself:
-    # the logging documentation's chapter "Optimization".
+    """Log to standard error, one line per record, from this level up."""
+    # Looking up threads, processes and source lines costs more than the line itself, and no line shows them: see the
+    # chapter "Optimization" of the logging documentation.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
 
 def exit_cleanly(signal_number: int, frame: FrameType | None) -> None:
-    """Ends the process with status 0: uvicorn, done with its requests, raises the signal that stopped it once more."""
+    """Exit with status 0: once its requests are done, uvicorn raises the signal that stopped it again."""
     sys.exit(0)
 
 
 def main() -> None:
-    """Reads the settings and serves until SIGTERM or SIGINT."""
+    """Read the settings and serve until SIGTERM or SIGINT."""
     try:
         settings = Settings()
-        build_access(settings)  # once for its errors: a worker that fails to start is started again and again
+        build_access(settings)  # here for its errors: a worker that fails to start would be restarted for ever
     except AccessSettingsError as error:
         sys.exit(str(error))
     except ValidationError as error:
@@ -60,13 +60,13 @@ def main() -> None:
         serve(settings)
         return
     with tempfile.TemporaryDirectory(prefix="tessera-metrics-") as folder:
-        # Read when prometheus_client is imported, so it is set before the workers start.
+        # prometheus_client reads it on import, so it is set before the workers start.
         os.environ[MULTIPROCESS_DIR] = folder
         serve(settings)
 
 
 def serve(settings: Settings) -> None:
-    """Serves until a signal comes."""
+    """Serve until a signal arrives."""
     uvicorn.run(
         "gateway.__main__:build_app",
         factory=True,
@@ -74,12 +74,13 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http="gateway.http_protocol:HttpProtocol",
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_S,
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,  # no part of the gateway reads the client's address
         timeout_graceful_shutdown=int(settings.grace_s) or 1,
     )
 

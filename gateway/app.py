@@ -1,24 +1,48 @@
-"""The application: settings, parts, lifespan, routes, error handlers."""
+"""The application: settings, services, lifespan, routes, error handlers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from gateway.access import AccessPolicy, build_access
-from gateway.dialects.nim_metadata import NimMetadata
-from gateway.dialects.openai_nim import OpenAINim
-from gateway.dialects.openrouter import OpenRouter
-from gateway.docs_page import add_docs_page
+from gateway.api.context import Services
+from gateway.api.error_responses import add_error_handlers
+from gateway.api.middleware import ContextMiddleware, RouteTable
+from gateway.api.nim_metadata import NimMetadata
+from gateway.api.openai_nim import OpenAINim
+from gateway.api.openapi import add_openapi
+from gateway.api.openrouter import OpenRouter
+from gateway.core.admission import Admission
+from gateway.core.catalogue import Catalogue
+from gateway.core.health import HealthTracker, ReadinessProbe
+from gateway.core.metrics import Metrics
+from gateway.core.service import EmbeddingService
 from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
-from gateway.error_responses import add_error_handlers
-from gateway.fetching import ImageFetcher, build_fetcher
-from gateway.middleware import RecordMiddleware
-from gateway.openapi import describe_with_schemas
-from gateway.release import release_version
-from gateway.services import build_services
+from gateway.fetch import ImageFetcher, build_fetcher
 from gateway.settings import Settings
+from gateway.version import package_version
+
+
+class GatewayApp(FastAPI):
+    """FastAPI for the documentation and for what no route serves; the dialects' routes are called ahead of it.
+
+    Args:
+        services: Of the application.
+        options: Of `FastAPI`.
+    """
+
+    def __init__(self, services: Services, **options: Any) -> None:
+        super().__init__(**options)
+        self._services = services
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the whole ASGI application: request context, dialects' routes, FastAPI."""
+        table = RouteTable(super().build_middleware_stack(), self.routes)
+        return ContextMiddleware(table, self._services.settings.request_timeout_s, self._services.metrics)
 
 
 def create_app(
@@ -27,13 +51,13 @@ def create_app(
     fetcher: ImageFetcher | None = None,
     access: AccessPolicy | None = None,
 ) -> FastAPI:
-    """Puts the application together; nothing outside is touched before it starts.
+    """Build the application; nothing outside is touched before it starts.
 
     Args:
-        settings: of the process.
-        engine: what embeds; Triton, as the settings say, if None.
-        fetcher: what gets pictures by address; as the settings say, if None.
-        access: who may ask; as the settings say, if None.
+        settings: Of the process.
+        engine: Turns items into vectors; Triton if None.
+        fetcher: Fetches images by URL; as the settings say if None.
+        access: Admits callers; as the settings say if None.
     """
     engine = engine or TritonEngine(settings)
     services = build_services(settings, engine, fetcher or build_fetcher(settings), access or build_access(settings))
@@ -45,17 +69,32 @@ def create_app(
         yield
         await engine.close()
 
-    app = FastAPI(
+    app = GatewayApp(
+        services=services,
         title="Tessera",
-        version=release_version(),
+        version=package_version(),
         lifespan=lifespan,
         routes=[route for dialect in dialects for route in dialect.routes()],
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(RecordMiddleware, request_timeout_s=settings.request_timeout_s, metrics=services.metrics)
     add_error_handlers(app)
-    add_docs_page(app)
-    app.openapi = describe_with_schemas(app)  # type: ignore[method-assign]
+    add_openapi(app, settings)
     return app
+
+
+def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy) -> Services:
+    """Build the parts that handlers work with around an engine, which need not be started yet."""
+    catalogue = Catalogue(engine)
+    tracker = HealthTracker()
+    admission = Admission(settings)
+    return Services(
+        settings=settings,
+        catalogue=catalogue,
+        embedding=EmbeddingService(engine, catalogue, tracker, fetcher, admission, settings),
+        readiness=ReadinessProbe(engine, tracker, settings),
+        access=access,
+        admission=admission,
+        metrics=Metrics(admission),
+    )

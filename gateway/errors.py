@@ -1,35 +1,44 @@
-"""What can go wrong, in the gateway's own words; statuses belong to HTTP and stand in `error_responses`.
+"""What can go wrong, in the gateway's own terms. HTTP statuses are assigned in `api/error_responses.py`.
 
 GatewayError
-├── InvalidRequestError           the client's request cannot be answered as it stands
+├── InvalidRequestError           the request cannot be served as it is
 │   └── InvalidItemError          one item of its input cannot
-├── UnauthorizedError             no valid key
+├── UnauthorizedError             no valid API key
 ├── QuotaSpentError               the key's quota is used up
 ├── NotFoundError                 no such model, route or provider
+│   └── ModelNotFoundError
 ├── MethodNotAllowedError
 ├── RequestTimeoutError           the body did not arrive in time
 ├── TooLargeError                 body or image above its limit
 ├── UnsupportedMediaTypeError     not JSON, or compressed
-├── RateLimitedError              this key asks too often
-├── OverloadedError               everybody together asks too often
-├── EngineUnavailableError        the engine is away, starting or draining
-├── DeadlineError                 the answer was not ready in time
-└── EngineFaultError              the engine answered nonsense
-    └── InvalidVectorError        a vector that is not made of numbers
+├── RateLimitedError              the key's rate is exceeded
+├── OverloadedError               a shared queue is full
+├── EngineUnavailableError        the engine is down, starting or draining
+├── DeadlineError                 the response was not ready in time
+└── EngineFaultError              the engine broke its contract
+    └── InvalidVectorError        a vector that is not made of finite numbers
 """
+
+import re
+
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:@+-]{0,79}")
+
+
+def quote(value: str) -> str:
+    """Return what an error message may repeat of a client's string: a short identifier in quotes, else no content."""
+    return f"'{value}'" if IDENTIFIER.fullmatch(value) else "another string"
 
 
 class GatewayError(Exception):
-    """Base of every error that a client is told about.
+    """Base of every error that is reported to a client.
 
     Attributes:
-        message: text fit for the client's eyes; never holds more of the input than a short identifier.
-        param: the request's field at fault, such as `input[3]`, or None.
-        retry_after_s: seconds after which trying again may help, or None.
+        message: Text that is safe to show to the client: of the input, it repeats short identifiers at most.
+        param: The field at fault, such as `input[3]`, or None.
+        retry_after_s: Seconds after which a retry may help, or None.
     """
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
-        """Keeps the three attributes."""
         super().__init__(message)
         self.message = message
         self.param = param
@@ -37,24 +46,23 @@ class GatewayError(Exception):
 
 
 class InvalidRequestError(GatewayError):
-    """The client's request cannot be answered as it stands."""
+    """The request cannot be served as it is."""
 
 
 class InvalidItemError(InvalidRequestError):
-    """One item of the input cannot be embedded."""
+    """One item of the input cannot be embedded.
+
+    Args:
+        index: Position of the item in the request, from 0.
+        reason: Continues the sentence "input[0] ...".
+    """
 
     def __init__(self, index: int, reason: str) -> None:
-        """Names the item by its place in the client's own list.
-
-        Args:
-            index: place of the item in the request, from 0.
-            reason: what is wrong, continuing the sentence "input[0] ...".
-        """
         super().__init__(f"input[{index}] {reason}", param=f"input[{index}]")
 
 
 class UnauthorizedError(GatewayError):
-    """The request carries no valid key."""
+    """The request carries no valid API key."""
 
 
 class QuotaSpentError(GatewayError):
@@ -62,19 +70,19 @@ class QuotaSpentError(GatewayError):
 
 
 class NotFoundError(GatewayError):
-    """No such model, route or provider."""
+    """There is no such model, route or provider."""
 
 
 class ModelNotFoundError(NotFoundError):
-    """No served model has the id asked for."""
+    """No served model has the requested id."""
 
 
 class MethodNotAllowedError(GatewayError):
-    """The route exists, with other methods."""
+    """The route exists, but not for this method."""
 
 
 class RequestTimeoutError(GatewayError):
-    """The request's body did not arrive before its deadline."""
+    """The request's body did not arrive before the deadline."""
 
 
 class TooLargeError(GatewayError):
@@ -86,7 +94,7 @@ class UnsupportedMediaTypeError(GatewayError):
 
 
 class RateLimitedError(GatewayError):
-    """This key asks more often than it may."""
+    """The key's rate is exceeded."""
 
 
 class OverloadedError(GatewayError):
@@ -94,20 +102,35 @@ class OverloadedError(GatewayError):
 
 
 class EngineUnavailableError(GatewayError):
-    """The engine is away, starting, draining, or does not serve the model at the moment."""
+    """The engine is down, starting, draining, or does not serve the model at the moment."""
+
+    def __init__(
+        self, message: str = "the engine is not available at the moment", *, retry_after_s: float | None = 1.0
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
 
 
 class DeadlineError(GatewayError):
-    """The answer was not ready before the request's deadline."""
+    """The response was not ready before the deadline."""
+
+    def __init__(self, message: str = "the request was not answered before its deadline") -> None:
+        super().__init__(message)
 
 
 class EngineFaultError(GatewayError):
-    """The engine broke its contract."""
+    """The engine broke its contract.
+
+    Attributes:
+        cause: What the engine did; logged with the request id, never sent to the client.
+    """
+
+    def __init__(self, cause: str, message: str = "the engine failed") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class InvalidVectorError(EngineFaultError):
-    """The engine answered with a vector that is not made of finite numbers."""
+    """The engine returned a vector that is not made of finite numbers."""
 
     def __init__(self) -> None:
-        """Says so, and no more: which item it was tells the client nothing."""
-        super().__init__("engine returned an invalid vector")
+        super().__init__("a vector has NaN or infinite components", "engine returned an invalid vector")

@@ -1,4 +1,4 @@
-"""Everything about the gateway that an operator can set, read once from the environment."""
+"""The gateway's settings, read once from the environment."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,21 +10,19 @@ MEBIBYTE = 1024 * 1024
 
 
 class Settings(BaseSettings):
-    """The gateway's settings; each is an environment variable of its name with `GATEWAY_` before it.
+    """Each setting is an environment variable of its name with the prefix `GATEWAY_`.
 
-    `HOST`, `TRITON_URL` and `TRITON_METRICS_URL`, which are not the gateway's own, go without the prefix.
+    `HOST`, `TRITON_URL` and `TRITON_METRICS_URL`, which other processes share, have no prefix.
     """
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_", frozen=True, populate_by_name=True, extra="ignore")
 
     host: str = Field(default="127.0.0.1", validation_alias="HOST", description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
-    workers: int = Field(default=1, ge=1, le=256, description="Processes that serve the port.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe level logged."
-    )
+    workers: int = Field(default=1, ge=1, le=256, description="Worker processes.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Lowest level logged.")
     grace_s: float = Field(
-        default=30.0, gt=0, description="Seconds that accepted requests may take to finish after SIGTERM."
+        default=30.0, gt=0, description="Seconds that requests in flight may take to finish after SIGTERM."
     )
 
     triton_url: str = Field(
@@ -33,24 +31,29 @@ class Settings(BaseSettings):
     triton_metrics_url: str = Field(
         default="http://127.0.0.1:8002/metrics",
         validation_alias="TRITON_METRICS_URL",
-        description="Triton's metrics page, shown at `/v1/metrics/triton`.",
+        description="Triton's metrics page, proxied at `/v1/metrics/triton`.",
     )
     catalogue_ttl_s: float = Field(
-        default=10.0, ge=0, description="Seconds after which the list of models is asked for anew, in the background."
+        default=10.0, ge=0, description="Seconds after which the list of models is refreshed in the background."
     )
-    ready_ttl_s: float = Field(default=1.0, ge=0, description="Seconds for which an answer about readiness is reused.")
-    canary_timeout_s: float = Field(default=3.0, gt=0, description="Seconds a readiness inference may take.")
+    ready_ttl_s: float = Field(
+        default=1.0, ge=0, description="Seconds for which the result of a readiness probe is reused."
+    )
+    canary_timeout_s: float = Field(default=3.0, gt=0, description="Seconds that a readiness probe may take.")
 
     request_timeout_s: float = Field(
         default=120.0,
         gt=0,
-        description="Seconds from a request's arrival to its answer.",
+        description="Seconds from a request's arrival to its response.",
     )
-    max_body_bytes: int = Field(default=64 * MEBIBYTE, ge=1, description="Bytes of a request's body.")
-    max_items: int = Field(default=2048, ge=1, description="Items in one request's input.")
-    max_images: int = Field(default=256, ge=0, description="Images in one request's input.")
+    max_body_bytes: int = Field(default=64 * MEBIBYTE, ge=1, description="Limit of a request's body, in bytes.")
+    max_items: int = Field(default=2048, ge=1, description="Limit of items in one request.")
+    max_images: int = Field(default=256, ge=0, description="Limit of images in one request.")
     max_image_bytes: int = Field(
-        default=25 * MEBIBYTE, ge=1, description="Bytes of one encoded image (PNG, JPEG, ...)."
+        default=25 * MEBIBYTE,
+        ge=1,
+        description="Limit of one encoded image (PNG, JPEG, ...), in bytes. A model may have a lower limit of its own, "
+        "set when it is exported.",
     )
 
     image_urls: Literal["off", "https", "on"] = Field(
@@ -59,72 +62,77 @@ class Settings(BaseSettings):
     image_url_hosts: str = Field(
         default="",
         description="Hosts that image URLs may name, separated by commas; `.example.com` stands for all names below. "
-        "Empty: every public host. An address that is not public is never connected to.",
+        "Empty: every public host. Private addresses are never connected to.",
     )
     image_url_connect_timeout_s: float = Field(
         default=2.0,
         gt=0,
-        description="Seconds to look up and connect to an image URL's host; a URL that fails is told after this time.",
+        description="Seconds to look up and connect to an image URL's host. A failed fetch is reported no earlier than "
+        "this, so that its timing reveals nothing.",
     )
-    image_url_timeout_s: float = Field(default=15.0, gt=0, description="Seconds for one answer to an image URL.")
+    image_url_timeout_s: float = Field(default=15.0, gt=0, description="Seconds for one response to an image URL.")
     max_fetched_bytes: int = Field(
-        default=128 * MEBIBYTE, ge=1, description="Bytes of all images fetched by URL for one request."
+        default=128 * MEBIBYTE, ge=1, description="Limit of all images fetched for one request, in bytes."
     )
-    image_url_concurrency: int = Field(default=64, ge=1, description="Image URLs fetched at once.")
-    image_url_host_concurrency: int = Field(default=8, ge=1, description="Image URLs fetched from one host at once.")
-    image_url_queue: int = Field(default=1024, ge=1, description="Image URLs being fetched and waiting for it.")
+    image_url_concurrency: int = Field(default=64, ge=1, description="Image URLs fetched at a time.")
+    image_url_host_concurrency: int = Field(default=8, ge=1, description="Image URLs fetched from one host at a time.")
+    image_url_queue: int = Field(default=1024, ge=1, description="Image URLs fetched or waiting; beyond that, 503.")
 
-    max_text_tokens_inside: int = Field(
-        default=131_072, ge=1, description="Estimated tokens of text requests that are worked on at a time, per worker."
+    max_text_tokens_in_flight: int = Field(
+        default=131_072, ge=1, description="Estimated tokens of text requests in flight, per worker."
     )
-    max_text_tokens_waiting: int = Field(
-        default=524_288, ge=0, description="Estimated tokens of text requests that may wait, per worker; then 503."
+    max_text_tokens_queued: int = Field(
+        default=524_288, ge=0, description="Estimated tokens of queued text requests, per worker; beyond that, 503."
     )
-    max_image_tokens_inside: int = Field(
-        default=65_536, ge=1, description="The same for requests with images, which have a queue of their own."
+    max_image_tokens_in_flight: int = Field(
+        default=65_536, ge=1, description="Estimated tokens of requests with images in flight, per worker."
     )
-    max_image_tokens_waiting: int = Field(
-        default=262_144, ge=0, description="The same for requests with images, which have a queue of their own."
+    max_image_tokens_queued: int = Field(
+        default=262_144,
+        ge=0,
+        description="Estimated tokens of queued requests with images, per worker; beyond that, 503.",
     )
-    join_items: int = Field(
+    microbatch_items: int = Field(
         default=8,
         ge=1,
-        description="Texts that one inference request carries at most when small requests that come together share it; "
-        "1: none do.",
+        description="Most texts in an inference request that small client requests share; 1: none do.",
     )
-    join_wait_ms: int = Field(
+    microbatch_wait_ms: int = Field(
         default=0,
         ge=0,
         le=1000,
-        description="Milliseconds that a small request waits for others to share its inference request, unless that is "
-        "full before; 0: only those of the same moment do.",
+        description="Milliseconds that a small request waits for others to share its inference request, unless that "
+        "fills up before; 0: only requests that arrive together share one.",
     )
-    chunk_items: int = Field(default=32, ge=1, description="Items that one inference request carries at most.")
+    chunk_items: int = Field(default=32, ge=1, description="Most items in one inference request.")
     chunk_tokens: int = Field(
         default=8192,
         ge=1,
-        description="Estimated tokens that one inference request carries at most, if it has several items.",
+        description="Most estimated tokens in one inference request, if it has several items.",
     )
     chunk_concurrency: int = Field(default=8, ge=1, description="Inference requests in flight for one client request.")
 
     api_keys: str = Field(
         default="",
         repr=False,
-        description="API keys, separated by semicolons: `name sha256 [requests_per_minute=N] [tokens_per_minute=N] "
-        "[token_quota=N]`. With no key here or in the file, everybody may ask.",
+        description='API keys as a JSON object: `{"alice": {"sha256": "...", "requests_per_minute": 60, '
+        '"tokens_per_minute": 100000, "token_quota": 1000000}}`, each limit optional. With no key here or in the '
+        "file, no key is needed.",
     )
-    api_keys_file: Path | None = Field(default=None, description="File with one such API key on each line.")
+    api_keys_file: Path | None = Field(
+        default=None, description="TOML file with a table `[keys.NAME]` of these fields for each API key."
+    )
     rate_store: str = Field(
         default="memory://",
         repr=False,
-        description="Where requests and tokens of keys are counted: in each worker process (memory://), or together "
-        "(redis://host:port/db).",
+        description="Where requests and tokens of keys are counted: in each worker process (`memory://`), or across "
+        "all of them (`redis://host:port/db`).",
     )
 
     provider_name: str = Field(
-        default="tessera", description="Name of this server in the provider rules of OpenRouter's dialect."
+        default="tessera", description="Name of this server in OpenRouter's provider preferences."
     )
     int8_scale: Literal["fixed", "absmax"] = Field(
         default="fixed",
-        description="Factor of int8 and uint8: 127 (fixed), or 127 over the vector's largest component (absmax).",
+        description="Scale of int8 and uint8: 127 (fixed), or 127 over the vector's largest component (absmax).",
     )

@@ -1,6 +1,5 @@
-"""Who may ask, and how much: keys, rates and quotas."""
+"""Authentication and rate limits: who may send requests, and how many."""
 
-from gateway.access.keyed import build_access
-from gateway.access.policy import ANYBODY, AccessPolicy, AccessSettingsError, Caller, OpenAccess
+from gateway.access.policy import ANONYMOUS, AccessPolicy, AccessSettingsError, Caller, OpenAccess, build_access
 
-__all__ = ["ANYBODY", "AccessPolicy", "AccessSettingsError", "Caller", "OpenAccess", "build_access"]
+__all__ = ["ANONYMOUS", "AccessPolicy", "AccessSettingsError", "Caller", "OpenAccess", "build_access"]

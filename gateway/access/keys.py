@@ -1,119 +1,145 @@
-"""API keys as an operator lists them: a name, the SHA-256 of the key, and what the key may spend."""
+"""API keys as an operator configures them: a name, the SHA-256 of the key, and its limits."""
 
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Annotated, Any, TypeAlias
 
-from gateway.access.policy import AccessSettingsError
+import msgspec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
-SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-ALLOWANCES = ("requests_per_minute", "tokens_per_minute", "token_quota")
+
+Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}\\Z")]
+Limit: TypeAlias = Annotated[int, msgspec.Meta(ge=1, lt=10**18)]
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """One key, and its allowances; None where there is no bound.
+class AccessSettingsError(ValueError):
+    """The settings of keys or of the rate store are unusable. The message never holds a key or its hash."""
+
+
+class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an operator writes about one key; a limit that is left out does not apply.
 
     Attributes:
-        name: in logs and counters.
-        sha256: of the key itself, which is kept nowhere.
-        requests_per_minute: begun.
-        tokens_per_minute: of answered requests.
-        token_quota: of answered requests, in thirty days.
+        sha256: Hash of the key, in hexadecimal; the key itself is not stored.
+        requests_per_minute: Requests started.
+        tokens_per_minute: Tokens of successful requests.
+        token_quota: Tokens of successful requests, in thirty days.
     """
 
+    sha256: Sha256
+    requests_per_minute: Limit | None = None
+    tokens_per_minute: Limit | None = None
+    token_quota: Limit | None = None
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """A key and the name it has in logs and counters."""
+
     name: str
-    sha256: bytes
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    token_quota: int | None = None
+    entry: KeyEntry
+
+    @property
+    def sha256(self) -> bytes:
+        """The hash of the key."""
+        return bytes.fromhex(self.entry.sha256)
 
 
 class KeyRing:
     """All keys of the service."""
 
-    def __init__(self, keys: Sequence[ApiKey]) -> None:
-        """Keeps the keys.
-
-        Args:
-            keys: with names and sums of their own.
-        """
-        self._keys = tuple(keys)
+    def __init__(self, keys: Iterable[ApiKey]) -> None:
+        self._keys = [(key.sha256, key) for key in keys]
 
     def find(self, secret: bytes) -> ApiKey | None:
-        """The key that a caller presents, or None; takes as long whichever it is, and however much of it is right."""
+        """Return the key that a caller presents, or None; takes the same time either way."""
         sha256 = hashlib.sha256(secret).digest()
         found = None
-        for key in self._keys:
-            if hmac.compare_digest(key.sha256, sha256):
+        for key_sha256, key in self._keys:
+            if hmac.compare_digest(key_sha256, sha256):
                 found = key
         return found
 
 
-def read_keys(text: str, path: Path | None) -> list[ApiKey]:
-    """The keys of the environment and of a file together.
+def read_keys(inline: str, path: Path | None) -> list[ApiKey]:
+    """Return the keys of the environment and of a file together.
 
     Args:
-        text: entries, separated by semicolons or line ends.
-        path: of a file with an entry on each line, or None.
+        inline: A JSON object of names and entries: `{"alice": {"sha256": "...", "requests_per_minute": 60}}`; or empty.
+        path: A TOML file with a table for each key, `[keys.alice]`; or None.
 
     Returns:
-        None at all where neither is given: then nobody needs a key.
+        An empty list if neither is given: then no key is needed.
 
     Raises:
-        AccessSettingsError: an entry is malformed, two have one name or key, or the file has none or cannot be read.
+        AccessSettingsError: An entry is malformed, two have the same name or key, or the file is empty or unreadable.
     """
-    keys = parse_keys(text.replace(";", "\n"), "API_KEYS")
+    keys = parse_entries(parse_json(inline), "API_KEYS") if inline.strip() else []
     if path is not None:
-        try:
-            in_file = parse_keys(path.read_text("utf-8"), path.name)
-        except (OSError, UnicodeDecodeError) as error:
-            raise AccessSettingsError(f"{path.name}: cannot be read") from error
+        in_file = parse_entries(read_toml(path), path.name)
         if not in_file:
-            raise AccessSettingsError(f"{path.name}: no key in it")
+            raise AccessSettingsError(f"{path.name}: has no [keys.NAME] table")
         keys += in_file
-    for what, values in (("name", [key.name for key in keys]), ("key", [key.sha256.hex() for key in keys])):
+    for what, values in (("name", [key.name for key in keys]), ("key", [key.sha256 for key in keys])):
         if len(set(values)) < len(values):
-            raise AccessSettingsError(f"API keys: two entries with the same {what}")
+            raise AccessSettingsError(f"API keys: two entries have the same {what}")
     return keys
 
 
-def parse_keys(text: str, source: str) -> list[ApiKey]:
-    """The entries of a list, one on each line; empty lines and those that begin with `#` do not count.
+def parse_json(text: str) -> Mapping[str, Any]:
+    """Return the entries of a JSON object, by name.
 
     Raises:
-        AccessSettingsError: an entry is malformed.
+        AccessSettingsError: It is not one.
+    """
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise AccessSettingsError('API_KEYS: write JSON, such as {"alice": {"sha256": "..."}}') from error
+
+
+def read_toml(path: Path) -> Mapping[str, Any]:
+    """Return the tables below `keys` in a TOML file, by name.
+
+    Raises:
+        AccessSettingsError: The file cannot be read, is not TOML, or has anything else in it.
+    """
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise AccessSettingsError(f"{path.name}: cannot be read") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AccessSettingsError(f"{path.name}: is not a TOML file with a [keys.NAME] table for each key") from error
+    keys = content.pop("keys", {})
+    if content or not isinstance(keys, dict):
+        raise AccessSettingsError(f"{path.name}: must have [keys.NAME] tables only")
+    return keys
+
+
+def parse_entries(entries: Mapping[str, Any], source: str) -> list[ApiKey]:
+    """Check the entries of one source.
+
+    Args:
+        entries: By name.
+        source: Named in errors.
+
+    Raises:
+        AccessSettingsError: A name or an entry is malformed.
     """
     keys = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        try:
-            keys.append(parse_key(words))
-        except AccessSettingsError as error:
-            raise AccessSettingsError(f"{source}, line {number}: {error}") from None
-    return keys
-
-
-def parse_key(words: Sequence[str]) -> ApiKey:
-    """One entry: `name sha256 [requests_per_minute=N] [tokens_per_minute=N] [token_quota=N]`.
-
-    Raises:
-        AccessSettingsError: it is none.
-    """
-    if len(words) < 2 or not NAME.fullmatch(words[0]) or not SHA256.fullmatch(words[1]):
-        raise AccessSettingsError("write a name, and the SHA-256 of its key as 64 hexadecimal digits")
-    allowances: dict[str, int] = {}
-    for word in words[2:]:
-        name, _, number = word.partition("=")
-        if name not in ALLOWANCES or name in allowances or not re.fullmatch(r"[1-9][0-9]{0,17}", number):
+    for name, fields in entries.items():
+        if not NAME.fullmatch(name):
             raise AccessSettingsError(
-                f"after name and sum, write any of {', '.join(ALLOWANCES)}, each with =N, N above 0"
+                f"{source}: a name must be 1 to 64 letters, digits and '_.@-', and begin with a letter or digit"
             )
-        allowances[name] = int(number)
-    return ApiKey(words[0], bytes.fromhex(words[1]), **allowances)
+        try:
+            keys.append(ApiKey(name, msgspec.convert(fields, KeyEntry)))
+        except msgspec.ValidationError as error:
+            if str(error).endswith("`$.sha256`"):
+                raise AccessSettingsError(f"{source}: key {name}: sha256 must be 64 hexadecimal digits") from None
+            raise AccessSettingsError(f"{source}: key {name}: {error}") from None
+    return keys

@@ -1,13 +1,16 @@
-"""Who may ask, and how much: the place where keys, rates and quotas are decided."""
+"""Who may send requests: everyone, or the holders of API keys within their limits."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 from starlette.requests import Request
 
+from gateway.access.keys import AccessSettingsError, ApiKey, KeyRing, read_keys
+from gateway.access.limits import KeyLimiter
+from gateway.errors import UnauthorizedError
+from gateway.settings import Settings
 
-class AccessSettingsError(ValueError):
-    """Keys or store of counts cannot be used as they are set; the message never holds a key or its sum."""
+__all__ = ["ANONYMOUS", "AccessPolicy", "AccessSettingsError", "Caller", "KeyedAccess", "OpenAccess", "build_access"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,42 +18,90 @@ class Caller:
     """Who sent a request.
 
     Attributes:
-        name: of the key, never the key itself.
+        name: Name of the API key, never the key itself.
     """
 
     name: str
 
 
+ANONYMOUS = Caller("anonymous")
+
+
 class AccessPolicy(Protocol):
-    """Decides before the work and counts after it."""
+    """Admits requests before the work, and counts tokens after it."""
 
     async def admit(self, request: Request) -> Caller:
-        """Recognises the caller and takes one request from what it may send.
+        """Identify the caller and count one request.
 
         Args:
-            request: its headers carry the key.
+            request: Its headers carry the key.
 
         Raises:
-            UnauthorizedError: no valid key.
-            RateLimitedError: too many requests or tokens of this key.
-            QuotaSpentError: the key's quota is used up.
+            UnauthorizedError: No valid key.
+            RateLimitedError: Too many requests or tokens of this key.
+            QuotaSpentError: The key's quota is used up.
         """
         ...
 
     async def charge(self, caller: Caller, tokens: int) -> None:
-        """Counts the tokens of an answered request."""
+        """Count the tokens of a successful request."""
         ...
 
 
-ANYBODY = Caller("anybody")
-
-
 class OpenAccess:
-    """Lets everybody ask for everything."""
+    """Admits every request."""
 
     async def admit(self, request: Request) -> Caller:
-        """Admits the request."""
-        return ANYBODY
+        """Admit the request."""
+        return ANONYMOUS
 
     async def charge(self, caller: Caller, tokens: int) -> None:
-        """Counts nothing."""
+        """Count nothing."""
+
+
+class KeyedAccess:
+    """Admits the holders of keys, within each key's limits.
+
+    Args:
+        keys: At least one.
+        limiter: Counts what they use.
+    """
+
+    def __init__(self, keys: list[ApiKey], limiter: KeyLimiter) -> None:
+        self._ring = KeyRing(keys)
+        self._keys = {key.name: key for key in keys}
+        self._limiter = limiter
+
+    async def admit(self, request: Request) -> Caller:
+        """Identify the key and count one request.
+
+        Raises:
+            UnauthorizedError: No valid key.
+            RateLimitedError: Too many requests or tokens of this key.
+            QuotaSpentError: The key's quota is used up.
+        """
+        key = self._ring.find(read_bearer(request))
+        if key is None:
+            raise UnauthorizedError("a valid API key is required; send it as 'Authorization: Bearer KEY'")
+        await self._limiter.take_request(key)
+        return Caller(key.name)
+
+    async def charge(self, caller: Caller, tokens: int) -> None:
+        """Count the tokens of a successful request."""
+        await self._limiter.count_tokens(self._keys[caller.name], tokens)
+
+
+def read_bearer(request: Request) -> bytes:
+    """Return what follows `Bearer` in the Authorization header (RFC 6750), or nothing."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
+
+
+def build_access(settings: Settings) -> AccessPolicy:
+    """Return the policy that the settings ask for.
+
+    Raises:
+        AccessSettingsError: The settings of keys or of the rate store are unusable.
+    """
+    keys = read_keys(settings.api_keys, settings.api_keys_file)
+    return KeyedAccess(keys, KeyLimiter(settings.rate_store)) if keys else OpenAccess()

@@ -1,5 +1,5 @@
-"""What turns items into vectors: the interface the gateway calls, and Triton behind it."""
+"""What turns items into vectors: the interface that the gateway calls, and Triton behind it."""
 
-from gateway.engine.interface import EmbedBatch, Embedded, Engine, ItemFailure, ServedModel
+from gateway.engine.interface import EmbedBatch, EmbedResult, Engine, ItemFailure, ServedModel, Slot
 
-__all__ = ["EmbedBatch", "Embedded", "Engine", "ItemFailure", "ServedModel"]
+__all__ = ["EmbedBatch", "EmbedResult", "Engine", "ItemFailure", "ServedModel", "Slot"]

@@ -1,16 +1,16 @@
-"""Which models Triton serves: its repository index, and the parameters of its ensembles (`docs/contract.md`)."""
+"""Finds the models that Triton serves, by its repository index and its ensembles' parameters (`docs/contract.md`)."""
 
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tritonclient.grpc import service_pb2
 
 from gateway.engine.chunking import EnsembleModality
 from gateway.engine.grpc_errors import grpc_errors_translated
-from gateway.engine.interface import ServedModel
+from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES, ServedModel
 
 logger = logging.getLogger(__name__)
 
@@ -20,91 +20,82 @@ class Ensemble:
     """One entry point of a model.
 
     Attributes:
-        name: of the Triton model.
-        modality: `text`, or `image`, which takes texts beside pictures too.
-        parameters: the contract's keys, as strings.
-        inputs: names of the inputs it declares.
+        name: Of the Triton model.
+        modality: `text`, or `image`, which also takes texts beside images.
+        parameters: The contract's keys, as strings.
     """
 
     name: str
     modality: EnsembleModality
     parameters: Mapping[str, str]
-    inputs: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class TritonModel:
-    """A served model and where Triton keeps it.
+    """A served model and its entry points.
 
     Attributes:
-        served: what the gateway and its clients know of it.
-        ensembles: its entry points by modality; `text` is always there.
+        served: What the gateway and its clients know of it.
+        ensembles: Name of the Triton model for each modality; `text` is always there.
     """
 
     served: ServedModel
-    ensembles: Mapping[EnsembleModality, Ensemble] = field(default_factory=dict)
+    ensembles: Mapping[EnsembleModality, str]
 
 
 async def discover_models(stub: Any, timeout_s: float) -> dict[str, TritonModel]:
-    """Asks Triton what it serves.
+    """Ask Triton what it serves.
 
     Args:
-        stub: a `GRPCInferenceServiceStub` of an asyncio channel.
-        timeout_s: seconds each question may take.
+        stub: A `GRPCInferenceServiceStub` of an asyncio channel.
+        timeout_s: Limit for each call.
 
     Returns:
-        The models that have a text ensemble, by public id, in the order of their ids.
+        The models that have a text ensemble, by public id, sorted.
 
     Raises:
-        EngineUnavailableError: nobody answers.
+        EngineUnavailableError: Triton cannot be reached.
     """
     ensembles: dict[str, dict[EnsembleModality, Ensemble]] = {}
     with grpc_errors_translated():
         index = await stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(ready=True), timeout=timeout_s)
         for name in sorted({model.name for model in index.models}):
-            answer = await stub.ModelConfig(service_pb2.ModelConfigRequest(name=name), timeout=timeout_s)
-            ensemble = read_ensemble(answer.config)
+            response = await stub.ModelConfig(service_pb2.ModelConfigRequest(name=name), timeout=timeout_s)
+            ensemble = read_ensemble(response.config)
             if ensemble is not None:
                 ensembles.setdefault(ensemble.parameters["public_id"], {}).setdefault(ensemble.modality, ensemble)
     models = {}
     for public_id, by_modality in sorted(ensembles.items()):
-        model = describe_model(public_id, by_modality)
+        model = combine_ensembles(public_id, by_modality)
         if model is not None:
             models[public_id] = model
     return models
 
 
 def read_ensemble(config: Any) -> Ensemble | None:
-    """The entry point that a config describes.
-
-    Args:
-        config: a Triton `ModelConfig` message.
-
-    Returns:
-        The ensemble, or None for a model that is a step or none of ours.
-    """
+    """Return the entry point that a Triton `ModelConfig` describes, or None for a step or a model that is not ours."""
     parameters = {key: value.string_value for key, value in config.parameters.items()}
     modality = parameters.get("modality")
     if not config.HasField("ensemble_scheduling") or "public_id" not in parameters:
         return None
     if modality != "text" and modality != "image":
-        logger.error("model %s is left out: its modality is neither text nor image", config.name)
+        logger.error("ignoring model %s: its modality is neither text nor image", config.name)
         return None
-    inputs = frozenset(tensor.name for tensor in config.input)
-    return Ensemble(config.name, modality, parameters, inputs)
+    return Ensemble(config.name, modality, parameters)
 
 
-def describe_model(public_id: str, ensembles: Mapping[EnsembleModality, Ensemble]) -> TritonModel | None:
-    """Puts together what the ensembles of one public id say.
+def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensemble]) -> TritonModel | None:
+    """Return the model that the ensembles of one public id make.
 
     Returns:
-        The model, or None, logged, where the text ensemble or a number is missing.
+        None, with an error logged, if the text ensemble or a number is missing.
     """
     text = ensembles.get("text")
     if text is None:
-        logger.error("model %s is left out: it has no text ensemble", public_id)
+        logger.error("ignoring model %s: it has no text ensemble", public_id)
         return None
     image = ensembles.get("image")
+    image_parameters = image.parameters if image else {"max_tiles": "0", "tokens_per_tile": "0"}
     try:
         served = ServedModel(
             public_id=public_id,
@@ -114,11 +105,12 @@ def describe_model(public_id: str, ensembles: Mapping[EnsembleModality, Ensemble
             precision=text.parameters.get("precision", "fp32"),
             license=text.parameters.get("license", ""),
             fingerprint=text.parameters.get("fingerprint", ""),
-            max_tiles=int(image.parameters["max_tiles"]) if image else 0,
-            tokens_per_tile=int(image.parameters["tokens_per_tile"]) if image else 0,
+            max_tiles=int(image_parameters["max_tiles"]),
+            tokens_per_tile=int(image_parameters["tokens_per_tile"]),
+            max_image_bytes=int(image_parameters.get("max_image_bytes", DEFAULT_MAX_IMAGE_BYTES)),
             manifest=json.loads(text.parameters.get("manifest", "{}")),
         )
     except (KeyError, ValueError) as error:
-        logger.error("model %s is left out: its parameters are incomplete: %r", public_id, error)
+        logger.error("ignoring model %s: its parameters are incomplete: %r", public_id, error)
         return None
-    return TritonModel(served, ensembles)
+    return TritonModel(served, {modality: ensemble.name for modality, ensemble in ensembles.items()})

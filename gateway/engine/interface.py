@@ -1,36 +1,40 @@
 """The engine as the gateway sees it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from gateway.admission import Place
 from gateway.errors import InvalidVectorError
-from gateway.items import InputType, Item, Truncate
+from gateway.types import InputType, Item, Truncate
 
 FloatVectors: TypeAlias = npt.NDArray[np.float32]
 Counts: TypeAlias = npt.NDArray[np.int32]
 
+DEFAULT_MAX_IMAGE_BYTES = 25 * 1024 * 1024
+"""Limit of a model whose export names none."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What the engine says of one model.
+    """What the engine reports about one model.
 
     Attributes:
-        public_id: the name clients use.
-        dimensions: size of its vectors.
-        max_tokens: longest sequence in tokens; special, prefix and image tokens included.
-        takes_images: whether pictures can be embedded, alone or with text.
-        precision: such as `fp32`.
+        public_id: The name clients use.
+        dimensions: Size of its vectors.
+        max_tokens: Longest sequence in tokens; special, prefix and image tokens included.
+        takes_images: Whether it embeds images, alone or with text.
+        precision: Such as `fp32`.
         license: SPDX id or name.
-        fingerprint: of weights, precision and preprocessing; vectors of equal fingerprints are comparable.
-        max_tiles: most tiles of one picture, thumbnail included; 0 without pictures.
-        tokens_per_tile: image tokens of one tile; 0 without pictures.
-        manifest: the export's manifest, as in `docs/contract.md`; empty if the model carries none.
+        fingerprint: Of weights, precision and preprocessing; vectors of equal fingerprints are comparable.
+        max_tiles: Most tiles of one image, thumbnail included; 0 for text models.
+        tokens_per_tile: Image tokens of one tile; 0 for text models.
+        max_image_bytes: Size limit of one encoded image.
+        manifest: The export's manifest, as in `docs/contract.md`; empty if the model carries none.
     """
 
     public_id: str
@@ -42,6 +46,7 @@ class ServedModel:
     fingerprint: str = ""
     max_tiles: int = 0
     tokens_per_tile: int = 0
+    max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,23 +61,74 @@ class ServedModel:
         return int(created) if isinstance(created, int | float) else 0
 
 
+class Slot:
+    """Capacity that a request occupies, returned once its last holder releases it.
+
+    The request itself is the first holder. An inference call that outlives its request is another, so that work which
+    cannot be stopped still counts. Without `on_free` the slot occupies nothing.
+
+    Args:
+        on_free: Called when the last holder has released the slot.
+    """
+
+    __slots__ = ("_holders", "_on_free")
+
+    def __init__(self, on_free: Callable[[], None] = lambda: None) -> None:
+        self._on_free = on_free
+        self._holders = 1
+
+    def __enter__(self) -> Self:
+        """Stand for the first holder."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the first holder."""
+        self.release()
+
+    def hold(self) -> None:
+        """Add a holder."""
+        self._holders += 1
+
+    def release(self) -> None:
+        """Remove a holder."""
+        self._holders -= 1
+        if not self._holders:
+            self._on_free()
+
+    @classmethod
+    def shared(cls, slots: Sequence["Slot"]) -> "Slot":
+        """Return a slot for work on behalf of several; until it is free, it holds each of them."""
+        for slot in slots:
+            slot.hold()
+
+        def release_all() -> None:
+            for slot in slots:
+                slot.release()
+
+        return cls(release_all)
+
+
 @dataclass(frozen=True, slots=True)
 class EmbedBatch:
-    """The items of one client request, or of several that are alike in all else.
+    """The items of one request, or of several that agree in everything else.
 
     Attributes:
-        model: one that `Engine.models` returned.
-        items: n items of any kind the model takes; pictures as files, never as addresses.
-        input_type: what the texts are.
-        truncate: which end of too long a text goes, or `NONE` to refuse it.
-        place: held for as long as the engine works on the batch, which may be after its client has gone.
+        model: One that `Engine.models` returned.
+        items: Of any kind the model takes; images as files, never as URLs.
+        item_tokens: Estimated tokens of each item, as `chunking.estimate_tokens` has them.
+        input_type: Whether the texts are queries or passages.
+        truncate: Which end of an over-long text is cut; `NONE` refuses it.
+        slot: Held while the engine works on the batch, which may be after its client has disconnected.
     """
 
     model: ServedModel
     items: Sequence[Item]
+    item_tokens: Sequence[int]
     input_type: InputType
     truncate: Truncate
-    place: Place
+    slot: Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +136,8 @@ class ItemFailure:
     """Why one item has no vector.
 
     Attributes:
-        code: one of the codes in `docs/contract.md`.
-        message: for the client's eyes.
+        code: One of the codes in `docs/contract.md`, or empty for what the contract does not know.
+        message: Safe to show to the client, unless the code is empty.
     """
 
     code: str
@@ -89,16 +145,15 @@ class ItemFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """The vectors of a batch.
+class EmbedResult:
+    """The vectors of a batch of n items.
 
     Attributes:
-        embeddings: `(n, dimensions)` float32, each row of length 1; NaN for an item that failed.
+        embeddings: `(n, dimensions)` float32 rows of unit length; NaN for an item that failed.
         token_counts: `(n,)` tokens that reached the model; special, prefix and image tokens included.
-        image_token_counts: `(n,)` of these, image tokens.
+        image_token_counts: `(n,)` image tokens among them.
         tile_counts: `(n,)` tiles, thumbnails included.
-        failures: the items that failed, by their index.
-        chunk_count: inference requests it took; other batches may have had a part in them.
+        failures: The items that failed, by index.
     """
 
     embeddings: FloatVectors
@@ -106,53 +161,51 @@ class Embedded:
     image_token_counts: Counts
     tile_counts: Counts
     failures: Mapping[int, ItemFailure]
-    chunk_count: int = 1
 
-    def cut(self, start: int, end: int) -> "Embedded":
-        """The items from `start` up to `end`; vectors and counts are views."""
-        return Embedded(
+    def rows(self, start: int, end: int) -> "EmbedResult":
+        """Return the result of the items from `start` up to `end`; vectors and counts are views."""
+        return EmbedResult(
             self.embeddings[start:end],
             self.token_counts[start:end],
             self.image_token_counts[start:end],
             self.tile_counts[start:end],
             {index - start: failure for index, failure in self.failures.items() if start <= index < end},
-            self.chunk_count,
         )
 
     def check_finite(self) -> None:
-        """Lets only real vectors through; called once no item has failed.
+        """Check that every vector is made of finite numbers; call it once no item has failed.
 
         Raises:
-            InvalidVectorError: a component is NaN or infinite.
+            InvalidVectorError: A component is NaN or infinite.
         """
-        if not math.isfinite(np.vdot(self.embeddings, self.embeddings)):  # NaN and infinity come through sums
+        if not math.isfinite(np.vdot(self.embeddings, self.embeddings)):  # NaN and infinity survive a sum
             raise InvalidVectorError
 
 
 class Engine(Protocol):
-    """Turns items into vectors. Triton is one; the tests have another."""
+    """Turns items into vectors. Implemented by `TritonEngine`, and by a fake in the tests."""
 
     async def start(self) -> None:
-        """Opens what it needs, in the running event loop. Does not wait for the other side to be there."""
+        """Open connections in the running event loop, without waiting for the other side."""
 
     async def close(self) -> None:
-        """Lets go of what `start` opened."""
+        """Close what `start` opened."""
 
     async def models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:
-        """The served models by public id.
+        """Return the served models by public id.
 
         Args:
-            refresh: ask anew instead of answering from memory.
+            refresh: Ask the engine instead of using the cached list.
 
         Raises:
-            EngineUnavailableError: nobody there who could say.
+            EngineUnavailableError: The engine cannot be reached.
         """
         ...
 
-    async def embed(self, batch: EmbedBatch) -> Embedded:
-        """Embeds every item, or says which failed. Nobody but its caller ends the wait, by cancelling it.
+    async def embed(self, batch: EmbedBatch) -> EmbedResult:
+        """Embed every item, or report which ones failed. Has no timeout: the caller cancels it.
 
         Raises:
-            GatewayError: the batch as a whole failed.
+            GatewayError: The batch failed as a whole.
         """
         ...

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from bench.goals import GOALS
 from bench.report import Report
-from tests.service import PROJECT
+from bench.settings import PROJECT
+
+# Items per request and clients of a quick run.
+GRID = [(items, clients) for items in (1, 4) for clients in (1, 4)]
 
 
 def run_bench(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -19,6 +23,12 @@ def test_unknown_section_is_refused_with_the_known_ones_named() -> None:
     finished = run_bench("warp-speed")
     assert finished.returncode == 2
     assert "no section warp-speed; there are throughput, " in finished.stderr
+
+
+def test_a_quick_run_may_not_be_documented() -> None:
+    finished = run_bench("--quick", "--document")
+    assert finished.returncode == 2
+    assert "--document cannot be combined with --quick" in finished.stderr
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +47,12 @@ def results_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_quick_run_measures_every_contender_under_every_load(results_path: Path) -> None:
     values: dict[str, Any] = json.loads(results_path.read_text())
     assert {"started", "machine", "versions", "settings", "results", "goals"} == values.keys()
+    assert [goal["goal"] for goal in values["goals"]] == [goal.measure for goal in GOALS]
     report = Report.read(results_path)
     measured = {
         (each.section, each.contender, each.load.items_per_request, each.load.concurrency) for each in report.results
     }
-    grid = {
-        ("throughput", name, items, clients) for name in ("engine", "gateway") for items in (1, 4) for clients in (1, 4)
-    }
+    grid = {("throughput", name, *load) for name in ("engine", "gateway") for load in GRID}
     assert measured == grid | {("interference", name, 1, 1) for name in ("texts alone", "texts beside pages")}
     for each in report.results:
         assert len(each.samples) == 2
@@ -52,10 +61,10 @@ def test_quick_run_measures_every_contender_under_every_load(results_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.triton
-def test_processor_time_is_told_apart_by_process(results_path: Path) -> None:
+def test_cpu_time_is_reported_by_process(results_path: Path) -> None:
     gateways = [each for each in Report.read(results_path).results if each.contender == "gateway"]
+    assert len(gateways) == len(GRID)
     for each in gateways:
         assert each.cpu_us_per_item("embedder") > each.cpu_us_per_item("gateway") > 0
-        assert {"embedder", "preprocess_text", "triton", "gateway", "launcher"} <= each.samples[
-            0
-        ].cpu_us_per_item.keys()
+        for sample in each.samples:
+            assert {"embedder", "preprocess_text", "triton", "gateway", "launcher"} <= sample.cpu_us_per_item.keys()

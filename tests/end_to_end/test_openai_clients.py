@@ -1,6 +1,7 @@
 """OpenAI's unmodified client for Python: its options, and the exception that it raises for each error."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,11 @@ from tests.service import Service, free_ports, wait_until
 
 pytestmark = pytest.mark.triton
 
-KEYS = {"unlimited": "", "rate-limited": "requests_per_minute=1", "quota-limited": "token_quota=1"}
+KEYS: dict[str, dict[str, int]] = {
+    "unlimited": {},
+    "rate-limited": {"requests_per_minute": 1},
+    "quota-limited": {"token_quota": 1},
+}
 
 
 def hash_key(key: str) -> str:
@@ -32,7 +37,7 @@ def keyed_url(service: Service) -> Iterator[str]:
     environment = os.environ | {
         "GATEWAY_PORT": str(port),
         "TRITON_URL": service.grpc_url,
-        "GATEWAY_API_KEYS": ";".join(f"{name} {hash_key(name)} {limits}" for name, limits in KEYS.items()),
+        "GATEWAY_API_KEYS": json.dumps({name: {"sha256": hash_key(name), **limits} for name, limits in KEYS.items()}),
         "GATEWAY_MAX_BODY_BYTES": "10000",
     }
     gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.DEVNULL)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gateway.engine import EmbedBatch, Embedded, ItemFailure, ServedModel
-from gateway.errors import EngineUnavailableError
-from gateway.health import CANARY
-from gateway.items import ImageItem, Item, TextImageItem, TextItem, TokensItem
+from gateway.core.health import CANARY
+from gateway.engine import EmbedBatch, EmbedResult, ItemFailure, ServedModel
+from gateway.errors import EngineUnavailableError, GatewayError
+from gateway.types import ImageItem, Item, TextImageItem, TextItem, TokensItem
 
 TEXT_MODEL = ServedModel("sentence-transformers/all-MiniLM-L6-v2", 384, 256, takes_images=False)
 IMAGE_MODEL = ServedModel(
@@ -50,6 +50,7 @@ class FakeEngine:
         delay_s: how long an answer takes.
         canary_delay_s: how long an answer about the readiness text takes.
         embeds: whether it embeds, while it still lists its models.
+        error: what a batch ends with, or None.
         batches: that it was asked, in order.
         cancelled: batches whose client did not wait.
     """
@@ -61,6 +62,7 @@ class FakeEngine:
     delay_s: float = 0.0
     canary_delay_s: float = 0.0
     embeds: bool = True
+    error: GatewayError | None = None
     batches: list[EmbedBatch] = field(default_factory=list)
     cancelled: int = 0
     started: bool = False
@@ -73,14 +75,16 @@ class FakeEngine:
 
     async def models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:
         if not self.available:
-            raise EngineUnavailableError("the engine is not available at the moment", retry_after_s=1.0)
+            raise EngineUnavailableError
         return {model.public_id: model for model in self.served}
 
-    async def embed(self, batch: EmbedBatch) -> Embedded:
+    async def embed(self, batch: EmbedBatch) -> EmbedResult:
         await self.models()
         self.batches.append(batch)
+        if self.error:
+            raise self.error
         if not self.embeds:
-            raise EngineUnavailableError("the engine is not available at the moment", retry_after_s=1.0)
+            raise EngineUnavailableError
         if self.canary_delay_s and list(batch.items) == [CANARY]:
             await asyncio.sleep(self.canary_delay_s)
         if self.delay_s:
@@ -97,4 +101,4 @@ class FakeEngine:
         embeddings = np.stack([self.make_vector(item, batch.input_type, size) for item in batch.items])
         embeddings[list(failures)] = np.nan
         assert embeddings.shape == (count, size)
-        return Embedded(embeddings, texts + 256 * tiles, 256 * tiles, tiles, failures)
+        return EmbedResult(embeddings, texts + 256 * tiles, 256 * tiles, tiles, failures)

@@ -1,4 +1,4 @@
-"""The gateway as a process: without Triton, with wrong settings, and told to stop."""
+"""The gateway as a process: without Triton, with invalid settings, and stopped."""
 
 import os
 import signal

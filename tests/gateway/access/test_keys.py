@@ -1,70 +1,98 @@
-"""The list of API keys."""
+"""How API keys are configured."""
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gateway.access.keys import ApiKey, KeyRing, read_keys
-from gateway.access.policy import AccessSettingsError
+from gateway.access.keys import AccessSettingsError, ApiKey, KeyEntry, KeyRing, read_keys
 
 ALICE = hashlib.sha256(b"alice's key").hexdigest()
 BOB = hashlib.sha256(b"bob's key").hexdigest()
 
 
 def test_entries_are_read_from_environment_and_file(tmp_path: Path) -> None:
-    file = tmp_path / "keys"
-    file.write_text(f"# team\n\n  bob\t{BOB.upper()}   token_quota=5  requests_per_minute=7\n")
-    assert read_keys(f"alice {ALICE}; carol {'0' * 64}", file) == [
-        ApiKey("alice", bytes.fromhex(ALICE)),
-        ApiKey("carol", bytes(32)),
-        ApiKey("bob", bytes.fromhex(BOB), requests_per_minute=7, token_quota=5),
+    file = tmp_path / "keys.toml"
+    file.write_text(f'# team\n[keys.bob]\nsha256 = "{BOB.upper()}"\nrequests_per_minute = 7\ntoken_quota = 5\n')
+    inline = json.dumps({"alice": {"sha256": ALICE}, "carol@example.com": {"sha256": "0" * 64}})
+    assert read_keys(inline, file) == [
+        ApiKey("alice", KeyEntry(ALICE)),
+        ApiKey("carol@example.com", KeyEntry("0" * 64)),
+        ApiKey("bob", KeyEntry(BOB.upper(), requests_per_minute=7, token_quota=5)),
     ]
 
 
-def test_no_list_has_no_keys() -> None:
+def test_without_entries_there_are_no_keys() -> None:
     assert read_keys("", None) == []
 
 
+ENTRY = {"sha256": ALICE}
+
+
 @pytest.mark.parametrize(
-    "text",
+    "entries",
     [
-        "alice",
-        f"alice:{ALICE}",
-        f"alice {ALICE[:-1]}",
-        f"alice {ALICE[:-1]}g",
-        f"al/ice {ALICE}",
-        "alice alices-plain-key",
-        f"alice {ALICE} requests_per_minute",
-        f"alice {ALICE} requests_per_minute=0",
-        f"alice {ALICE} requests_per_minute=-1",
-        f"alice {ALICE} requests_per_minute=1.5",
-        f"alice {ALICE} requests_per_minute=٣",
-        f"alice {ALICE} token_quota=1 token_quota=2",
-        f"alice {ALICE} sha256=1",
-        f"alice {ALICE};alice {BOB}",
-        f"alice {ALICE};bob {ALICE}",
+        {"alice": {}},
+        {"alice": ALICE},
+        {"alice": None},
+        {"alice": {"sha256": ALICE[:-1]}},
+        {"alice": {"sha256": ALICE[:-1] + "g"}},
+        {"alice": {"sha256": ALICE + "\n"}},
+        {"alice": {"sha256": "alices-plain-key"}},
+        {"al/ice": ENTRY},
+        {"": ENTRY},
+        {"alice": ENTRY | {"requests_per_minute": None, "key": "alices-plain-key"}},
+        {"alice": ENTRY | {"requests_per_minute": 0}},
+        {"alice": ENTRY | {"requests_per_minute": -1}},
+        {"alice": ENTRY | {"requests_per_minute": 1.5}},
+        {"alice": ENTRY | {"requests_per_minute": "7"}},
+        {"alice": ENTRY | {"token_quota": 10**18}},
+        {"alice": ENTRY, "bob": ENTRY},
+        ["alice"],
+        f"alice {ALICE}",
     ],
 )
-def test_malformed_entries_are_refused_without_repeating_them(text: str) -> None:
+def test_malformed_entries_are_refused_without_repeating_them(entries: Any) -> None:
     with pytest.raises(AccessSettingsError) as caught:
-        read_keys(text, None)
-    message = str(caught.value)
-    assert ALICE[:8] not in message
-    assert "alices-plain-key" not in message
+        read_keys(json.dumps(entries), None)
+    assert ALICE[:8] not in str(caught.value)
+    assert "alices-plain-key" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"# nobody\n", b"\xff\xfe", None])
+def test_old_list_format_is_refused_with_an_example_of_the_new_one() -> None:
+    with pytest.raises(AccessSettingsError, match="API_KEYS: write JSON"):
+        read_keys(f"alice {ALICE}; bob {BOB}", None)
+
+
+def test_error_names_the_source_and_the_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(f'[keys.bob]\nsha256 = "{BOB}"\nrequests = 7\n')
+    with pytest.raises(AccessSettingsError, match=r"keys\.toml: key bob: .*`requests`"):
+        read_keys("", file)
+
+
+def test_a_name_or_key_in_both_sources_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(f'[keys.alice]\nsha256 = "{BOB}"\n')
+    with pytest.raises(AccessSettingsError, match="same name"):
+        read_keys(json.dumps({"alice": ENTRY}), file)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"# no keys\n", b"[keys]\n", b"keys = 7\n", b"[key.bob]\n", b"\xff\xfe", b"bob = ", None]
+)
 def test_file_without_keys_does_not_open_the_service(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "keys"
+    file = tmp_path / "keys.toml"
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(AccessSettingsError):
         read_keys("", file)
 
 
-def test_key_is_found_by_its_sum_alone() -> None:
-    ring = KeyRing(read_keys(f"alice {ALICE};bob {BOB}", None))
+def test_key_is_found_by_its_hash_alone() -> None:
+    ring = KeyRing(read_keys(json.dumps({"alice": {"sha256": ALICE}, "bob": {"sha256": BOB}}), None))
     for secret, name in ((b"alice's key", "alice"), (b"bob's key", "bob")):
         key = ring.find(secret)
         assert key is not None

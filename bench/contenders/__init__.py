@@ -1,1 +1,0 @@
-"""What is measured: each embeds items under a load and says how that went."""

@@ -1,0 +1,108 @@
+"""Rate limits and quotas of API keys, counted by the `limits` library."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
+from limits.aio.storage import Storage
+from limits.aio.strategies import FixedWindowRateLimiter
+from limits.errors import ConfigurationError, StorageError
+from limits.storage import storage_from_string
+
+from gateway.access.keys import AccessSettingsError, ApiKey
+from gateway.errors import QuotaSpentError, RateLimitedError
+
+logger = logging.getLogger(__name__)
+
+REDIS_OPTIONS: dict[str, Any] = {"implementation": "redispy", "socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+QUOTA_DAYS = 30
+
+
+class KeyLimiter:
+    """Counts the requests and tokens of keys, in windows that begin with the first one counted.
+
+    The tokens of a request are known once it has succeeded. So a request is admitted while anything is left, its tokens
+    are counted in full, and a count may exceed its limit by the requests that were in flight.
+
+    If the store of the counts fails, requests are admitted uncounted: the keys have been checked without it.
+
+    Args:
+        store_url: `memory://` for counts of this process, or `redis://host:port/db` for those of all.
+
+    Raises:
+        AccessSettingsError: Another URL, or the Redis client is not installed.
+    """
+
+    def __init__(self, store_url: str) -> None:
+        self._limiter = FixedWindowRateLimiter(open_store(store_url))
+
+    async def take_request(self, key: ApiKey) -> None:
+        """Count one request, if the key may send it.
+
+        Raises:
+            QuotaSpentError: The key's quota is used up.
+            RateLimitedError: The key has sent too many tokens or requests within the minute.
+        """
+        limits = key.entry
+        with failing_open():
+            if limits.token_quota is not None:
+                quota = RateLimitItemPerDay(limits.token_quota, QUOTA_DAYS)
+                if not await self._limiter.test(quota, "quota", key.name):
+                    raise QuotaSpentError("the token quota of this API key is spent")
+            if limits.tokens_per_minute is not None:
+                tokens = RateLimitItemPerMinute(limits.tokens_per_minute)
+                if not await self._limiter.test(tokens, "tokens", key.name):
+                    raise await self._rate_error(tokens, "tokens", key)
+            if limits.requests_per_minute is not None:
+                requests = RateLimitItemPerMinute(limits.requests_per_minute)
+                if not await self._limiter.hit(requests, "requests", key.name):
+                    raise await self._rate_error(requests, "requests", key)
+
+    async def count_tokens(self, key: ApiKey, tokens: int) -> None:
+        """Count the tokens of a successful request."""
+        limits = key.entry
+        with failing_open():
+            if limits.tokens_per_minute is not None:
+                await self._limiter.hit(
+                    RateLimitItemPerMinute(limits.tokens_per_minute), "tokens", key.name, cost=tokens
+                )
+            if limits.token_quota is not None:
+                quota = RateLimitItemPerDay(limits.token_quota, QUOTA_DAYS)
+                await self._limiter.hit(quota, "quota", key.name, cost=tokens)
+
+    async def _rate_error(self, limit: RateLimitItem, what: str, key: ApiKey) -> RateLimitedError:
+        """Return the error that says when the window ends."""
+        window = await self._limiter.get_window_stats(limit, what, key.name)
+        message = f"this API key may use {limit.amount} {what} per minute"
+        return RateLimitedError(message, retry_after_s=max(0.0, window.reset_time - time.time()))
+
+
+def open_store(url: str) -> Storage:
+    """Return the store that a URL names.
+
+    Raises:
+        AccessSettingsError: Its kind is not supported, or the Redis client is not installed.
+    """
+    scheme = url.partition("://")[0]
+    if scheme not in ("memory", "redis", "rediss"):
+        raise AccessSettingsError("rate_store: write memory:// or redis://host:port/db")
+    options = {} if scheme == "memory" else REDIS_OPTIONS
+    try:
+        store = storage_from_string(f"async+{url}", wrap_exceptions=True, **options)
+    except ConfigurationError as error:
+        raise AccessSettingsError("rate_store: the Redis client is missing; install tessera[redis]") from error
+    if not isinstance(store, Storage):
+        raise AccessSettingsError("rate_store: not an asynchronous store")
+    return store
+
+
+@contextmanager
+def failing_open() -> Iterator[None]:
+    """Continue if the store fails."""
+    try:
+        yield
+    except StorageError as error:
+        logger.warning("requests are not counted: the rate store fails: %s", type(error.storage_error).__name__)

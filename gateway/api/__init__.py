@@ -1,0 +1,1 @@
+"""HTTP: the APIs that clients already speak, one module each, and what these have in common."""

@@ -1,0 +1,102 @@
+"""Images inside strings: `data:image/png;base64,...`, alone, in an `<img>` tag, or in the middle of a text."""
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+
+from gateway.errors import InvalidItemError, TooLargeError
+
+IMAGE_TYPES = ("png", "jpeg", "jpg", "webp", "gif")
+
+PREFIX = "data:image/"
+HEADER = re.compile(r"data:image/([a-z0-9.+-]{1,64})((?:;[a-z0-9.+_=-]{1,128}){0,8});base64,", re.IGNORECASE)
+"""Scheme, type and parameters are case-insensitive (RFC 2397, RFC 2045)."""
+
+PAYLOAD = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+TAG_START = re.compile(r"<img\b[^<>]{0,256}\bsrc\s{0,8}=\s{0,8}([\"'])$", re.IGNORECASE)
+TAG_END = re.compile(r"([\"'])[^<>]{0,256}>", re.IGNORECASE)
+TAG_WINDOW = 300
+"""Characters on either side of a data URL that are searched for its tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class InlineImage:
+    """A data URL found in a string.
+
+    Attributes:
+        url: The data URL.
+        text: The text around it, trimmed.
+    """
+
+    url: str
+    text: str
+
+
+def is_data_url(text: str) -> bool:
+    """Return whether the string begins like an image's data URL, well-formed or not."""
+    return text[: len(PREFIX) + 64].lstrip()[: len(PREFIX)].lower() == PREFIX
+
+
+def find_image(text: str, index: int) -> InlineImage | None:
+    """Find the data URL in a text, and remove the `<img>` tag around it.
+
+    Args:
+        text: The whole string.
+        index: Position of the item, for the error.
+
+    Returns:
+        The image and the rest, or None if the text holds no image's data URL.
+
+    Raises:
+        InvalidItemError: There are two.
+    """
+    header = HEADER.search(text)
+    payload = PAYLOAD.match(text, header.end()) if header else None
+    if header is None or payload is None:
+        return None
+    start, end = header.start(), payload.end()
+    tag_start = TAG_START.search(text[max(0, start - TAG_WINDOW) : start])
+    tag_end = TAG_END.match(text[end : end + TAG_WINDOW])
+    url = text[start:end]
+    if tag_start and tag_end and tag_start[1] == tag_end[1]:
+        start -= len(tag_start[0])
+        end += tag_end.end()
+    second = HEADER.search(text, end)
+    if second and PAYLOAD.match(text, second.end()):
+        raise InvalidItemError(index, "has more than one image")
+    around = (text[:start].strip(), text[end:].strip())
+    return InlineImage(url, " ".join(part for part in around if part))
+
+
+def decode_data_url(url: str, index: int, max_bytes: int) -> bytes:
+    """Return the encoded image in a data URL, without looking at its content.
+
+    Args:
+        url: A string for which `is_data_url` holds.
+        index: Position of the item, for the errors.
+        max_bytes: Limit of the decoded size, checked before anything is decoded.
+
+    Raises:
+        InvalidItemError: Not a base64 data URL of a supported type.
+        TooLargeError: Above the limit.
+    """
+    url = url.strip()
+    header = HEADER.match(url)
+    if header is None:
+        raise InvalidItemError(index, "is not a valid image data URL; write data:image/png;base64,...")
+    if header[1].lower() not in IMAGE_TYPES:
+        raise InvalidItemError(index, "has an unsupported image type; use PNG, JPEG, WebP or GIF")
+    payload_chars = len(url) - header.end()
+    padding = 2 if url.endswith("==") else int(url.endswith("="))
+    if payload_chars * 3 // 4 - padding > max_bytes:
+        raise TooLargeError(
+            f"input[{index}] has an image above the limit of {max_bytes} bytes", param=f"input[{index}]"
+        )
+    try:
+        image = base64.b64decode(url[header.end() :], validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidItemError(index, "has an image data URL that is not valid base64") from error
+    if not image:
+        raise InvalidItemError(index, "has an empty image data URL")
+    return image

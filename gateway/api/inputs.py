@@ -1,0 +1,190 @@
+"""From the `input` field, in all its published forms, to items; an item's kind is decided here and nowhere else."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from gateway.api.images import InlineImage, decode_data_url, find_image, is_data_url
+from gateway.api.request import MESSAGES, ContentBlock, EmbeddingsBody, TextPart
+from gateway.errors import InvalidItemError, InvalidRequestError
+from gateway.settings import Settings
+from gateway.types import (
+    EmbeddingsRequest,
+    ImageItem,
+    ImageUrl,
+    InputType,
+    Item,
+    ItemWithImage,
+    Modality,
+    TextImageItem,
+    TextItem,
+    TokensItem,
+)
+
+ItemValue: TypeAlias = str | list[int] | ContentBlock
+
+INPUT_TYPE_SYNONYMS: dict[str, InputType] = {
+    "query": "query",
+    "passage": "passage",
+    "search_query": "query",
+    "search_document": "passage",
+}
+"""The last two are Cohere's names, which OpenRouter passes on."""
+
+
+def build_request(body: EmbeddingsBody, settings: Settings) -> EmbeddingsRequest:
+    """Return the request that a body makes.
+
+    Args:
+        body: As parsed.
+        settings: Limits of items, images and image bytes.
+
+    Raises:
+        InvalidRequestError: The input has no published form, no item, or too many.
+        InvalidItemError: An item is blank, malformed, or not of its modality.
+        TooLargeError: An image above its limit.
+    """
+    return EmbeddingsRequest(
+        model=body.model,
+        items=build_items(body, settings),
+        input_type=INPUT_TYPE_SYNONYMS[body.input_type] if body.input_type else None,
+        dimensions=body.dimensions,
+        embedding_type=body.embedding_type or "float",
+        encoding_format=body.encoding_format or "float",
+        truncate=body.truncate or "NONE",
+    )
+
+
+def build_items(body: EmbeddingsBody, settings: Settings) -> list[Item]:
+    """Return the items of a body; raises as `build_request` does."""
+    values = list_values(body.input, settings.max_items)
+    modalities = list_modalities(body.modality, len(values))
+    items = [
+        build_item(index, value, modality, settings.max_image_bytes)
+        for index, (value, modality) in enumerate(zip(values, modalities, strict=True))
+    ]
+    images = sum(isinstance(item, ItemWithImage) for item in items)
+    if images > settings.max_images:
+        raise InvalidRequestError(f"input must have at most {settings.max_images} images", param="input")
+    return items
+
+
+def list_values(value: str | list[str | int | list[int] | ContentBlock], max_items: int) -> Sequence[ItemValue]:
+    """Return the field's value as a list with one entry per item.
+
+    Raises:
+        InvalidRequestError: No published form, no item, or too many.
+    """
+    if isinstance(value, str):
+        return [value]
+    if not value:
+        raise InvalidRequestError("input must not be empty", param="input")
+    kinds = set(map(type, value))
+    if kinds == {int}:
+        return [value]  # type: ignore[list-item]  # all of them are ids
+    if len(value) > max_items:
+        raise InvalidRequestError(f"input must have at most {max_items} items; got {len(value)}", param="input")
+    if kinds == {list} or kinds <= {str, ContentBlock}:
+        return value  # type: ignore[return-value]  # none of them is an id
+    raise InvalidRequestError(MESSAGES["input"], param="input")
+
+
+def list_modalities(value: Modality | list[Modality] | None, count: int) -> Sequence[Modality | None]:
+    """Return the modality of each of `count` items; None for those to infer.
+
+    Raises:
+        InvalidRequestError: Neither one value nor one per item.
+    """
+    if value is None or isinstance(value, str):
+        return [value] * count
+    if len(value) == count:
+        return value
+    if len(value) == 1:
+        return value * count
+    raise InvalidRequestError(
+        f"modality must have one value, or one per input; got {len(value)} for {count} inputs", param="modality"
+    )
+
+
+def build_item(index: int, value: ItemValue, modality: Modality | None, max_image_bytes: int) -> Item:
+    """Return the item that one entry of the list makes.
+
+    Args:
+        index: Position in the request.
+        value: A string, a list of token ids, or a content block.
+        modality: Declared by the request, or None to infer it.
+        max_image_bytes: Limit of one decoded data URL.
+
+    Raises:
+        InvalidItemError: Blank, malformed, or not of its modality.
+        TooLargeError: An image above its limit.
+    """
+    match value:
+        case str():
+            item = read_string(index, value, modality, max_image_bytes)
+        case ContentBlock():
+            item = read_block(index, value, max_image_bytes)
+        case _:
+            item = read_token_ids(index, value)
+    return check_modality(index, item, modality)
+
+
+def read_string(index: int, text: str, modality: Modality | None, max_image_bytes: int) -> Item:
+    """Return the item of a string: a text, an image as a data URL, or both; with modality `text`, always a text."""
+    if not text or text.isspace():
+        raise InvalidItemError(index, "must not be blank or empty")
+    if modality == "text":
+        return TextItem(text)
+    starts_as_image = is_data_url(text)
+    if starts_as_image and len(text.split(maxsplit=1)) == 1:
+        return ImageItem(decode_data_url(text, index, max_image_bytes))
+    found = find_image(text, index)
+    if found is None and starts_as_image:
+        found = InlineImage(text, "")  # malformed: decoding reports how
+    if found is None:
+        return TextItem(text)
+    image = decode_data_url(found.url, index, max_image_bytes)
+    return TextImageItem(found.text, image) if found.text else ImageItem(image)
+
+
+def read_block(index: int, block: ContentBlock, max_image_bytes: int) -> Item:
+    """Return the item of a content block: texts joined by a newline, and at most one image."""
+    texts = [part.text for part in block.content if isinstance(part, TextPart)]
+    urls = [part.image_url.url for part in block.content if not isinstance(part, TextPart)]
+    if len(urls) > 1:
+        raise InvalidItemError(index, "has more than one image")
+    text = "\n".join(texts)
+    if not urls and (not text or text.isspace()):
+        raise InvalidItemError(index, "must not be blank or empty")
+    if not urls:
+        return TextItem(text)
+    is_data = urls[0].lstrip()[:5].lower() == "data:"
+    image = decode_data_url(urls[0], index, max_image_bytes) if is_data else ImageUrl(urls[0])
+    return TextImageItem(text, image) if text.strip() else ImageItem(image)
+
+
+def read_token_ids(index: int, token_ids: list[int]) -> Item:
+    """Return the item of a list of token ids."""
+    if not token_ids:
+        raise InvalidItemError(index, "must not be blank or empty")
+    return TokensItem(token_ids)
+
+
+def check_modality(index: int, item: Item, modality: Modality | None) -> Item:
+    """Return the item if it is of the declared modality.
+
+    Raises:
+        InvalidItemError: It is of another.
+    """
+    if modality is None:
+        return item
+    match modality, item:
+        case ("text", TextItem() | TokensItem()) | ("image", ImageItem()) | ("text_image", TextImageItem()):
+            return item
+        case "text_image", ImageItem(image):
+            return TextImageItem("", image)
+        case "text", _:
+            raise InvalidItemError(index, "has an image, and its modality is 'text'")
+        case "image", TextImageItem():
+            raise InvalidItemError(index, "has text beside its image, and its modality is 'image'")
+        case _:
+            raise InvalidItemError(index, f"has no image, and its modality is '{modality}'")

@@ -1,0 +1,131 @@
+"""The APIs of OpenAI and of NVIDIA's embedding NIM, under `/v1`."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute
+
+from gateway.api.context import Dialect, Services
+from gateway.api.embeddings import EmbeddingsResponse, build_response, embed_request, json_response
+from gateway.api.middleware import DialectRoute
+from gateway.api.openapi import CALLING_ENGINE, EMBEDDING, content_of, error_responses, json_body, json_responses
+from gateway.api.request import EmbeddingsBody
+from gateway.engine.triton import read_triton_metrics
+from gateway.errors import EngineUnavailableError
+
+DIALECT = Dialect("openai_nim", "OpenAI and NVIDIA NIM")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A served model."""
+
+    id: str
+    object: Literal["model"]
+    created: Annotated[int, Meta(description="When it was exported, in Unix seconds.")]
+    owned_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    """The served models."""
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """That the process responds."""
+
+    object: Literal["health.response"]
+    message: Literal["live"]
+    live: Literal[True]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Whether every model has just embedded a text."""
+
+    object: Literal["health.response"]
+    message: Literal["ready", "not ready"]
+    ready: bool
+
+
+class OpenAINim:
+    """Handlers of the dialect's routes."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def routes(self) -> list[BaseRoute]:
+        """Return every route of the dialect."""
+        access = self._services.access
+        return [
+            DialectRoute(
+                "/v1/embeddings",
+                self.create_embeddings,
+                dialect=DIALECT,
+                access=access,
+                methods=["POST"],
+                responses=json_responses(DIALECT, EmbeddingsResponse, *EMBEDDING),
+                openapi_extra=json_body(EmbeddingsBody),
+            ),
+            DialectRoute(
+                "/v1/models",
+                self.list_models,
+                dialect=DIALECT,
+                access=access,
+                responses=json_responses(DIALECT, ModelList, *CALLING_ENGINE),
+            ),
+            DialectRoute("/v1/metrics", self.show_metrics, dialect=DIALECT, response_class=PlainTextResponse),
+            DialectRoute(
+                "/v1/metrics/triton",
+                self.show_triton_metrics,
+                dialect=DIALECT,
+                response_class=PlainTextResponse,
+                responses=error_responses(DIALECT, EngineUnavailableError),
+            ),
+            DialectRoute("/v1/health/live", self.check_live, dialect=DIALECT, responses=json_responses(DIALECT, Live)),
+            DialectRoute(
+                "/v1/health/ready",
+                self.check_ready,
+                dialect=DIALECT,
+                responses=json_responses(DIALECT, Ready)
+                | {503: {"content": content_of(Ready), "description": "Not ready; see Retry-After."}},
+            ),
+        ]
+
+    async def create_embeddings(self, request: Request) -> Response:
+        """Generate embeddings of texts, images, or both together."""
+        return json_response(build_response(await embed_request(request, self._services, EmbeddingsBody)))
+
+    async def list_models(self, request: Request) -> Response:
+        """List the served models."""
+        models = await self._services.catalogue.models()
+        data = [Model(model.public_id, "model", model.created_s, model.owner) for model in models.values()]
+        return json_response(ModelList("list", data))
+
+    async def show_metrics(self, request: Request) -> Response:
+        """Return this server's metrics in Prometheus' format."""
+        text, content_type = self._services.metrics.render()
+        return Response(text, media_type=content_type)
+
+    async def show_triton_metrics(self, request: Request) -> Response:
+        """Return Triton's metrics in Prometheus' format: queue and compute time of every step, batches, failures."""
+        page = await read_triton_metrics(self._services.settings.triton_metrics_url)
+        return Response(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def check_live(self, request: Request) -> Response:
+        """Report that this process responds."""
+        return json_response(Live("health.response", "live", True))
+
+    async def check_ready(self, request: Request) -> Response:
+        """Report whether every model has just embedded a text."""
+        if await self._services.readiness.is_ready():
+            return json_response(Ready("health.response", "ready", True))
+        return json_response(Ready("health.response", "not ready", False), 503, {"retry-after": "1"})

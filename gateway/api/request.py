@@ -1,0 +1,273 @@
+"""The body of an embeddings request. One definition gives its shape, parses it, and describes it in OpenAPI."""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Literal, TypeVar, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from starlette.requests import ClientDisconnect, Request
+
+from gateway.errors import InvalidRequestError, TooLargeError, UnsupportedMediaTypeError, quote
+from gateway.types import EmbeddingType, EncodingFormat, InputType, Modality, Truncate
+
+LARGE_BODY_BYTES = 4 * 1024 * 1024
+MAX_CONTAINERS = 1_000_000
+"""A body of nothing but empty arrays would take twenty times its size in memory. Brackets within texts count too."""
+
+MAX_TOKEN_ID = 2**31 - 1
+"""Above any vocabulary. Which ids a model has is for the engine to say."""
+
+B = TypeVar("B", bound="EmbeddingsBody")
+
+
+class TextPart(Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    """A text in a content block."""
+
+    text: Annotated[str, Meta(description="The text.")]
+
+
+class ImageSource(Struct, forbid_unknown_fields=True):
+    """Where to find an image."""
+
+    url: Annotated[
+        str,
+        Meta(description="A data URL with a PNG, JPEG, WebP or GIF, or an http(s) URL if the server fetches them."),
+    ]
+    detail: Annotated[Raw, Meta(description="Accepted and ignored.")] | UnsetType = UNSET
+
+
+class ImagePart(Struct, forbid_unknown_fields=True, tag_field="type", tag="image_url"):
+    """An image in a content block."""
+
+    image_url: ImageSource
+
+
+AT_MOST_ONE_IMAGE = {
+    "contains": {"properties": {"type": {"const": "image_url"}}},
+    "minContains": 0,
+    "maxContains": 1,
+}
+
+
+class ContentBlock(Struct, forbid_unknown_fields=True):
+    """One item made of parts: texts are joined by newlines, with at most one image."""
+
+    content: Annotated[list[TextPart | ImagePart], Meta(min_length=1, extra_json_schema=AT_MOST_ONE_IMAGE)]
+
+
+Text = Annotated[
+    str, Meta(description="A text, or an image as or within a data URL.", extra_json_schema={"minLength": 1})
+]
+TokenId = Annotated[int, Meta(ge=0, le=MAX_TOKEN_ID)]
+TokenIds = Annotated[list[TokenId], Meta(description="Token ids of one item.", extra_json_schema={"minItems": 1})]
+
+
+class EmbeddingsBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What to embed, and how to respond."""
+
+    model: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Id of a served model; the suffixes `-query` and `-passage` set `input_type`; `:free` has no "
+            "effect.",
+        ),
+    ]
+    input: Annotated[
+        Text | list[Text | TokenId | TokenIds | ContentBlock],
+        Meta(
+            description="A text; an array of texts and content blocks, in any mixture; the token ids of one item; "
+            "or an array of the token ids of several."
+        ),
+    ]
+    input_type: Annotated[
+        Literal["query", "passage", "search_query", "search_document"] | None,
+        Meta(description="Whether texts are queries or documents; `passage` if absent. Images are passages."),
+    ] = None
+    modality: Annotated[
+        Modality | Annotated[list[Modality], Meta(extra_json_schema={"minItems": 1})] | None,
+        Meta(description="Of all items, or one for each; inferred if absent."),
+    ] = None
+    dimensions: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Size of the vectors, normalised again: from 128 (small models: 32) to the model's size."),
+    ] = None
+    embedding_type: Annotated[
+        EmbeddingType | None,
+        Meta(
+            description="Type of the values, `float` if absent. `int8` is trunc(127·x), `uint8` that plus 128, "
+            "`ubinary` packed signs, `binary` those minus 128."
+        ),
+    ] = None
+    encoding_format: Annotated[
+        EncodingFormat | None, Meta(description="Numbers (`float`), or base64 of the type's little-endian bytes.")
+    ] = None
+    truncate: Annotated[
+        Truncate | None,
+        Meta(description="Which end of a text above the model's limit is cut; `NONE`, or absent, refuses the text."),
+    ] = None
+    user: Annotated[str | None, Meta(description="Any string; only its hash is logged.")] = None
+
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "input_type": get_args(InputType),
+    "modality": get_args(Modality),
+    "encoding_format": get_args(EncodingFormat),
+    "truncate": get_args(Truncate),
+}
+"""Fields that have one of a few values, in the order in which messages list them."""
+
+MESSAGES = {
+    "model": "model must be a string",
+    "input": "input must be a string, an array of strings or content blocks, an array of token ids, or an array of "
+    "such arrays",
+    "dimensions": "dimensions must be a positive integer",
+    "embedding_type": "Input should be 'float', 'binary', 'ubinary', 'int8' or 'uint8'",  # the embedding NIM's message
+    "user": "user must be a string",
+    "provider": "provider must be an object",
+}
+"""What is wrong with a field, where it has no choices."""
+
+ITEM = re.compile(r"\$\.input\[(\d+)\](.*)")
+ITEM_MESSAGES = (
+    (r"\.content\[\d+\]\.image_url", 'has an image_url with fields other than "url" and "detail"', "unknown field"),
+    (r"\.content\[\d+\]", 'has a content part that is neither {"type":"text"} nor {"type":"image_url"}', ""),
+    (r"\.content|$", 'must be a string or {"content": [...]} with at least one part', "Object|Expected `array`"),
+    (r"\[\d+\]|$", "has a token id outside the vocabulary", "[<>]="),
+    (r"\[\d+\]", "must hold token ids only, as integers", ""),
+)
+"""What is wrong with an item, by the rest of the path, and a pattern of the parser's own message."""
+
+KINDS = {"str": "another string", "int": "a number", "float": "a number", "bool": "a boolean", "null": "null"}
+KINDS |= {"array": "an array", "object": "an object"}
+"""JSON types as messages name them."""
+
+
+async def read_embeddings_body(request: Request, kind: type[B], *, max_bytes: int) -> B:
+    """Read and parse a body; of a key written twice, the last value counts.
+
+    Args:
+        request: Its body has not been read.
+        kind: The body's type.
+        max_bytes: Limit of the body's size.
+
+    Raises:
+        UnsupportedMediaTypeError: Not `application/json`, or compressed.
+        TooLargeError: Above the limit; what is not read stays unread.
+        InvalidRequestError: Not JSON (RFC 8259, UTF-8), or not of this type.
+    """
+    headers = dict(request.scope["headers"])  # Starlette's own mapping searches and decodes all of them each time
+    check_media_type(headers)
+    body = await read_body(request, headers, max_bytes=max_bytes)
+    if len(body) > LARGE_BODY_BYTES and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
+        raise InvalidRequestError("the request body has too many arrays and objects")
+    try:
+        parsed: B = decoder_of(kind).decode(body)
+    except msgspec.ValidationError as error:
+        raise explain(str(error)) from None  # the parser's own text can hold pieces of the body
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidRequestError("the request body is not valid JSON") from None
+    return parsed
+
+
+@cache
+def decoder_of(kind: type[B]) -> msgspec.json.Decoder[B]:
+    """Return the decoder of a body's type."""
+    return msgspec.json.Decoder(kind)
+
+
+def check_media_type(headers: Mapping[bytes, bytes]) -> None:
+    """Accept plain UTF-8 JSON.
+
+    Raises:
+        UnsupportedMediaTypeError: The body is anything else.
+    """
+    media_type, _, parameters = headers.get(b"content-type", b"").lower().partition(b";")
+    if media_type.strip() != b"application/json":
+        raise UnsupportedMediaTypeError("the request body must be application/json")
+    if b"charset" in parameters and b"utf-8" not in parameters:
+        raise UnsupportedMediaTypeError("the request body must be in UTF-8")
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        raise UnsupportedMediaTypeError("compressed request bodies are not supported")
+
+
+async def read_body(request: Request, headers: Mapping[bytes, bytes], *, max_bytes: int) -> bytes:
+    """Return the body's bytes.
+
+    Raises:
+        TooLargeError: By Content-Length before a byte is read, else as soon as the limit is exceeded.
+        ClientDisconnect: The client has closed the connection.
+    """
+    too_large = TooLargeError(f"the request body is above the limit of {max_bytes} bytes")
+    announced = headers.get(b"content-length", b"")
+    if announced.isdigit() and int(announced[:20]) > max_bytes:
+        raise too_large
+    pieces: list[bytes] = []
+    size = 0
+    more_body = True
+    while more_body:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
+        if size > max_bytes:
+            raise too_large
+        more_body = message.get("more_body", False)
+    return b"".join(pieces)
+
+
+def explain(problem: str) -> InvalidRequestError:
+    """Return the error for a body of the wrong type, in the words that the embedding NIM publishes where it does.
+
+    Args:
+        problem: msgspec's message, such as "Expected `str`, got `int` - at `$.input[0]`".
+    """
+    problem, _, path = problem.partition(" - at `")
+    path = path.removesuffix("`")
+    if not path.startswith("$."):
+        return explain_body(problem)
+    field, *rest = re.split(r"[.\[]", path.removeprefix("$."), maxsplit=1)
+    missing = "got `null`" in problem or "length >= 1" in problem
+    if (field == "model" and missing) or (field == "input" and not rest and missing):
+        return InvalidRequestError(f"{field} is required", param=field)
+    if field == "input" and (item := ITEM.fullmatch(path)):
+        return explain_item(int(item[1]), item[2], problem)
+    if field in CHOICES:
+        listed = ", ".join(f"'{choice}'" for choice in CHOICES[field])
+        message = f"{field} must be one of {listed}; got {describe_value(problem)}"
+        return InvalidRequestError(message, param=field)
+    if field == "provider" and rest:
+        name = rest[0].partition("[")[0]
+        return InvalidRequestError(f"provider.{name} must be an array of strings", param=f"provider.{name}")
+    return InvalidRequestError(MESSAGES.get(field, f"{field} is invalid"), param=field)
+
+
+def explain_body(problem: str) -> InvalidRequestError:
+    """Return the error for a problem of the body as a whole."""
+    if unknown := re.search("unknown field `(.*)`", problem, re.DOTALL):
+        name = quote(unknown[1])
+        return InvalidRequestError(f"unknown field {name}", param=unknown[1] if name.startswith("'") else None)
+    if missing := re.search("missing required field `(.*)`", problem):
+        return InvalidRequestError(f"{missing[1]} is required", param=missing[1])
+    return InvalidRequestError("the request body must be a JSON object")
+
+
+def explain_item(index: int, path: str, problem: str) -> InvalidRequestError:
+    """Return the error for an item, or for the whole input if the item is of no published form."""
+    is_flat_id = not path and re.search("[<>]=", problem)  # of a list of ids, which is one item
+    index = 0 if is_flat_id else index
+    for path_pattern, message, problem_pattern in ITEM_MESSAGES:
+        if re.match(path_pattern, path) and re.search(problem_pattern, problem):
+            return InvalidRequestError(f"input[{index}] {message}", param=f"input[{index}]")
+    return InvalidRequestError(MESSAGES["input"], param="input")
+
+
+def describe_value(problem: str) -> str:
+    """Return how a message refers to a value that is none of a field's choices."""
+    if value := re.search("""enum value (['"])(.*)\\1""", problem, re.DOTALL):
+        return quote(value[2])
+    kind = re.search("got `(.*)`", problem)
+    return KINDS.get(kind[1] if kind else "", "another value")

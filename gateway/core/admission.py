@@ -1,0 +1,125 @@
+"""Admission control: how much work is in flight at a time, by cost, first come first served, with a bounded queue.
+
+Without it a burst would queue in Triton, where a full queue can hang an ensemble, and every response would be late.
+Requests with images have a gate of their own, so that texts do not queue behind pages.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from gateway.engine import Slot
+from gateway.errors import OverloadedError
+from gateway.settings import Settings
+from gateway.types import Item, ItemWithImage
+
+RETRY_AFTER_S = 2.0
+
+
+class Admission:
+    """The gates of one worker process: one for texts, one for requests with images."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.text = AdmissionGate(settings.max_text_tokens_in_flight, settings.max_text_tokens_queued)
+        self.image = AdmissionGate(settings.max_image_tokens_in_flight, settings.max_image_tokens_queued)
+
+    def gate_of(self, items: Sequence[Item]) -> "AdmissionGate":
+        """Return the gate for a request's items."""
+        has_image = any(isinstance(item, ItemWithImage) for item in items)
+        return self.image if has_image else self.text
+
+    def check_room(self) -> None:
+        """Refuse any request, before it is read, while both queues are full.
+
+        Raises:
+            OverloadedError: Both are full.
+        """
+        if self.text.is_full():
+            self.image.check_room()
+
+
+class AdmissionGate:
+    """Admits requests while the cost of those in flight stays below a limit.
+
+    Args:
+        max_in_flight: Total cost in flight; a single request may cost more.
+        max_queued: Total cost of waiting requests.
+    """
+
+    def __init__(self, max_in_flight: int, max_queued: int) -> None:
+        self._max_in_flight = max_in_flight
+        self._max_queued = max_queued
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self.in_flight = 0
+        self.queued = 0
+
+    def check_room(self, cost: int = 0) -> None:
+        """Refuse work that would only wait too long.
+
+        Args:
+            cost: Of the request, if it is known.
+
+        Raises:
+            OverloadedError: The queue has no room for it.
+        """
+        if self.is_full(cost):
+            raise OverloadedError("too many requests are waiting", retry_after_s=RETRY_AFTER_S)
+
+    def is_full(self, cost: int = 0) -> bool:
+        """Return whether the queue lacks room for that much; an empty queue takes a request of any size."""
+        return bool(self._queue) and self.queued + max(cost, 1) > self._max_queued
+
+    async def enter(self, cost: int) -> Slot:
+        """Wait for admission, for as long as the caller is not cancelled.
+
+        Args:
+            cost: Estimated tokens.
+
+        Returns:
+            The slot, for the caller to release.
+
+        Raises:
+            OverloadedError: The queue has no room for it.
+        """
+        if self._queue or not self._fits(cost):
+            await self._wait(cost)
+        else:
+            self.in_flight += cost
+        return Slot(lambda: self._leave(cost))
+
+    def _leave(self, cost: int) -> None:
+        self.in_flight -= cost
+        self._admit_queued()
+
+    def _fits(self, cost: int) -> bool:
+        return self.in_flight == 0 or self.in_flight + cost <= self._max_in_flight
+
+    async def _wait(self, cost: int) -> None:
+        """Queue until `_admit_queued` admits the request."""
+        self.check_room(cost)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (cost, turn)
+        self._queue.append(entry)
+        self.queued += cost
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # admitted in the very moment of the cancellation
+                self.in_flight -= cost
+            elif entry in self._queue:
+                self._queue.remove(entry)
+                self.queued -= cost
+            self._admit_queued()
+            raise
+
+    def _admit_queued(self) -> None:
+        """Admit requests from the head of the queue while they fit, dropping cancelled ones."""
+        while self._queue:
+            cost, turn = self._queue[0]
+            if not turn.cancelled() and not self._fits(cost):
+                break
+            self._queue.popleft()
+            self.queued -= cost
+            if not turn.cancelled():
+                self.in_flight += cost
+                turn.set_result(None)

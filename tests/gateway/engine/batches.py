@@ -1,0 +1,16 @@
+"""Batches for engines under test."""
+
+from gateway.engine import EmbedBatch, ServedModel, Slot
+from gateway.engine.chunking import estimate_tokens
+from gateway.types import InputType, Item, Truncate
+
+
+def make_batch(
+    model: ServedModel,
+    *items: Item,
+    input_type: InputType = "passage",
+    truncate: Truncate = "NONE",
+    slot: Slot | None = None,
+) -> EmbedBatch:
+    tokens = [estimate_tokens(item, model) for item in items]
+    return EmbedBatch(model, items, tokens, input_type, truncate, slot or Slot())

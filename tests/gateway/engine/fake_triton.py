@@ -1,0 +1,142 @@
+"""A gRPC server that speaks as much of Triton's protocol as the contract needs; vectors are hashes of the items."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from gateway.engine.wire import decode_bytes, encode_bytes
+
+PUBLIC_ID = "nvidia/llama-nemotron-embed-vl-1b-v2"
+DIMENSIONS = 8
+
+
+def ensemble_config(name: str, modality: str, **changes: str) -> Any:
+    """The config of an ensemble as an export writes it; a change to an empty text takes the parameter away."""
+    parameters = {
+        "public_id": PUBLIC_ID,
+        "modality": modality,
+        "dimensions": str(DIMENSIONS),
+        "max_tokens": "100",
+        "precision": "fp32",
+        "license": "Apache-2.0",
+        "fingerprint": "f00",
+        "manifest": '{"created": 7}',
+    }
+    if modality == "image":
+        parameters |= {"max_tiles": "7", "tokens_per_tile": "256"}
+    config = model_config_pb2.ModelConfig(name=name, max_batch_size=1)
+    config.ensemble_scheduling.SetInParent()
+    for key, value in (parameters | changes).items():
+        if value:
+            config.parameters[key].string_value = value
+    return config
+
+
+def step_config(name: str) -> Any:
+    """The config of a model that is no ensemble."""
+    config = model_config_pb2.ModelConfig(name=name, backend="onnxruntime")
+    config.parameters["modality"].string_value = "text"
+    return config
+
+
+def item_vector(text: bytes, image: bytes) -> np.ndarray:
+    """The vector of one item."""
+    digest = hashlib.sha256(text + b"|" + image).digest()[:DIMENSIONS]
+    return np.frombuffer(digest, np.uint8).astype(np.float32) / 255
+
+
+@dataclass
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """The servicer.
+
+    Attributes:
+        configs: of the models in the repository.
+        requests: that came for inference.
+        delay_s: how long an inference takes.
+        refusal: what inference is refused with, or None.
+        outputs_left_out: names of outputs that do not come.
+        in_flight, most_in_flight: inferences at a time.
+        abandoned: inferences that their caller cancelled.
+    """
+
+    configs: list[Any] = field(
+        default_factory=lambda: [
+            ensemble_config("vl_text", "text"),
+            ensemble_config("vl_image", "image"),
+            step_config("vl_embedder"),
+        ]
+    )
+    requests: list[Any] = field(default_factory=list)
+    delay_s: float = 0.0
+    refusal: tuple[grpc.StatusCode, str] | None = None
+    outputs_left_out: frozenset[str] = frozenset()
+    in_flight: int = 0
+    most_in_flight: int = 0
+    abandoned: int = 0
+    index_questions: int = 0
+
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+        self.index_questions += 1
+        answer = service_pb2.RepositoryIndexResponse()
+        for config in self.configs:
+            answer.models.add(name=config.name, version="1", state="READY")
+        return answer
+
+    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+        return service_pb2.ModelConfigResponse(config=next(c for c in self.configs if c.name == request.name))
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+        self.requests.append(request)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.delay_s)
+        except asyncio.CancelledError:
+            self.abandoned += 1
+            raise
+        finally:
+            self.in_flight -= 1
+        if self.refusal:
+            await context.abort(*self.refusal)
+        return self.answer(request)
+
+    def answer(self, request: Any) -> Any:
+        inputs = read_inputs(request)
+        texts = inputs.get("text")
+        images = inputs.get("image", [b""] * len(texts or []))
+        texts = texts or [b""] * len(images)
+        errors = [b"text_too_long: it is" if b"long" in text else b"" for text in texts]
+        vectors = np.stack([item_vector(text, image) for text, image in zip(texts, images, strict=True)])
+        vectors[[bool(error) for error in errors]] = np.nan
+        count = len(texts)
+        counts = np.arange(1, count + 1, dtype=np.int32)
+        outputs = {
+            "embeddings": ("FP32", (1, count, DIMENSIONS), vectors.tobytes()),
+            "token_counts": ("INT32", (1, count), counts.tobytes()),
+            "errors": ("BYTES", (1, count), encode_bytes(errors)),
+        }
+        if "image" in inputs:
+            outputs["image_token_counts"] = ("INT32", (1, count), (counts * 256).tobytes())
+            outputs["tile_counts"] = ("INT32", (1, count), counts.tobytes())
+        message = service_pb2.ModelInferResponse(model_name=request.model_name)
+        for name, (datatype, shape, raw) in outputs.items():
+            if name not in self.outputs_left_out:
+                message.outputs.add(name=name, datatype=datatype, shape=shape)
+                message.raw_output_contents.append(raw)
+        return message
+
+
+def read_inputs(request: Any) -> dict[str, Any]:
+    """The inputs of a request by name: lists of bytes, or arrays."""
+    inputs: dict[str, Any] = {}
+    for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+        if tensor.datatype == "BYTES":
+            inputs[tensor.name] = decode_bytes(raw, tensor.shape[1])
+        else:
+            inputs[tensor.name] = np.frombuffer(raw, {"INT64": "<i8", "INT32": "<i4"}[tensor.datatype])
+    return inputs

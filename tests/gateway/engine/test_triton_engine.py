@@ -1,0 +1,304 @@
+"""The Triton engine against a gRPC server that speaks Triton's protocol."""
+
+import asyncio
+import gc
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2_grpc
+
+from gateway.core.admission import AdmissionGate
+from gateway.engine import EmbedResult, ItemFailure
+from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES
+from gateway.engine.triton import TritonEngine
+from gateway.errors import DeadlineError, EngineFaultError, EngineUnavailableError
+from gateway.settings import Settings
+from gateway.types import ImageItem, Item, TextImageItem, TextItem, TokensItem
+from tests.gateway.engine.batches import make_batch
+from tests.gateway.engine.fake_triton import (
+    DIMENSIONS,
+    PUBLIC_ID,
+    FakeTriton,
+    ensemble_config,
+    item_vector,
+    read_inputs,
+    step_config,
+)
+
+
+@pytest.fixture
+def triton() -> FakeTriton:
+    return FakeTriton()
+
+
+@pytest.fixture
+async def port(triton: FakeTriton) -> AsyncIterator[int]:
+    server = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield port
+    await server.stop(0)
+
+
+@pytest.fixture
+async def engine(port: int) -> AsyncIterator[TritonEngine]:
+    engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", chunk_items=4, chunk_concurrency=3))
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+async def embed(engine: TritonEngine, *items: Item, **options: Any) -> EmbedResult:
+    return await engine.embed(make_batch((await engine.models())[PUBLIC_ID], *items, **options))
+
+
+async def test_models_are_read_from_ensemble_parameters(engine: TritonEngine) -> None:
+    (model,) = (await engine.models()).values()
+    assert (model.public_id, model.dimensions, model.max_tokens, model.takes_images) == (PUBLIC_ID, 8, 100, True)
+    assert (model.max_tiles, model.tokens_per_tile, model.fingerprint) == (7, 256, "f00")
+    assert (model.owner, model.created_s) == ("nvidia", 7)
+
+
+async def test_image_limit_of_a_model_is_read_and_a_higher_setting_logs_a_warning(
+    port: int, triton: FakeTriton, caplog: pytest.LogCaptureFixture
+) -> None:
+    for limit, warned in (("1000", True), ("5000", False), ("", True)):
+        triton.configs = [
+            ensemble_config("vl_text", "text"),
+            ensemble_config("vl_image", "image", max_image_bytes=limit),
+        ]
+        max_image_bytes = 2000 if limit else DEFAULT_MAX_IMAGE_BYTES + 1
+        engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", max_image_bytes=max_image_bytes))
+        await engine.start()
+        (model,) = (await engine.models()).values()
+        assert model.max_image_bytes == int(limit or DEFAULT_MAX_IMAGE_BYTES)
+        assert ("GATEWAY_MAX_IMAGE_BYTES" in caplog.text) is warned
+        caplog.clear()
+        await engine.close()
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [
+        [step_config("embedder")],
+        [ensemble_config("a", "image")],
+        [ensemble_config("a", "text", dimensions="")],
+        [ensemble_config("a", "text", max_tokens="many")],
+        [ensemble_config("a", "text", manifest="{")],
+        [ensemble_config("a", "video")],
+        [ensemble_config("a", "text", public_id="")],
+    ],
+)
+async def test_models_that_break_the_contract_are_left_out(
+    engine: TritonEngine, triton: FakeTriton, configs: list[object]
+) -> None:
+    triton.configs = configs
+    assert await engine.models() == {}
+
+
+async def test_vectors_and_counts_keep_the_order_over_chunks_and_ensembles(
+    engine: TritonEngine, triton: FakeTriton
+) -> None:
+    items: list[Item] = []
+    expected = []
+    for number in range(30):
+        text, image = f"text {number}", f"image {number}".encode()
+        kinds = (TextItem(text), ImageItem(image), TextImageItem(text, image))
+        parts = ((text.encode(), b""), (b"", image), (text.encode(), image))
+        items.append(kinds[number % 3])
+        expected.append(item_vector(*parts[number % 3]))
+    result = await embed(engine, *items)
+    np.testing.assert_array_equal(result.embeddings, np.stack(expected))
+    np.testing.assert_array_equal(result.image_token_counts > 0, [number % 3 > 0 for number in range(30)])
+    assert result.failures == {}
+    assert len(triton.requests) == 3 + 5
+
+
+async def test_chunks_run_side_by_side_but_not_all_at_once(engine: TritonEngine, triton: FakeTriton) -> None:
+    triton.delay_s = 0.02
+    await embed(engine, *[TextItem(str(number)) for number in range(40)])
+    assert len(triton.requests) == 10
+    assert triton.most_in_flight == 3
+
+
+async def test_defaults_are_left_out_and_the_rest_is_sent(engine: TritonEngine, triton: FakeTriton) -> None:
+    await embed(engine, TextItem("a"))
+    await embed(engine, TextItem("a"), TokensItem([5, 6]), input_type="query", truncate="END")
+    await embed(engine, ImageItem(b"p"), truncate="START")
+    plain, full, image = map(read_inputs, triton.requests)
+    assert plain == {"text": [b"a"]}
+    np.testing.assert_array_equal(full.pop("token_ids"), [5, 6])
+    np.testing.assert_array_equal(full.pop("token_id_counts"), [0, 2])
+    assert full == {"text": [b"a", b""], "input_type": [b"query"], "truncate": [b"END"]}
+    assert image == {"image": [b"p"], "truncate": [b"START"]}
+
+
+async def test_simultaneous_small_requests_share_an_inference_request(port: int, triton: FakeTriton) -> None:
+    items = [TextItem("a"), TokensItem([5, 6]), TextItem("long"), TextItem("b")]
+    for microbatch_items, count in ((8, 1), (1, 4)):
+        triton.requests.clear()
+        engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", microbatch_items=microbatch_items))
+        await engine.start()
+        model = (await engine.models())[PUBLIC_ID]
+        batches = [make_batch(model, item) for item in items]
+        answers = await asyncio.gather(*map(engine.embed, batches))
+        assert len(triton.requests) == count
+        for text, answer in zip((b"a", b"", b"", b"b"), answers, strict=True):
+            if not answer.failures:
+                np.testing.assert_array_equal(answer.embeddings, [item_vector(text, b"")])
+        assert [bool(answer.failures) for answer in answers] == [False, False, True, False]
+        await engine.close()
+
+
+async def test_small_requests_wait_for_others_if_configured(port: int, triton: FakeTriton) -> None:
+    for wait_ms, count in ((0, 2), (200, 1)):
+        triton.requests.clear()
+        engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", microbatch_wait_ms=wait_ms))
+        await engine.start()
+        model = (await engine.models())[PUBLIC_ID]
+        batches = [make_batch(model, TextItem(text)) for text in ("a", "b")]
+        first = asyncio.ensure_future(engine.embed(batches[0]))
+        await asyncio.sleep(0.02)
+        await asyncio.gather(first, engine.embed(batches[1]))
+        assert len(triton.requests) == count
+        await engine.close()
+
+
+async def test_failed_items_keep_their_indices(engine: TritonEngine) -> None:
+    result = await embed(engine, *[TextItem("long" if number in (2, 6) else "a") for number in range(8)])
+    failure = ItemFailure("text_too_long", "it is")
+    assert result.failures == {2: failure, 6: failure}
+    assert np.isnan(result.embeddings[[2, 6]]).all()
+    assert np.isfinite(np.delete(result.embeddings, [2, 6], axis=0)).all()
+
+
+async def test_chunk_refused_as_a_whole_names_its_items(engine: TritonEngine, triton: FakeTriton) -> None:
+    await engine.models()
+    triton.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "in ensemble 'vl_text', text_invalid: no\ntext_invalid: nor")
+    result = await embed(engine, TextItem("a"), TextItem("b"))
+    assert result.failures == {0: ItemFailure("text_invalid", "no"), 1: ItemFailure("text_invalid", "nor")}
+    assert result.embeddings.shape == (2, DIMENSIONS)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"),
+    [
+        ((grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape"), EngineFaultError),
+        ((grpc.StatusCode.UNAVAILABLE, "unloading"), EngineUnavailableError),
+        ((grpc.StatusCode.INTERNAL, "Stub process is not healthy"), EngineUnavailableError),
+    ],
+)
+async def test_refusals_become_domain_errors(
+    engine: TritonEngine, triton: FakeTriton, refusal: tuple[grpc.StatusCode, str], kind: type[Exception]
+) -> None:
+    await engine.models()
+    triton.refusal = refusal
+    with pytest.raises(kind):
+        await embed(engine, TextItem("a"))
+
+
+@pytest.mark.parametrize("name", ["embeddings", "token_counts", "tile_counts"])
+async def test_missing_output_is_a_fault(engine: TritonEngine, triton: FakeTriton, name: str) -> None:
+    triton.outputs_left_out = frozenset({name})
+    with pytest.raises(EngineFaultError):
+        await embed(engine, ImageItem(b"p"))
+
+
+async def test_vectors_of_another_size_are_a_fault(engine: TritonEngine, triton: FakeTriton) -> None:
+    triton.configs = [ensemble_config("vl_text", "text", dimensions="9")]
+    with pytest.raises(EngineFaultError):
+        await embed(engine, TextItem("a"))
+
+
+async def test_call_that_triton_has_lost_is_given_up(port: int, triton: FakeTriton) -> None:
+    engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", request_timeout_s=0.1))
+    await engine.start()
+    await engine.models()
+    triton.delay_s = 30
+    with pytest.raises(DeadlineError):
+        await embed(engine, TextItem("a"))
+    await engine.close()
+
+
+async def test_one_failed_chunk_holds_back_those_not_sent(engine: TritonEngine, triton: FakeTriton) -> None:
+    await engine.models()
+    triton.delay_s = 0.05
+    triton.refusal = (grpc.StatusCode.UNAVAILABLE, "")
+    with pytest.raises(EngineUnavailableError):
+        await embed(engine, *[TextItem("a")] * 400)
+    await asyncio.sleep(0.2)
+    assert len(triton.requests) <= 6
+    assert triton.in_flight == 0
+
+
+async def test_disconnected_client_keeps_its_slot_until_its_calls_end(engine: TritonEngine, triton: FakeTriton) -> None:
+    await engine.models()
+    triton.delay_s = 1.5
+    gate = AdmissionGate(10, 10)
+
+    async def visit() -> None:
+        with await gate.enter(7) as slot:
+            await embed(engine, *[TextItem("a")] * 40, slot=slot)
+
+    work = asyncio.ensure_future(visit())
+    while triton.in_flight < 3:
+        await asyncio.sleep(0.005)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    gc.collect()
+    await asyncio.sleep(0.05)
+    assert (triton.in_flight, gate.in_flight) == (3, 7), "a call was cancelled, or its slot was released"
+    while gate.in_flight:
+        await asyncio.sleep(0.005)
+    assert triton.in_flight == 0
+    await asyncio.sleep(0.05)
+    assert (len(triton.requests), gate.in_flight, triton.abandoned) == (3, 0, 0)
+
+
+async def test_unreachable_triton_is_unavailable_and_found_once_it_is_up(triton: FakeTriton) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}"))
+    await engine.start()
+    with pytest.raises(EngineUnavailableError):
+        await engine.models()
+    server = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
+    assert server.add_insecure_port(f"127.0.0.1:{port}") == port
+    await server.start()
+    for _ in range(100):
+        try:
+            await embed(engine, TextItem("a"))
+            break
+        except EngineUnavailableError:
+            await asyncio.sleep(0.05)
+    else:
+        pytest.fail("the engine was not found within five seconds")
+    await engine.close()
+    await server.stop(0)
+
+
+async def test_list_of_models_is_refreshed_in_the_background(port: int, triton: FakeTriton) -> None:
+    engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", catalogue_ttl_s=0))
+    await engine.start()
+    assert PUBLIC_ID in await engine.models()
+    triton.configs = [ensemble_config("b_text", "text", public_id="b/b")]
+    assert PUBLIC_ID in await engine.models()
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if "b/b" in await engine.models():
+            break
+    assert list(await engine.models()) == ["b/b"]
+    await engine.close()
+
+
+async def test_concurrent_requests_read_the_list_once(engine: TritonEngine, triton: FakeTriton) -> None:
+    await asyncio.gather(*(engine.models() for _ in range(20)))
+    assert triton.index_questions == 1

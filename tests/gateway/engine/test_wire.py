@@ -1,0 +1,39 @@
+"""How failures that the preprocessing step reports are read."""
+
+import numpy as np
+
+from gateway.engine import ItemFailure
+from gateway.engine.wire import read_failures, read_refusal
+
+
+def test_failed_items_are_found_by_index() -> None:
+    entries = ["", "text_too_long: 300 tokens, more than 256", "", "image_invalid: truncated"]
+    assert read_failures(entries) == {
+        1: ItemFailure("text_too_long", "300 tokens, more than 256"),
+        3: ItemFailure("image_invalid", "truncated"),
+    }
+
+
+def test_an_entry_without_a_known_code_has_none() -> None:
+    assert read_failures(["Traceback: /secret"]) == {0: ItemFailure("", "Traceback: /secret")}
+
+
+def test_messages_are_bounded_and_printable() -> None:
+    (failure,) = read_failures(["text_invalid: a\x00b" + "c" * 5000]).values()
+    assert failure.message.startswith("a bc")
+    assert len(failure.message) == 500
+
+
+def test_a_refused_request_names_each_item_behind_tritons_own_words() -> None:
+    details = "in ensemble 'm_text', text_too_long: first\nimage_too_large: second"
+    expected = {0: ItemFailure("text_too_long", "first"), 1: ItemFailure("image_too_large", "second")}
+    refused = read_refusal(details, 2, dimensions=8)
+    assert refused is not None
+    assert refused.failures == expected
+    assert (refused.embeddings.shape, np.isnan(refused.embeddings).all()) == ((2, 8), True)
+
+
+def test_a_refusal_of_the_request_itself_concerns_no_item() -> None:
+    assert read_refusal("parameter_invalid: unknown truncate", 1, 8) is None
+    assert read_refusal("unexpected inference input 'foo'", 1, 8) is None
+    assert read_refusal("text_too_long: only one of two", 2, 8) is None
