@@ -1,4 +1,4 @@
-"""Starts the whole service for tests, on free ports, and stops it again."""
+"""Start the whole service for tests, on free ports, and stop it again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,40 +30,39 @@ class Service:
     output_path: Path
 
     def is_ready(self) -> bool:
-        """Ask the gateway."""
         try:
             return httpx.get(f"{self.http_url}/v1/health/ready", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
 
     def processes(self) -> list[psutil.Process]:
-        """Return all processes that the launcher has started, theirs included."""
+        """Return every process that descends from the launcher."""
         return psutil.Process(self.launcher.pid).children(recursive=True)
 
     def find(self, program: str) -> psutil.Process:
-        """Return the launcher's child that runs a program or module of that name."""
+        """Return the launcher's child that runs the program or module of that name."""
         children = psutil.Process(self.launcher.pid).children()
         [process] = [child for child in children if program in {Path(word).name for word in child.cmdline()}]
         return process
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [taken.getsockname()[1] for taken in sockets]
-    for taken in sockets:
-        taken.close()
+    """Return TCP ports on loopback that are not in use."""
+    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listener.getsockname()[1] for listener in listeners]
+    for listener in listeners:
+        listener.close()
     return ports
 
 
 @contextmanager
 def run_service(repository: Path, work_dir: Path, **settings: str) -> Iterator[Service]:
-    """Serve a repository until the block ends; SIGTERM then stops everything.
+    """Serve a model repository until the block ends, then stop everything by SIGTERM.
 
     Args:
-        repository: Triton models.
+        repository: Triton model repository.
         work_dir: Folder for logs.
-        settings: More environment variables.
+        settings: Additional environment variables.
     """
     http_port, grpc_port, metrics_port = free_ports(3)
     environment = (
@@ -93,13 +92,12 @@ def run_service(repository: Path, work_dir: Path, **settings: str) -> Iterator[S
         launcher.wait(60)
 
 
-def wait_until(condition: object, timeout_s: float) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
     """Wait until a condition holds.
 
     Raises:
-        AssertionError: It did not within `timeout_s` seconds.
+        AssertionError: The condition did not hold within `timeout_s` seconds.
     """
-    assert callable(condition)
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s"

@@ -1,4 +1,4 @@
-"""Calls Triton's models directly, as anyone with tritonclient would."""
+"""Call Triton's models directly, by tritonclient."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from tritonclient.utils import np_to_triton_dtype
 
 
 def infer(triton: InferenceServerClient, model: str, **arrays: Any) -> dict[str, npt.NDArray[Any]]:
-    """Send one request.
+    """Send one inference request.
 
     Args:
-        triton: Connected client.
+        triton: A connected client.
         model: Name of an ensemble or a step.
-        arrays: Inputs as rows, without the leading 1; lists of strings or bytes become BYTES tensors.
+        arrays: Inputs by name, without the leading dimension of 1; lists of strings or bytes become BYTES tensors.
 
     Returns:
-        Output name to rows, without the leading 1.
+        The outputs by name, without the leading dimension of 1.
     """
     inputs = []
     for name, values in arrays.items():

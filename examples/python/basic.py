@@ -1,4 +1,4 @@
-"""Embed one text, as OpenRouter's page does it."""
+"""Embed one text, as on OpenRouter's page."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Embed several texts in one request, as OpenRouter's page does it."""
+"""Embed several texts in one request, as on OpenRouter's page."""
 
 import os
 

@@ -1,8 +1,8 @@
-"""Find page images by text queries: one space holds both.
+"""Find page images by text queries, which share one embedding space.
 
-The pages are drawn on the spot. `make serve` serves a stand-in with the flagship's architecture and random weights: it
-shows the way, and its ranking means nothing. For one that does, serve the real checkpoint (`make serve MODEL=...`) and
-set TESSERA_MODEL to its id.
+The script draws the pages itself. By default, `make serve` serves a stand-in with the flagship's architecture and
+random weights, so the ranking means nothing. For a meaningful ranking, serve the real checkpoint (`make serve
+MODEL=...`) and set TESSERA_MODEL to its id.
 """
 
 import base64
@@ -43,7 +43,7 @@ QUERIES = [
 
 
 def draw_page(lines: list[str]) -> str:
-    """Returns a page with these lines as a PNG data URL."""
+    """Return a page with these lines as a PNG data URL."""
     page = Image.new("RGB", (595, 842), "white")
     draw = ImageDraw.Draw(page)
     for number, line in enumerate(lines):
@@ -54,7 +54,7 @@ def draw_page(lines: list[str]) -> str:
 
 
 def embed(items: list[str], input_type: str) -> np.ndarray:
-    """Returns the items' unit vectors: (n, dimensions)."""
+    """Return the items' unit vectors, of shape (n, dimensions)."""
     response = requests.post(
         f"{URL}/v1/embeddings",
         headers={"Authorization": f"Bearer {API_KEY}"},

@@ -1,4 +1,4 @@
-"""Embed an image by its URL, as OpenRouter's page does it."""
+"""Embed an image by its URL, as on OpenRouter's page."""
 
 import os
 

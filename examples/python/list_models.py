@@ -1,4 +1,4 @@
-"""List the embedding models, as OpenRouter's page does it."""
+"""List the embedding models, as on OpenRouter's page."""
 
 import os
 

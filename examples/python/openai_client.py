@@ -1,4 +1,4 @@
-"""Use OpenAI's own client: only the base URL changes."""
+"""Use OpenAI's own client with another base URL."""
 
 import os
 
@@ -14,7 +14,7 @@ response = client.embeddings.create(model=MODEL, input=["Dogs are loyal companio
 for entry in response.data:
     print(f"Embedding {entry.index}: {len(entry.embedding)} dimensions")
 
-# What OpenAI's API does not have goes into `extra_body`.
+# Pass fields that OpenAI's API does not have in `extra_body`.
 query = client.embeddings.create(
     model=MODEL, input="pets and animals", dimensions=64, extra_body={"input_type": "query", "truncate": "END"}
 )

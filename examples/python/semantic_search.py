@@ -1,4 +1,4 @@
-"""Rank documents by nearness to a query, as OpenRouter's page does it."""
+"""Rank documents by similarity to a query, as on OpenRouter's page."""
 
 import os
 

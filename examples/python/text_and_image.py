@@ -1,4 +1,4 @@
-"""Embed a text and an image as one item, as OpenRouter's page does it."""
+"""Embed a text and an image as one item, as on OpenRouter's page."""
 
 import os
 

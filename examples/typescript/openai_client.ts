@@ -1,4 +1,4 @@
-// Use OpenAI's own client: only the base URL changes.
+// Use OpenAI's own client with another base URL.
 import OpenAI from 'openai';
 
 const url = process.env.TESSERA_URL ?? 'http://127.0.0.1:8000';

@@ -11,17 +11,14 @@ from tritonclient.grpc import InferenceServerClient
 
 from export.progress import Progress
 from export.sources import resolve
+from tests.end_to_end.samples import MINILM, TINY, TINY_CHECKPOINT
 from tests.sentences import load_sentences
 from tests.service import PROJECT, Service, run_service
-
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-TINY = "reference/tiny-checkpoint"
-TINY_CHECKPOINT = PROJECT / "tests" / "data" / "tiny-checkpoint"
 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with the real all-MiniLM-L6-v2 and the reference's tiny checkpoint, exported as a person would."""
+    """Export the real all-MiniLM-L6-v2 and the reference's tiny checkpoint from the command line."""
     path = tmp_path_factory.mktemp("models") / "repository"
     for arguments in ([MINILM], [str(TINY_CHECKPOINT), "--name", TINY]):
         command = [sys.executable, "-m", "export", *arguments, "--repository", str(path)]
@@ -48,13 +45,13 @@ def sentences() -> list[str]:
 
 @pytest.fixture(scope="session")
 def checkpoint() -> Path:
-    """The published files of all-MiniLM-L6-v2."""
+    """Return the folder with the published files of all-MiniLM-L6-v2."""
     return resolve(MINILM, None, Progress()).folder
 
 
 @pytest.fixture(scope="session")
 def reference(sentences: list[str], checkpoint: Path) -> npt.NDArray[np.float32]:
-    """The sentences' embeddings, computed by transformers on the same weights, one by one: (200, 384)."""
+    """Embed the sentences one by one with transformers on the same weights, as an array of shape (200, 384)."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 

@@ -1,4 +1,4 @@
-"""Node scripts with their packages, installed once per lock file."""
+"""Run Node scripts, with their packages installed once for each lock file."""
 
 import hashlib
 import os
@@ -16,10 +16,9 @@ NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "ENETUNREAC
 
 
 def install(folder: Path) -> Path:
-    """Copy a folder of scripts to where its packages are installed; skip the test where that is impossible.
+    """Copy a folder with a package-lock.json into the cache, and install its packages there.
 
-    Args:
-        folder: with a package-lock.json.
+    Without Node, npm or a package registry, the test is skipped.
 
     Returns:
         The copy.
@@ -35,14 +34,14 @@ def install(folder: Path) -> Path:
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         result = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S)
         if any(code in result.stderr for code in NO_NETWORK):
-            pytest.skip("npm reaches no registry")
+            pytest.skip("npm cannot reach a package registry")
         assert result.returncode == 0, result.stderr
         installed.touch()
     return copy
 
 
 def run_script(folder: Path, script: str, **environment: str) -> str:
-    """Run a TypeScript file of an installed folder, and return what it prints."""
+    """Run a TypeScript file from an installed folder and return its output."""
     command = [str(folder / "node_modules" / ".bin" / "tsx"), script]
     result = subprocess.run(
         command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=60

@@ -1,12 +1,11 @@
-"""What the sources' pages print, against a real server: answers, health bodies, and every error of the table."""
+"""Responses published in the documentation of NIM and OpenRouter, compared with those of a real server."""
 
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.end_to_end.conftest import MINILM, TINY
-from tests.end_to_end.pictures import PICTURE_URL
+from tests.end_to_end.samples import IMAGE_URL, MINILM, TINY
 from tests.service import Service
 
 pytestmark = pytest.mark.triton
@@ -34,7 +33,7 @@ ERROR_TABLE: dict[str, tuple[dict[str, Any], int, str]] = {
         "modality must be one of 'text', 'image', 'text_image'; got 'bogus'",
     ),
     'Image with input_type: "query"': (
-        {"input": [PICTURE_URL], "modality": "image"},
+        {"input": [IMAGE_URL], "modality": "image"},
         400,
         'input_type="query" is not supported with images; the VLM model processes images as passages only. '
         'Use input_type="passage" or omit input_type.',
@@ -58,7 +57,7 @@ def post(service: Service, body: dict[str, Any], path: str = "/v1/embeddings") -
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/api/v1/embeddings"])
 @pytest.mark.parametrize("case", ERROR_TABLE)
-def test_error_of_the_table(service: Service, case: str, path: str) -> None:
+def test_published_error_has_its_status_and_message(service: Service, case: str, path: str) -> None:
     fields, status, message = ERROR_TABLE[case]
     response = post(service, QUERY | fields, path)
     body = response.json()
@@ -74,15 +73,15 @@ def test_error_of_the_table(service: Service, case: str, path: str) -> None:
         ("live", {"object": "health.response", "message": "live", "live": True}),
     ],
 )
-def test_health_body(service: Service, state: str, body: dict[str, Any]) -> None:
+def test_health_response_is_the_published_one(service: Service, state: str, body: dict[str, Any]) -> None:
     response = httpx.get(f"{service.http_url}/v1/health/{state}", headers={"Accept": "application/json"})
     assert (response.status_code, response.json()) == (200, body)
 
 
-def test_list_of_models(service: Service) -> None:
-    answer = httpx.get(f"{service.http_url}/v1/models").json()
-    assert answer.keys() == {"object", "data"} and answer["object"] == "list"
-    for model, public_id in zip(answer["data"], [TINY, MINILM], strict=True):
+def test_models_are_listed_as_openai_lists_them(service: Service) -> None:
+    listed = httpx.get(f"{service.http_url}/v1/models").json()
+    assert listed.keys() == {"object", "data"} and listed["object"] == "list"
+    for model, public_id in zip(listed["data"], [TINY, MINILM], strict=True):
         owner = public_id.partition("/")[0]
         assert model == {"id": public_id, "object": "model", "created": model["created"], "owned_by": owner}
         assert isinstance(model["created"], int)
@@ -92,35 +91,35 @@ def test_list_of_models(service: Service) -> None:
     ("fields", "number", "text_tokens", "image_tokens"),
     [
         ({}, float, 13, 0),
-        ({"input": [PICTURE_URL], "input_type": "passage", "modality": "image"}, float, 16, 256),
+        ({"input": [IMAGE_URL], "input_type": "passage", "modality": "image"}, float, 16, 256),
         ({"embedding_type": "int8"}, int, 13, 0),
     ],
     ids=["text query", "image document", "int8"],
 )
-def test_answer_of_the_embedding_nim(
+def test_embeddings_response_is_the_published_one(
     service: Service, fields: dict[str, Any], number: type, text_tokens: int, image_tokens: int
 ) -> None:
-    answer = post(service, QUERY | fields).json()
-    assert answer.keys() == {"object", "data", "model", "usage"}
-    assert (answer["object"], answer["model"]) == ("list", TINY)
-    [entry] = answer["data"]
+    body = post(service, QUERY | fields).json()
+    assert body.keys() == {"object", "data", "model", "usage"}
+    assert (body["object"], body["model"]) == ("list", TINY)
+    [entry] = body["data"]
     assert entry == {"object": "embedding", "index": 0, "embedding": entry["embedding"]}
     assert len(entry["embedding"]) == DIMENSIONS
     assert {type(value) for value in entry["embedding"]} == {number}
     total = text_tokens + image_tokens
     details = {"text_tokens": text_tokens, "image_tokens": image_tokens}
-    assert answer["usage"] == {"prompt_tokens": total, "total_tokens": total, "prompt_tokens_details": details}
+    assert body["usage"] == {"prompt_tokens": total, "total_tokens": total, "prompt_tokens_details": details}
 
 
 def test_openrouter_adds_id_and_cost(service: Service) -> None:
     body = {"model": MINILM, "input": "The quick brown fox jumps over the lazy dog"}
-    answer = post(service, body, "/api/v1/embeddings").json()
-    assert answer.keys() == {"object", "data", "model", "usage", "id"}
-    assert answer["usage"]["cost"] == 0
-    assert answer["data"] == post(service, body).json()["data"]
+    response = post(service, body, "/api/v1/embeddings").json()
+    assert response.keys() == {"object", "data", "model", "usage", "id"}
+    assert response["usage"]["cost"] == 0
+    assert response["data"] == post(service, body).json()["data"]
 
 
-def test_openrouters_other_fields_change_nothing(service: Service) -> None:
+def test_openrouters_other_fields_are_ignored(service: Service) -> None:
     body = {"model": f"{TINY}:free", "input": "Your text here"}
     ignored = {
         "provider": {"order": ["openai", "azure"], "allow_fallbacks": True, "data_collection": "deny"},
@@ -130,13 +129,13 @@ def test_openrouters_other_fields_change_nothing(service: Service) -> None:
         "max_tokens": 10,
         "response_format": {"type": "json_object"},
     }
-    plain, decorated = (post(service, fields, "/api/v1/embeddings").json() for fields in (body, body | ignored))
-    assert decorated["data"] == plain["data"]
+    plain, with_ignored = (post(service, fields, "/api/v1/embeddings").json() for fields in (body, body | ignored))
+    assert with_ignored["data"] == plain["data"]
 
 
-def test_modality_for_each_input(service: Service) -> None:
-    both = f'A gradient <img src="{PICTURE_URL}"/>'
-    body = {"model": TINY, "input": ["A gradient", PICTURE_URL, both]}
+def test_modality_can_be_given_for_each_input(service: Service) -> None:
+    both = f'A gradient <img src="{IMAGE_URL}"/>'
+    body = {"model": TINY, "input": ["A gradient", IMAGE_URL, both]}
     inferred = post(service, body).json()
     explicit = post(service, body | {"modality": ["text", "image", "text_image"]}).json()
     assert explicit["usage"] == inferred["usage"]

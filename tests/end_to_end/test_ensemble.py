@@ -1,4 +1,4 @@
-"""The ensembles stand on their own: anyone with tritonclient may call them, and nobody harms a neighbour."""
+"""The ensembles, called by tritonclient without the gateway: a failing item or request does not affect the others."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,14 +17,14 @@ TEXT = "all_minilm_l6_v2_text"
 EMBEDDER = "all_minilm_l6_v2_embedder"
 
 
-def test_texts_in_embeddings_and_token_counts_out(triton: InferenceServerClient, reference: Any) -> None:
+def test_a_text_request_returns_embeddings_and_token_counts(triton: InferenceServerClient, reference: Any) -> None:
     result = infer(triton, TEXT, text=["Dogs are loyal companions", "x"], input_type=["passage"])
     assert result["embeddings"].shape == (2, 384) and result["embeddings"].dtype == np.float32
     assert result["token_counts"].tolist() == [6, 3] and result["token_counts"].dtype == np.int32
     np.testing.assert_allclose(result["embeddings"][0], reference[37], atol=1e-4)
 
 
-def test_a_failed_item_is_nan_and_says_why(triton: InferenceServerClient) -> None:
+def test_a_failed_item_is_nan_and_has_an_error(triton: InferenceServerClient) -> None:
     result = infer(triton, TEXT, text=["fine", "long " * 300, "fine"])
     assert [error.decode().partition(":")[0] for error in result["errors"]] == ["", "text_too_long", ""]
     assert np.isnan(result["embeddings"][1]).all()
@@ -32,13 +32,13 @@ def test_a_failed_item_is_nan_and_says_why(triton: InferenceServerClient) -> Non
     np.testing.assert_allclose(result["embeddings"][[0, 2]], [alone, alone], atol=1e-5)
 
 
-def test_a_request_of_failed_items_is_refused(triton: InferenceServerClient) -> None:
+def test_a_request_in_which_every_item_fails_is_refused(triton: InferenceServerClient) -> None:
     with pytest.raises(InferenceServerException, match="text_too_long: 302 tokens") as refused:
         infer(triton, TEXT, text=["long " * 300])
     assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
-BROKEN = {
+MALFORMED = {
     "no rows": (np.zeros(0, np.int64), np.zeros(1, np.int32)),
     "too few tokens": (np.array([101, 102], np.int64), np.array([5], np.int32)),
     "too many tokens": (np.array([101, 102, 102], np.int64), np.array([2], np.int32)),
@@ -47,11 +47,11 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_request_is_refused_and_its_neighbours_are_right(
-    service: Service, triton: InferenceServerClient, broken: tuple[Any, Any]
+@pytest.mark.parametrize("malformed", MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_malformed_request_does_not_affect_its_batch(
+    service: Service, triton: InferenceServerClient, malformed: tuple[Any, Any]
 ) -> None:
-    """Sent straight to the embedder, past the preprocessing, mixed with good ones into the same batches."""
+    """Send malformed requests straight to the embedder, batched together with valid ones."""
     ids, lengths = np.array([101, 7592, 102], np.int64), np.array([3], np.int32)
     expected = infer(triton, EMBEDDER, input_ids=ids, sequence_lengths=lengths)["embeddings"]
 
@@ -59,7 +59,7 @@ def test_a_broken_request_is_refused_and_its_neighbours_are_right(
         with InferenceServerClient(service.grpc_url) as client:
             if index % 3 == 0:
                 with pytest.raises(InferenceServerException):
-                    infer(client, EMBEDDER, input_ids=broken[0], sequence_lengths=broken[1])
+                    infer(client, EMBEDDER, input_ids=malformed[0], sequence_lengths=malformed[1])
             else:
                 result = infer(client, EMBEDDER, input_ids=ids, sequence_lengths=lengths)
                 np.testing.assert_allclose(result["embeddings"], expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Every file of examples/, run as a person would run it."""
+"""Every script in examples/, run as a user runs it."""
 
 import os
 import re
@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import MINILM, TINY
 from tests.end_to_end.node_packages import install, run_script
-from tests.end_to_end.pictures import PICTURE_URL
+from tests.end_to_end.samples import IMAGE_URL, MINILM, TINY
 from tests.service import PROJECT, Service
 
 pytestmark = pytest.mark.triton
@@ -27,7 +26,7 @@ RANKING = r"Search results:\n1\. Dogs .*\n2\. The cat .*\n(\d\. .* \(similarity:
 
 
 def vectors(sizes: list[int], number: str = NUMBER) -> str:
-    """The published answer, with one vector of each of these sizes."""
+    """Return a pattern for the published response, with one vector of each of these sizes."""
     entries = [
         rf'\{{"object":"embedding","index":{index},"embedding":\[{number}(,{number}){{{size - 1}}}\]\}}'
         for index, size in enumerate(sizes)
@@ -35,8 +34,8 @@ def vectors(sizes: list[int], number: str = NUMBER) -> str:
     return rf'\{{"object":"list","data":\[{",".join(entries)}\],"model":"[^"]+",{COUNTS}'
 
 
-# What each example prints, wholly. An example without an entry fails.
-PRINTED = {
+# The whole output of each example, as a pattern.
+OUTPUT = {
     "curl/nim/list_models.sh": MODELS,
     "curl/nim/text_query.sh": vectors([96]),
     "curl/nim/image_document.sh": vectors([96]),
@@ -76,13 +75,13 @@ def list_examples(pattern: str) -> list[str]:
 
 
 def settings(service: Service, example: str) -> dict[str, str]:
-    """The environment of an example."""
-    of_images = any(word in example for word in ("nim/", "image", "cross_modal"))
+    """Return the environment variables of an example."""
+    sends_images = any(word in example for word in ("nim/", "image", "cross_modal"))
     return {
         "TESSERA_URL": service.http_url,
         "TESSERA_API_KEY": "any",
-        "TESSERA_MODEL": TINY if of_images else MINILM,
-        "IMAGE_URL": PICTURE_URL,
+        "TESSERA_MODEL": TINY if sends_images else MINILM,
+        "IMAGE_URL": IMAGE_URL,
     }
 
 
@@ -95,8 +94,13 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
 
 
 def check(example: str, printed: str) -> None:
-    matches = re.fullmatch(PRINTED[example], printed.strip()) is not None
+    matches = re.fullmatch(OUTPUT[example], printed.strip()) is not None
     assert matches, printed[-1000:]
+
+
+def test_every_example_has_an_expected_output() -> None:
+    found = [*list_examples("**/*.sh"), *list_examples("**/*.py"), *list_examples("**/*.ts")]
+    assert sorted(found) == sorted(OUTPUT)
 
 
 @pytest.mark.parametrize("example", list_examples("curl/**/*.sh"))
@@ -120,8 +124,8 @@ def test_typescript_example(service: Service, typescript_examples: Path, example
     check(example, run_script(typescript_examples, script, **settings(service, example)))
 
 
-def test_an_image_url_into_this_network_is_refused(service: Service, tmp_path: Path) -> None:
+def test_an_image_url_on_a_private_address_is_refused(service: Service, tmp_path: Path) -> None:
     example = "curl/openrouter/image_url.sh"
-    environment = settings(service, example) | {"IMAGE_URL": f"{service.http_url}/picture.png"}
+    environment = settings(service, example) | {"IMAGE_URL": f"{service.http_url}/image.png"}
     printed = run(["bash", str(EXAMPLES / example)], tmp_path, environment)
     assert '"message":"input[0]: the image could not be fetched;' in printed

@@ -1,4 +1,4 @@
-"""Vectors through the whole service equal transformers' on the same weights, whatever travels beside them."""
+"""Embeddings from the whole service equal those of transformers on the same weights, whatever shares their batches."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +10,7 @@ from openai import OpenAI
 from tokenizers import Tokenizer
 from tritonclient.grpc import InferenceServerClient
 
-from tests.end_to_end.conftest import MINILM
+from tests.end_to_end.samples import MINILM
 from tests.service import Service
 
 pytestmark = pytest.mark.triton
@@ -25,11 +25,11 @@ def embed(client: OpenAI, texts: list[str]) -> Vectors:
     return np.array([entry.embedding for entry in response.data], dtype=np.float32)
 
 
-def test_all_sentences_in_one_list(client: OpenAI, sentences: list[str], reference: Vectors) -> None:
+def test_all_sentences_in_one_request(client: OpenAI, sentences: list[str], reference: Vectors) -> None:
     np.testing.assert_allclose(embed(client, sentences), reference, atol=TOLERANCE)
 
 
-def test_each_sentence_alone(client: OpenAI, sentences: list[str], reference: Vectors) -> None:
+def test_one_sentence_per_request(client: OpenAI, sentences: list[str], reference: Vectors) -> None:
     for sentence, expected in zip(sentences[::4], reference[::4], strict=True):
         np.testing.assert_allclose(embed(client, [sentence])[0], expected, atol=TOLERANCE)
 
@@ -40,19 +40,19 @@ def test_float_and_base64_carry_the_same_numbers(client: OpenAI) -> None:
     np.testing.assert_allclose(as_float.data[0].embedding, as_base64.data[0].embedding, rtol=1e-6)
 
 
-def test_a_sentence_keeps_its_vector_in_company(client: OpenAI, sentences: list[str], reference: Vectors) -> None:
-    """The same sentences alone, in a list of 64, and while 32 other clients send other texts."""
+def test_other_requests_do_not_change_an_embedding(client: OpenAI, sentences: list[str], reference: Vectors) -> None:
+    """Send the same sentences in a list of 64, and alone while other clients send other texts."""
     chosen = list(range(0, 200, 10))
     in_list = embed(client, [sentences[index] for index in chosen] + sentences[100:144])[: len(chosen)]
     np.testing.assert_allclose(in_list, reference[chosen], atol=TOLERANCE)
     others = [sentences[start : start + size] for start in range(0, 180, 3) for size in (1, 7, 20)]
     with ThreadPoolExecutor(33) as threads:
-        crowd = [threads.submit(embed, client, texts) for texts in others]
+        concurrent = [threads.submit(embed, client, texts) for texts in others]
         alone = [threads.submit(embed, client, [sentences[index]]) for index in chosen]
         for index, future in zip(chosen, alone, strict=True):
             np.testing.assert_allclose(future.result()[0], reference[index], atol=TOLERANCE)
         starts = [start for start in range(0, 180, 3) for _ in range(3)]
-        for start, texts, future in zip(starts, others, crowd, strict=True):
+        for start, texts, future in zip(starts, others, concurrent, strict=True):
             np.testing.assert_allclose(future.result(), reference[start : start + len(texts)], atol=TOLERANCE)
 
 
@@ -65,7 +65,7 @@ def test_usage_counts_the_reference_tokenizers_tokens(client: OpenAI, sentences:
     assert response.usage.prompt_tokens == response.usage.total_tokens == expected
 
 
-def test_the_published_semantic_search_finds_the_pets(client: OpenAI) -> None:
+def test_the_published_semantic_search_ranks_the_pets_first(client: OpenAI) -> None:
     documents = [
         "The cat sat on the mat",
         "Dogs are loyal companions",
@@ -79,7 +79,7 @@ def test_the_published_semantic_search_finds_the_pets(client: OpenAI) -> None:
 
 
 def test_single_item_clients_share_batches(service: Service, client: OpenAI, reference: Vectors) -> None:
-    """64 concurrent single-item clients: Triton's own statistics show batches well above 1, and no vector is wrong."""
+    """Check by Triton's statistics that 64 concurrent clients share batches, and that every embedding is right."""
 
     def count() -> tuple[int, int]:
         with InferenceServerClient(service.grpc_url) as triton:
@@ -94,6 +94,6 @@ def test_single_item_clients_share_batches(service: Service, client: OpenAI, ref
     for position in range(5):
         repeats = np.stack(vectors[position::5])
         np.testing.assert_allclose(repeats, np.broadcast_to(repeats[0], repeats.shape), atol=1e-5)
-    assert inferences < len(texts)  # the gateway has joined some
-    assert inferences / executions > 1.5  # and Triton has batched those; two batches are at work at a time
+    assert inferences < len(texts)  # the gateway combined some requests
+    assert inferences / executions > 1.5  # Triton batched the result; two batches run at a time
     assert len(texts) / executions > 3

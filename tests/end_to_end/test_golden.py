@@ -1,4 +1,4 @@
-"""The reference's 28 golden inputs, through the ensembles and through the gateway, alone and in every company."""
+"""The reference's 28 golden inputs, through the ensembles and the gateway, alone and in mixed batches."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
-from tests.end_to_end.conftest import TINY, TINY_CHECKPOINT
+from tests.end_to_end.samples import TINY, TINY_CHECKPOINT
 from tests.service import Service
 from tests.triton_requests import infer
 
@@ -26,11 +26,12 @@ PASSAGES = [index for index in range(len(INPUTS)) if index not in WITH_IMAGE and
 
 
 def read_image(index: int) -> bytes:
-    return (TINY_CHECKPOINT / INPUTS[index]["image"]).read_bytes()
+    path = TINY_CHECKPOINT / str(INPUTS[index]["image"])
+    return path.read_bytes()
 
 
 def request(index: int) -> tuple[str, dict[str, list[Any]]]:
-    """The ensemble and inputs of one golden input."""
+    """Return the ensemble of a golden input, and the ensemble's inputs."""
     item = INPUTS[index]
     if index in WITH_IMAGE:
         return "tiny_checkpoint_image", {"image": [read_image(index)], "text": [item["text"] or ""]}
@@ -44,6 +45,11 @@ def check(result: dict[str, npt.NDArray[Any]], indices: list[int]) -> None:
         tiles = [INPUTS[index]["tiles"] for index in indices]
         assert result["tile_counts"].tolist() == tiles
         assert result["image_token_counts"].tolist() == [256 * count for count in tiles]
+
+
+def test_the_golden_inputs_are_complete() -> None:
+    assert len(INPUTS) == len(GOLDEN) == 28
+    assert len(WITH_IMAGE) == 12 and QUERIES and PASSAGES
 
 
 @pytest.mark.parametrize("index", range(len(INPUTS)))
@@ -64,7 +70,7 @@ def test_all_images_in_one_request(triton: InferenceServerClient) -> None:
 
 
 def content(index: int) -> str | dict[str, Any]:
-    """A golden input as the gateway takes it."""
+    """Return a golden input as an item of a gateway request."""
     text = INPUTS[index]["text"]
     if index not in WITH_IMAGE:
         return str(text)
@@ -76,19 +82,19 @@ def content(index: int) -> str | dict[str, Any]:
 @pytest.mark.parametrize(("indices", "input_type"), [(QUERIES, "query"), (sorted(PASSAGES + WITH_IMAGE), "passage")])
 def test_modalities_mixed_in_one_gateway_request(service: Service, indices: list[int], input_type: str) -> None:
     body = {"model": TINY, "input": [content(index) for index in indices], "input_type": input_type}
-    answer = httpx.post(f"{service.http_url}/v1/embeddings", json=body, timeout=60).json()
-    vectors = np.array([entry["embedding"] for entry in answer["data"]], dtype=np.float32)
+    response = httpx.post(f"{service.http_url}/v1/embeddings", json=body, timeout=60).json()
+    vectors = np.array([entry["embedding"] for entry in response["data"]], dtype=np.float32)
     np.testing.assert_allclose(vectors, GOLDEN[indices], atol=TOLERANCE)
-    assert answer["usage"]["prompt_tokens"] == sum(INPUTS[index]["prompt_tokens"] for index in indices)
+    assert response["usage"]["prompt_tokens"] == sum(INPUTS[index]["prompt_tokens"] for index in indices)
     images = sum(256 * INPUTS[index]["tiles"] for index in indices)
-    assert answer["usage"]["prompt_tokens_details"]["image_tokens"] == images
+    assert response["usage"]["prompt_tokens_details"]["image_tokens"] == images
 
 
 @pytest.mark.slow
-def test_two_thousand_items_of_64_clients(service: Service) -> None:
-    """Texts and images mixed in the same batches, every component and count right.
+def test_2000_items_from_64_clients(service: Service) -> None:
+    """Mix texts and images in the same batches, and check every component and count.
 
-    Texts carry one unread NaN row each: any leak of it, or a shift by it, shows.
+    Each text request carries an unread NaN row, so that reading or counting it by mistake shows.
     """
     rng = np.random.default_rng(0)
     order = rng.choice([*QUERIES, *PASSAGES] * 24 + WITH_IMAGE, size=2000)  # about 60 with an image

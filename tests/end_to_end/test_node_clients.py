@@ -1,4 +1,4 @@
-"""OpenAI's and OpenRouter's clients for Node, unmodified."""
+"""OpenAI's and OpenRouter's unmodified clients for Node."""
 
 import base64
 import json
@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from tests.end_to_end.conftest import MINILM, TINY
 from tests.end_to_end.node_packages import install, run_script
-from tests.end_to_end.pictures import PICTURE_URL
+from tests.end_to_end.samples import IMAGE_URL, MINILM, TINY
 from tests.service import Service
 
 pytestmark = pytest.mark.triton
@@ -19,42 +19,42 @@ SCRIPTS = Path(__file__).parent / "node"
 
 
 @pytest.fixture(scope="module")
-def openai_answers(service: Service) -> dict[str, Any]:
-    printed = run_script(install(SCRIPTS), "openai.ts", TESSERA_URL=service.http_url, TESSERA_MODEL=MINILM)
-    return json.loads(printed)
+def openai_output(service: Service) -> dict[str, Any]:
+    environment = {"TESSERA_URL": service.http_url, "TESSERA_MODEL": MINILM}
+    return dict(json.loads(run_script(install(SCRIPTS), "openai.ts", **environment)))
 
 
 @pytest.fixture(scope="module")
-def openrouter_answers(service: Service) -> dict[str, Any]:
-    environment = {"TESSERA_URL": service.http_url, "TESSERA_MODEL": TINY, "IMAGE_URL": PICTURE_URL}
-    return json.loads(run_script(install(SCRIPTS), "openrouter.ts", **environment))
+def openrouter_output(service: Service) -> dict[str, Any]:
+    environment = {"TESSERA_URL": service.http_url, "TESSERA_MODEL": TINY, "IMAGE_URL": IMAGE_URL}
+    return dict(json.loads(run_script(install(SCRIPTS), "openrouter.ts", **environment)))
 
 
-def vectors(entries: list[dict[str, Any]]) -> np.ndarray:
+def vectors(entries: list[dict[str, Any]]) -> npt.NDArray[np.float32]:
     return np.array([entry["embedding"] for entry in entries], np.float32)
 
 
-def test_openai_decodes_its_default_base64(openai_answers: dict[str, Any]) -> None:
-    as_is = vectors(openai_answers["asIs"])
+def test_openai_decodes_its_default_base64(openai_output: dict[str, Any]) -> None:
+    as_is = vectors(openai_output["asIs"])
     assert as_is.shape == (2, 384)
-    np.testing.assert_array_equal(as_is, vectors(openai_answers["float"]))
-    decoded = [np.frombuffer(base64.b64decode(entry["embedding"]), "<f4") for entry in openai_answers["base64"]]
+    np.testing.assert_array_equal(as_is, vectors(openai_output["float"]))
+    decoded = [np.frombuffer(base64.b64decode(entry["embedding"]), "<f4") for entry in openai_output["base64"]]
     np.testing.assert_array_equal(as_is, decoded)
 
 
-def test_openai_cuts_dimensions(openai_answers: dict[str, Any]) -> None:
-    cut, whole = vectors(openai_answers["cut"]), vectors(openai_answers["asIs"])[:, :64]
+def test_openai_cuts_dimensions(openai_output: dict[str, Any]) -> None:
+    cut, whole = vectors(openai_output["cut"]), vectors(openai_output["asIs"])[:, :64]
     np.testing.assert_allclose(cut, whole / np.linalg.norm(whole, axis=1, keepdims=True), atol=1e-6)
 
 
-def test_openai_sends_token_arrays(openai_answers: dict[str, Any]) -> None:
-    hello, empty = vectors(openai_answers["tokens"])
-    np.testing.assert_allclose(hello, vectors(openai_answers["asIs"])[0], atol=1e-5)
+def test_openai_sends_token_arrays(openai_output: dict[str, Any]) -> None:
+    hello, empty = vectors(openai_output["tokens"])
+    np.testing.assert_allclose(hello, vectors(openai_output["asIs"])[0], atol=1e-5)
     assert hello @ empty < 0.9
 
 
-def test_openai_raises_its_own_errors(openai_answers: dict[str, Any]) -> None:
-    unknown, blank, wide = (openai_answers[case] for case in ("unknownModel", "blank", "tooWide"))
+def test_openai_raises_its_own_errors(openai_output: dict[str, Any]) -> None:
+    unknown, blank, wide = (openai_output[case] for case in ("unknownModel", "blank", "tooWide"))
     assert (unknown["class"], unknown["status"], unknown["param"]) == ("NotFoundError", 404, "model")
     assert "model 'wrong-model' not found" in unknown["message"]
     assert (blank["class"], blank["param"], blank["code"]) == ("BadRequestError", "input[0]", 400)
@@ -63,30 +63,30 @@ def test_openai_raises_its_own_errors(openai_answers: dict[str, Any]) -> None:
     assert len({error["requestId"] for error in (unknown, blank, wide)}) == 3
 
 
-def test_openai_lists_models(openai_answers: dict[str, Any]) -> None:
-    assert openai_answers["models"] == [TINY, MINILM]
+def test_openai_lists_models(openai_output: dict[str, Any]) -> None:
+    assert openai_output["models"] == [TINY, MINILM]
 
 
-def test_openrouter_reads_answers(openrouter_answers: dict[str, Any]) -> None:
-    text, blocks = openrouter_answers["text"], openrouter_answers["blocks"]
+def test_openrouter_parses_responses(openrouter_output: dict[str, Any]) -> None:
+    text, blocks = openrouter_output["text"], openrouter_output["blocks"]
     assert text["id"] and text["usage"]["cost"] == 0
     assert vectors(text["data"]).shape == (1, 96)
     assert vectors(blocks["data"]).shape == (2, 96)
     assert blocks["usage"]["promptTokensDetails"]["imageTokens"] == 2 * 256
-    [entry] = openrouter_answers["options"]["data"]
+    [entry] = openrouter_output["options"]["data"]
     assert len(base64.b64decode(entry["embedding"])) == 48 * 4
-    assert openrouter_answers["preferences"]["data"] == text["data"]
+    assert openrouter_output["preferences"]["data"] == text["data"]
 
 
-def test_openrouter_raises_its_own_errors(openrouter_answers: dict[str, Any]) -> None:
-    names = {case: openrouter_answers[case]["class"] for case in ("unknownModel", "blank", "otherProvider")}
+def test_openrouter_raises_its_own_errors(openrouter_output: dict[str, Any]) -> None:
+    names = {case: openrouter_output[case]["class"] for case in ("unknownModel", "blank", "otherProvider")}
     assert names == {
         "unknownModel": "NotFoundResponseError",
         "blank": "BadRequestResponseError",
         "otherProvider": "NotFoundResponseError",
     }
-    assert openrouter_answers["blank"]["message"] == "input[0] must not be blank or empty"
+    assert openrouter_output["blank"]["message"] == "input[0] must not be blank or empty"
 
 
-def test_openrouter_lists_models(openrouter_answers: dict[str, Any]) -> None:
-    assert openrouter_answers["models"] == [TINY, MINILM]
+def test_openrouter_lists_models(openrouter_output: dict[str, Any]) -> None:
+    assert openrouter_output["models"] == [TINY, MINILM]

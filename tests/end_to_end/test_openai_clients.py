@@ -1,4 +1,4 @@
-"""OpenAI's client for Python, unmodified: options, and each error as the class that it has for it."""
+"""OpenAI's unmodified client for Python: its options, and the exception that it raises for each error."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,26 +14,30 @@ import numpy.typing as npt
 import openai
 import pytest
 
-from tests.end_to_end.conftest import MINILM
+from tests.end_to_end.samples import MINILM
 from tests.service import Service, free_ports, wait_until
 
 pytestmark = pytest.mark.triton
 
-KEYS: dict[str, dict[str, int]] = {"steady": {}, "hasty": {"requests_per_minute": 1}, "poor": {"token_quota": 1}}
+KEYS: dict[str, dict[str, int]] = {
+    "unlimited": {},
+    "rate-limited": {"requests_per_minute": 1},
+    "quota-limited": {"token_quota": 1},
+}
 
 
-def sum_of(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+def hash_key(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")
 def keyed_url(service: Service) -> Iterator[str]:
-    """A second gateway before the same Triton, which asks for keys."""
+    """Start a second gateway, which requires keys, in front of the same Triton."""
     [port] = free_ports(1)
     environment = os.environ | {
         "GATEWAY_PORT": str(port),
         "TRITON_URL": service.grpc_url,
-        "GATEWAY_API_KEYS": json.dumps({name: {"sha256": sum_of(name), **limits} for name, limits in KEYS.items()}),
+        "GATEWAY_API_KEYS": json.dumps({name: {"sha256": hash_key(name), **limits} for name, limits in KEYS.items()}),
         "GATEWAY_MAX_BODY_BYTES": "10000",
     }
     gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.DEVNULL)
@@ -52,23 +57,23 @@ def is_ready(url: str) -> bool:
         return False
 
 
-def embed(client: openai.OpenAI, **options: object) -> npt.NDArray[np.float32]:
-    answer = client.embeddings.create(**({"model": MINILM, "input": "Hello"} | options))
-    return np.array([entry.embedding for entry in answer.data], np.float32)
+def embed(client: openai.OpenAI, **options: Any) -> npt.NDArray[np.float32]:
+    response = client.embeddings.create(**({"model": MINILM, "input": "Hello"} | options))
+    return np.array([entry.embedding for entry in response.data], np.float32)
 
 
 @pytest.mark.parametrize("dimensions", [32, 100, 384])
-def test_dimensions(client: openai.OpenAI, dimensions: int) -> None:
+def test_dimensions_cut_the_vector(client: openai.OpenAI, dimensions: int) -> None:
     leading = embed(client)[:, :dimensions]
     np.testing.assert_allclose(embed(client, dimensions=dimensions), leading / np.linalg.norm(leading), atol=1e-6)
 
 
-def test_token_arrays(client: openai.OpenAI) -> None:
+def test_token_arrays_equal_their_text(client: openai.OpenAI) -> None:
     np.testing.assert_allclose(embed(client, input=[[101, 7592, 102]]), embed(client), atol=1e-5)
     np.testing.assert_allclose(embed(client, input=[101, 7592, 102]), embed(client), atol=1e-5)
 
 
-def test_fields_beyond_openais(client: openai.OpenAI) -> None:
+def test_fields_in_extra_body_are_applied(client: openai.OpenAI) -> None:
     numbers = embed(client, encoding_format="float", extra_body={"embedding_type": "int8", "input_type": "query"})
     np.testing.assert_array_equal(numbers, np.trunc(127 * embed(client).astype(float)))
 
@@ -85,7 +90,7 @@ def test_fields_beyond_openais(client: openai.OpenAI) -> None:
         ({"extra_body": {"bogus": 1}}, openai.BadRequestError, "bogus"),
     ],
 )
-def test_wrong_requests_raise(
+def test_an_invalid_request_raises(
     client: openai.OpenAI, options: dict[str, object], kind: type[openai.APIStatusError], param: str
 ) -> None:
     with pytest.raises(kind) as raised:
@@ -98,12 +103,12 @@ def test_wrong_requests_raise(
     ("key", "options", "calls", "kind", "status"),
     [
         ("unknown", {}, 1, openai.AuthenticationError, 401),
-        ("poor", {}, 2, openai.APIStatusError, 402),
-        ("steady", {"input": "x" * 20_000}, 1, openai.APIStatusError, 413),
-        ("hasty", {}, 2, openai.RateLimitError, 429),
+        ("quota-limited", {}, 2, openai.APIStatusError, 402),
+        ("unlimited", {"input": "x" * 20_000}, 1, openai.APIStatusError, 413),
+        ("rate-limited", {}, 2, openai.RateLimitError, 429),
     ],
 )
-def test_refusals_of_keys_raise(
+def test_a_refused_key_raises(
     keyed_url: str, key: str, options: dict[str, object], calls: int, kind: type[openai.APIStatusError], status: int
 ) -> None:
     with openai.OpenAI(base_url=keyed_url, api_key=key, max_retries=0) as client:

@@ -4,7 +4,6 @@ import pytest
 from pydantic import ValidationError
 
 from launcher.settings import LauncherSettings
-from tests.service import PROJECT
 
 
 def test_defaults_and_empty_variables_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,14 +26,3 @@ def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("GATEWAY_PORT", "80000")
     with pytest.raises(ValidationError, match="gateway_port"):
         LauncherSettings()
-
-
-@pytest.mark.parametrize(
-    "name", ["host", "gateway_port", "triton_grpc_port", "triton_metrics_port", "repository", "model", "precision"]
-)
-def test_the_readme_lists_the_setting_with_its_default(name: str) -> None:
-    [row] = [
-        line for line in (PROJECT / "README.md").read_text().splitlines() if line.startswith(f"| `{name.upper()}`")
-    ]
-    default = LauncherSettings.model_fields[name].default
-    assert default is None or f"`{default}`" in row

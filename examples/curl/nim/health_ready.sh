@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ask whether the server is ready, as the embedding NIM's page does it.
+# Check that the server is ready, as on the embedding NIM's page.
 set -euo pipefail
 : "${TESSERA_URL:=http://127.0.0.1:8000}"
 

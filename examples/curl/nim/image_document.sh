@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Embed an image as a document, with a picture made on the spot, as the embedding NIM's page does it.
+# Generate an image and embed it as a document, as on the embedding NIM's page.
 set -euo pipefail
 : "${TESSERA_URL:=http://127.0.0.1:8000}"
 : "${TESSERA_MODEL:=tiny/llama-nemotron-embed-vl}"

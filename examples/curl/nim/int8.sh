@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Embed into int8, as the embedding NIM's page does it.
+# Embed a text query as int8, as on the embedding NIM's page.
 set -euo pipefail
 : "${TESSERA_URL:=http://127.0.0.1:8000}"
 : "${TESSERA_MODEL:=tiny/llama-nemotron-embed-vl}"

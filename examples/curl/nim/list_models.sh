@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# List the served models, as the embedding NIM's page does it.
+# List the served models, as on the embedding NIM's page.
 set -euo pipefail
 : "${TESSERA_URL:=http://127.0.0.1:8000}"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Embed several texts in one request, as OpenRouter's page does it.
+# Embed several texts in one request, as on OpenRouter's page.
 set -euo pipefail
 : "${TESSERA_URL:=http://127.0.0.1:8000}" "${TESSERA_API_KEY:=none}"
 : "${TESSERA_MODEL:=sentence-transformers/all-MiniLM-L6-v2}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Embed an image by its URL, as OpenRouter's page does it.
+# Embed an image by its URL, as on OpenRouter's page.
 set -euo pipefail
 : "${TESSERA_URL:=http://127.0.0.1:8000}" "${TESSERA_API_KEY:=none}"
 : "${TESSERA_MODEL:=tiny/llama-nemotron-embed-vl}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# List the embedding models, as OpenRouter's page does it.
+# List the embedding models, as on OpenRouter's page.
 set -euo pipefail
 : "${TESSERA_URL:=http://127.0.0.1:8000}" "${TESSERA_API_KEY:=none}"
 

@@ -1,4 +1,4 @@
-// Embed one text, as OpenRouter's page does it.
+// Embed one text, as on OpenRouter's page.
 const url = process.env.TESSERA_URL ?? 'http://127.0.0.1:8000';
 const apiKey = process.env.TESSERA_API_KEY ?? 'none';
 const model = process.env.TESSERA_MODEL ?? 'sentence-transformers/all-MiniLM-L6-v2';

@@ -1,4 +1,4 @@
-// Embed an image by its URL, as OpenRouter's page does it.
+// Embed an image by its URL, as on OpenRouter's page.
 const url = process.env.TESSERA_URL ?? 'http://127.0.0.1:8000';
 const apiKey = process.env.TESSERA_API_KEY ?? 'none';
 const model = process.env.TESSERA_MODEL ?? 'tiny/llama-nemotron-embed-vl';

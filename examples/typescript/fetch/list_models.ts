@@ -1,4 +1,4 @@
-// List the embedding models, as OpenRouter's page does it.
+// List the embedding models, as on OpenRouter's page.
 const url = process.env.TESSERA_URL ?? 'http://127.0.0.1:8000';
 const apiKey = process.env.TESSERA_API_KEY ?? 'none';
 

@@ -1,4 +1,4 @@
-// Embed a text and an image as one item, as OpenRouter's page does it.
+// Embed a text and an image as one item, as on OpenRouter's page.
 const url = process.env.TESSERA_URL ?? 'http://127.0.0.1:8000';
 const apiKey = process.env.TESSERA_API_KEY ?? 'none';
 const model = process.env.TESSERA_MODEL ?? 'tiny/llama-nemotron-embed-vl';

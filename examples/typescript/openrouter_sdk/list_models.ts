@@ -1,4 +1,4 @@
-// List the embedding models, as OpenRouter's page does it with its SDK.
+// List the embedding models, as on OpenRouter's page with its SDK.
 import { OpenRouter } from '@openrouter/sdk';
 
 const url = process.env.TESSERA_URL ?? 'http://127.0.0.1:8000';

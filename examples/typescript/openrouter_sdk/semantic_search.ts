@@ -1,4 +1,4 @@
-// Rank documents by nearness to a query, as OpenRouter's page does it with its SDK.
+// Rank documents by similarity to a query, as on OpenRouter's page with its SDK.
 import { OpenRouter } from '@openrouter/sdk';
 
 const url = process.env.TESSERA_URL ?? 'http://127.0.0.1:8000';

@@ -1,4 +1,4 @@
-// Calls OpenAI's Node client in every way that differs on the wire, and prints what it returns as one JSON object.
+// Call OpenAI's Node client in every way that differs on the wire, and print the results as one JSON object.
 import OpenAI from 'openai';
 
 const model = process.env.TESSERA_MODEL!;
@@ -32,7 +32,7 @@ console.log(JSON.stringify({
   asIs: await embed({}),
   float: await embed({ encoding_format: 'float' }),
   base64: await embed({ encoding_format: 'base64' }),
-  cut: await embed({ dimensions: 64, user: 'somebody' }),
+  cut: await embed({ dimensions: 64, user: 'user-1' }),
   tokens: await embed({ input: [[101, 7592, 102], [101, 102]] }),
   unknownModel: await refuse({ model: 'wrong-model' }),
   blank: await refuse({ input: ' ' }),

@@ -1,4 +1,4 @@
-// Calls the newest OpenRouter SDK, whose answers pass its own strict schemas, and prints them as one JSON object.
+// Call the newest OpenRouter SDK, which validates every response, and print the results as one JSON object.
 import { OpenRouter } from '@openrouter/sdk';
 
 const model = process.env.TESSERA_MODEL!;
@@ -17,15 +17,15 @@ async function refuse(options: object) {
   }
 }
 
-const picture = { type: 'image_url', imageUrl: { url: process.env.IMAGE_URL! } };
+const image = { type: 'image_url', imageUrl: { url: process.env.IMAGE_URL! } };
 const text = { type: 'text', text: 'A scenic boardwalk through a green meadow' };
 
 const page = await client.embeddings.listModels();
 
 console.log(JSON.stringify({
   text: await embed({}),
-  blocks: await embed({ input: [{ content: [text, picture] }, { content: [picture] }] }),
-  options: await embed({ dimensions: 48, encodingFormat: 'base64', inputType: 'search_query', user: 'somebody' }),
+  blocks: await embed({ input: [{ content: [text, image] }, { content: [image] }] }),
+  options: await embed({ dimensions: 48, encodingFormat: 'base64', inputType: 'search_query', user: 'user-1' }),
   preferences: await embed({ provider: { allowFallbacks: true, dataCollection: 'deny', sort: 'price' } }),
   unknownModel: await refuse({ model: 'wrong-model' }),
   blank: await refuse({ input: ' ' }),
