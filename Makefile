@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install export test lint format bench perf clean
+.PHONY: help serve install export test lint format bench perf constraints clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "Settings (environment or make variables): HOST, GATEWAY_PORT, TRITON_GRPC_PORT, TRITON_METRICS_PORT, REPOSITORY, MODEL, PRECISION"
 
 serve: install ## export what is missing, start Triton and the gateway, print where they listen
@@ -44,13 +44,20 @@ bench: $(VENV)/.bench ## measure speed, refresh docs/benchmarks.md; QUICK=1 only
 perf: $(VENV)/.bench ## measure Triton alone by perf_analyzer, between engine and gateway
 	$(BIN)/python -m bench triton
 
+constraints: $(BIN)/uv ## compile constraints.txt from pyproject.toml, keeping versions; UPGRADE=1 takes the latest
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 $(if $(UPGRADE),--upgrade) \
+		--no-annotate --custom-compile-command 'make constraints' --output-file constraints.txt --quiet
+
 clean: ## remove what was made here: exports, caches, the virtual environment
 	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/bin/python:
 	@echo "making the virtual environment $(VENV)"
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13) and "error: Python 3.10, 3.11 or 3.12 is needed, for the embedded Triton: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "error: the embedded Triton needs Python 3.11 or 3.12: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
+
+$(BIN)/uv: | $(VENV)/bin/python
+	@$(PIP) uv
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing what serves: Triton, ONNX Runtime, FastAPI (half a minute, once)"
