@@ -37,6 +37,6 @@ RUN cd /opt/tritonserver/backends \
 RUN cd /opt/tritonserver/backends \
  && test -f onnxruntime/libtriton_onnxruntime.so && test ! -e onnxruntime/model.py \
  && ! ldd preprocess/triton_python_backend_stub | grep "not found" \
- && PYTHONPATH=. python3 -c "import preprocess.text_step, preprocess.image_step"
+ && PYTHONPATH=. python3 -c "import preprocess.steps, preprocess.decode_pool"
 
 USER 1000:1000

@@ -12,7 +12,7 @@ from PIL import Image
 from bench.results import Load, Sample
 from preprocess.decode import decode_image
 from preprocess.decode_pool import DecodePool
-from preprocess.images import ImageLimits, Tiling
+from preprocess.settings import ImageLimits, Tiling
 from preprocess.tiles import choose_grid, cut_tiles
 
 Preprocess = Callable[[bytes], object]

@@ -108,7 +108,7 @@ def test_preprocessing_needs_no_library_that_its_image_lacks():
     """NVIDIA's image has other releases of the C libraries behind these modules; and no package's dependencies come."""
     lacking = ["_ctypes", "_ssl", "_hashlib", "_bz2", "_lzma", "_sqlite3", "readline", "huggingface_hub"]
     script = (
-        f"import sys; sys.modules.update(dict.fromkeys({lacking})); import preprocess.text_step, preprocess.image_step"
+        f"import sys; sys.modules.update(dict.fromkeys({lacking})); import preprocess.steps, preprocess.decode_pool"
     )
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "backends")}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
