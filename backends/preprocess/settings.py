@@ -125,12 +125,14 @@ class ImageSettings:
         prefix: Text between the passage prefix and the image tokens.
         suffix: Text between the image tokens and the item's text.
         tiling: How images are cut into tiles.
+        limits: Limits on images.
         decode_workers: Number of processes that decode images.
     """
 
     prefix: str
     suffix: str
     tiling: Tiling
+    limits: ImageLimits
     decode_workers: int
 
     @classmethod
@@ -144,5 +146,6 @@ class ImageSettings:
                 max_tiles=int(parameters["max_tiles"]),
                 use_thumbnail=parameters["use_thumbnail"] == "true",
             ),
+            limits=ImageLimits(max_bytes=int(parameters.get("max_image_bytes", ImageLimits.max_bytes))),
             decode_workers=int(parameters.get("decode_workers", "2")),
         )

@@ -33,7 +33,9 @@ Item = TypeVar("Item")
 
 DECODE_TIME_LIMIT_S = 20.0
 DECODE_MEMORY_LIMIT_BYTES = 3 * 1024**3
-"""Address space of a decoding process; the largest image allowed takes 400 MB per copy of its pixels."""
+"""Address space of a decoding process without its encoded image; decoded, the largest one takes 400 MB per copy."""
+ENCODED_COPIES = 4
+"""The shared memory, the worker's copy, and those of Pillow and its decoder."""
 
 
 class Step(Protocol):
@@ -99,7 +101,10 @@ class ImageStep:
 
         self.prompter = ImagePrompter(TextTokenizer(version_dir / "tokenizer.json", text), image)
         self.rows_per_tile = image.tiling.rows_per_tile
-        self.pool = DecodePool(image.decode_workers, DECODE_TIME_LIMIT_S, DECODE_MEMORY_LIMIT_BYTES, image.tiling)
+        memory_limit_bytes = DECODE_MEMORY_LIMIT_BYTES + ENCODED_COPIES * image.limits.max_bytes
+        self.pool = DecodePool(
+            image.decode_workers, DECODE_TIME_LIMIT_S, memory_limit_bytes, image.tiling, image.limits
+        )
 
     def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
         """Return patches and packed sequences for each request of a batch, or its error."""

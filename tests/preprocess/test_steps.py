@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from preprocess.items import RequestError, Tensors
-from preprocess.settings import ImageSettings, TextSettings, Tiling
+from preprocess.settings import ImageSettings, TextSettings
 from preprocess.steps import ImageStep, Step, TextStep
 from tests.preprocess.image_files import draw_scene, encode
 from tests.service import PROJECT
@@ -30,10 +30,15 @@ def step(byte_level: Path) -> TextStep:
 def image_step(byte_level: Path) -> Iterator[ImageStep]:
     """A step with tiles of 32x32 pixels, one image token each: an image has one tile, or two and a thumbnail."""
     text = replace(SETTINGS, max_passage_tokens=30, image_token_id=IMAGE_TOKEN_ID, image_embeds_dim=4)
-    tiling = Tiling(tile_size=32, max_tiles=2)
-    step = ImageStep(byte_level.parent, text, ImageSettings(IMAGE_PREFIX, IMAGE_SUFFIX, tiling, decode_workers=1))
+    step = ImageStep(byte_level.parent, text, read_image_settings())
     yield step
     step.close()
+
+
+def read_image_settings(**parameters: str) -> ImageSettings:
+    defaults = {"image_prefix": IMAGE_PREFIX, "image_suffix": IMAGE_SUFFIX, "decode_workers": "1"}
+    tiling = {"tile_size": "32", "max_tiles": "2", "use_thumbnail": "true"}
+    return ImageSettings.read(defaults | tiling | parameters)
 
 
 def make_request(texts: Sequence[str | bytes], **strings: str) -> dict[str, Any]:
@@ -164,3 +169,29 @@ def test_a_failed_image_request_leaves_its_neighbours_alone(
     failed, valid = image_step.process([request_, make_image_request([SQUARE])])
     assert isinstance(failed, RequestError) and str(failed).startswith(message)
     assert not isinstance(valid, RequestError) and valid["tile_counts"].tolist() == [1]
+
+
+@pytest.mark.parametrize(("parameters", "limit"), [({}, 26_214_400), ({"max_image_bytes": "31457280"}, 31_457_280)])
+def test_max_image_bytes_is_the_limit_on_an_encoded_image(
+    byte_level: Path, parameters: dict[str, str], limit: int
+) -> None:
+    step = ImageStep(
+        byte_level.parent,
+        replace(SETTINGS, image_token_id=IMAGE_TOKEN_ID, max_passage_tokens=30),
+        read_image_settings(**parameters),
+    )
+    padded = [SQUARE.ljust(size, b"\0") for size in (limit, limit + 1)]
+    [result] = process(step, make_image_request(padded))
+    step.close()
+    assert result["tile_counts"].tolist() == [1, 0]
+    message = f"image_too_large: the image has {limit + 1} bytes; the limit is {limit}"
+    assert [error.decode() for error in result["errors"]] == ["", message]
+
+
+def test_decoders_have_memory_for_the_largest_image(byte_level: Path) -> None:
+    """An image of this size, only announced here, would not fit into the memory for smaller ones."""
+    image = read_image_settings(max_image_bytes=str(4 * 1024**3))
+    step = ImageStep(byte_level.parent, replace(SETTINGS, image_token_id=IMAGE_TOKEN_ID, max_passage_tokens=30), image)
+    [result] = process(step, make_image_request([SQUARE]))
+    step.close()
+    assert result["tile_counts"].tolist() == [1]

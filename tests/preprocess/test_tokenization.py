@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from preprocess.items import InputType, ItemError, TextItem, TokensItem, Truncate
-from preprocess.settings import ImageSettings, TextSettings, Tiling
+from preprocess.settings import ImageLimits, ImageSettings, TextSettings, Tiling
 from preprocess.tokenization import ImagePrompter, TextTokenizer
 
 IMAGE_TOKEN = "<IMG_CONTEXT>"
@@ -100,7 +100,7 @@ def test_token_ids_outside_the_vocabulary_are_refused(byte_level: Path, bad_id: 
 
 @pytest.fixture
 def prompter(byte_level: Path) -> ImagePrompter:
-    image = ImageSettings("<img>", "</img> ", Tiling(), decode_workers=1)
+    image = ImageSettings("<img>", "</img> ", Tiling(), ImageLimits(), decode_workers=1)
     return ImagePrompter(TextTokenizer(byte_level, make_settings(60, prefixed=True, image_token_id=257)), image)
 
 
