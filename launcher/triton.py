@@ -66,7 +66,7 @@ def server_command(repository: Path, backends: Path, grpc_port: int, metrics_por
         "--allow-http=false",
         "--grpc-address=127.0.0.1",
         f"--grpc-port={grpc_port}",
-        "--grpc-http2-min-recv-ping-interval-without-data=10000",  # the gateway pings while a long inference runs
+        "--grpc-http2-min-recv-ping-interval-without-data=10000",  # the gateway pings during long inferences
         "--metrics-address=127.0.0.1",
         f"--metrics-port={metrics_port}",
         f"--backend-config=python,shm-default-byte-size={SHARED_MEMORY_BYTES}",

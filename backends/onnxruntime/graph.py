@@ -51,6 +51,8 @@ class Graph:
     def __init__(self, path: Path, config: Mapping[str, Any], args: Mapping[str, str], lanes: int) -> None:
         providers = execution_providers(config, args)
         check_providers(providers, ort.get_available_providers(), "this build of ONNX Runtime lacks")
+        if args["model_instance_kind"] == "GPU":
+            ort.preload_dlls()  # CUDA and cuDNN from the nvidia-* packages: the linker does not look there
         threads = int(parameter(config, "intra_op_thread_count", "0")) or count_cores()
         # Its threads have low priority: they serve large runs, and small ones only when nothing else runs.
         with ThreadPoolExecutor(1, initializer=lower_priority) as low:

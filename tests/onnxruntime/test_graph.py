@@ -55,10 +55,13 @@ def test_a_gpu_instance_whose_cuda_fails_is_an_error(tmp_path: Path, monkeypatch
     def start_on_cpu(*arguments: Any, providers: Any) -> ort.InferenceSession:
         return session(*arguments, providers=[CPU_PROVIDER])
 
+    preloads: list[None] = []
+    monkeypatch.setattr(ort, "preload_dlls", lambda: preloads.append(None))
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA_PROVIDER, CPU_PROVIDER])
     monkeypatch.setattr(ort, "InferenceSession", start_on_cpu)
     with pytest.raises(ValueError, match="could not initialise CUDAExecutionProvider"):
         Graph(path, model_config(), args, lanes=1)
+    assert preloads == [None]
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
