@@ -28,11 +28,13 @@ export: install ## MODEL=hub id or folder, and any of NAME, PRECISION, TARGET, R
 test: $(VENV)/.dev ## run every test
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy and the import rules
+lint: $(VENV)/.dev ## ruff, mypy, import rules and declared dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=backends $(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/deptry . --exclude '^(\.venv|build)' --ignore DEP002,DEP004  # the tests and examples as well
 
 format: $(VENV)/.dev ## format and fix what ruff can
 	$(BIN)/ruff format .

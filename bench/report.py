@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,5 +54,5 @@ class Report:
 def start_report(settings: BenchSettings) -> Report:
     """Return the report of a run that begins now; its results are still to come."""
     chosen = {name: value for name, value in asdict(settings).items() if name != "build_dir"}
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     return Report(now, describe_machine(), describe_versions(), chosen, Results())

@@ -133,7 +133,7 @@ def third_party_packages(folder: Path) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names.add(node.module)
     own = {folder.name, "triton_python_backend_utils"}
-    distributions = packages_distributions() | {"google": ["protobuf"]}  # a namespace of several distributions
+    distributions = {**packages_distributions(), "google": ["protobuf"]}  # google: a namespace of several
     top_level = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - own
     return {canonicalize_name(distributions.get(name, [name])[0]) for name in top_level}
 

@@ -1,6 +1,8 @@
 """The ONNX Runtime backend with requests as Triton's stub would pass them."""
 
 import importlib
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from onnx import TensorProto, helper
 
 from tests.onnxruntime.fake_triton import InferenceResponse, Request, make_module
 from tests.onnxruntime.onnx_models import initialize_args, model_config, write_model
+from tests.service import PROJECT
 
 Load = Callable[..., Any]
 
@@ -112,3 +115,15 @@ def test_a_configuration_that_does_not_match_the_graph_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         load(**changes)
+
+
+def test_the_backend_imports_none_of_the_other_packages() -> None:
+    script = """
+import sys
+from tests.onnxruntime.fake_triton import make_module
+sys.modules["triton_python_backend_utils"] = make_module()
+import model
+print(*{"bench", "deploy", "export", "gateway", "launcher", "preprocess"} & sys.modules.keys())
+"""
+    environment = os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT / 'backends' / 'onnxruntime'}"}
+    assert subprocess.check_output([sys.executable, "-c", script], env=environment, text=True) == "\n"

@@ -67,7 +67,8 @@ def test_requests_of_a_batch_get_separate_results(step: TextStep, byte_level: Pa
     assert first["input_ids"].tolist() == reference.encode("ab").ids + reference.encode("c").ids
     assert first["sequence_lengths"].tolist() == first["token_counts"].tolist() == [3, 2]
     assert second["input_ids"].tolist() == reference.encode("def").ids
-    assert (first["input_ids"].dtype, first["sequence_lengths"].dtype) == (np.int64, np.int32)
+    assert first["input_ids"].dtype == np.int64
+    assert first["sequence_lengths"].dtype == np.int32
 
 
 def test_a_failed_item_has_an_error_and_no_tokens(step: TextStep) -> None:

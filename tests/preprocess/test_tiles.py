@@ -51,8 +51,9 @@ def test_tile_counts_equal_the_references(item):
         ((2048, 1024), (3, 2)),
     ],
 )
-def test_grid_follows_proportions_and_pixels(size, grid):
-    assert choose_grid(*size, TILING) == grid
+def test_grid_follows_proportions_and_pixels(size: tuple[int, int], grid: tuple[int, int]):
+    width, height = size
+    assert choose_grid(width, height, TILING) == grid
 
 
 def test_fewer_tiles_allow_only_smaller_grids():
