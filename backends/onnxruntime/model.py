@@ -176,7 +176,7 @@ def count_rows(rows: Rows) -> int:
 def split_batch(accepted: dict[int, Rows], max_rows: int) -> Iterator[tuple[dict[int, Rows], int]]:
     """Split a batch into parts of at most `max_rows` rows and yield each with its row count.
 
-    A request above `max_rows` becomes a part of its own.
+    A request above `max_rows` becomes a separate part.
     """
     part: dict[int, Rows] = {}
     size = 0

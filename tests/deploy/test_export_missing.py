@@ -50,9 +50,9 @@ def test_a_model_is_exported_once_and_again_for_another_target(run_command, chec
 
     [weights] = repository.glob("tiny_bert_embedder/1/*.data")
     weights.write_bytes(b"\x01" + weights.read_bytes()[1:])
-    harmed = run_command(MODEL=str(checkpoint), TARGET="cuda")
-    assert harmed.returncode == 1
-    assert "tiny_bert_embedder" in harmed.stderr
+    damaged = run_command(MODEL=str(checkpoint), TARGET="cuda")
+    assert damaged.returncode == 1
+    assert "tiny_bert_embedder" in damaged.stderr
 
 
 def test_another_name_and_revision_are_passed_on(tmp_path):

@@ -78,10 +78,10 @@ def test_a_failed_item_has_an_error_and_no_tokens(step: TextStep) -> None:
 
 
 def test_a_request_whose_items_all_fail_fails_without_its_neighbours(step: TextStep) -> None:
-    failed, answered = step.process([make_request(["far too long", b"\xff"]), make_request(["a"])])
+    failed, valid = step.process([make_request(["far too long", b"\xff"]), make_request(["a"])])
     assert isinstance(failed, RequestError)
     assert [line.partition(":")[0] for line in str(failed).split("\n")] == ["text_too_long", "text_invalid"]
-    assert not isinstance(answered, RequestError) and answered["sequence_lengths"].tolist() == [2]
+    assert not isinstance(valid, RequestError) and valid["sequence_lengths"].tolist() == [2]
 
 
 @pytest.mark.parametrize("strings", [{"input_type": "document"}, {"truncate": "end"}])

@@ -124,7 +124,7 @@ def test_image_prompt_cuts_text_and_never_image_tokens(prompter: ImagePrompter, 
 
 
 @pytest.mark.parametrize("truncate", list(Truncate))
-def test_image_tokens_above_the_limit_are_refused_whatever_truncate_says(
+def test_image_tokens_above_the_limit_are_refused_with_any_truncation(
     prompter: ImagePrompter, truncate: Truncate
 ) -> None:
     [refused] = prompter.encode(["text"], [50], truncate)
