@@ -110,7 +110,7 @@ def check_providers(providers: Sequence[Provider], present: Sequence[str], probl
     Args:
         providers: Configured providers.
         present: Names of the providers that ONNX Runtime has.
-        problem: What ONNX Runtime does not do for a missing provider; begins the error message.
+        problem: What is wrong with a missing provider, for the error message.
 
     Raises:
         ValueError: A provider is missing.
