@@ -1,24 +1,26 @@
-# Everything a person does with this project. `make help` lists it.
+# The commands of this project. `make help` lists them.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 
-.DEFAULT_GOAL := help
-.PHONY: help serve install export test lint format bench perf clean
+export ORT_DISABLE_TELEMETRY := 1
 
-help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+.DEFAULT_GOAL := help
+.PHONY: help serve install export test coverage lint format bench perf constraints clean
+
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "Settings (environment or make variables): HOST, GATEWAY_PORT, TRITON_GRPC_PORT, TRITON_METRICS_PORT, REPOSITORY, MODEL, PRECISION"
 
-serve: install ## export what is missing, start Triton and the gateway, print where they listen
+serve: install ## export missing models, start Triton and the gateway, and print their addresses
 	@HOST='$(HOST)' GATEWAY_PORT='$(GATEWAY_PORT)' TRITON_GRPC_PORT='$(TRITON_GRPC_PORT)' \
 	TRITON_METRICS_PORT='$(TRITON_METRICS_PORT)' REPOSITORY='$(REPOSITORY)' MODEL='$(MODEL)' \
 	PRECISION='$(PRECISION)' \
 	exec $(BIN)/python -m launcher
 
-install: $(VENV)/.serve ## make the virtual environment that serves and exports
+install: $(VENV)/.serve ## create the virtual environment for serving and exporting
 
 export: install ## MODEL=hub id or folder, and any of NAME, PRECISION, TARGET, REPOSITORY, SET="STEP.OPTION=VALUE …"
 	@test -n "$(MODEL)" || { echo "error: MODEL is not set: make export MODEL=hub/id-or-folder" >&2; exit 2; }
@@ -26,37 +28,49 @@ export: install ## MODEL=hub id or folder, and any of NAME, PRECISION, TARGET, R
 		$(if $(TARGET),--target '$(TARGET)') $(if $(REPOSITORY),--repository '$(REPOSITORY)') \
 		$(foreach setting,$(SET),--set '$(setting)')
 
-test: $(VENV)/.dev ## run every test
+test: $(VENV)/.dev ## run all tests; PYTEST_ARGS=… selects some
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy and the import rules
+coverage: $(VENV)/.dev ## run all tests and list the code that they do not cover
+	$(BIN)/pytest --cov --cov-report=term-missing $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev ## check style, types, imports and declared dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=backends $(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/deptry . --exclude '^(\.venv|build)' --ignore DEP002,DEP004  # the tests and examples as well
 
-format: $(VENV)/.dev ## format and fix what ruff can
+format: $(VENV)/.dev ## format the code and apply ruff's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.bench ## measure speed, refresh docs/benchmarks.md; QUICK=1 only tries it, SECTIONS=… a part
+bench: $(VENV)/.bench ## measure performance and update docs/benchmarks.md; QUICK=1 is a trial, SECTIONS=… a part
 	$(BIN)/python -m bench $(SECTIONS) $(if $(QUICK)$(SECTIONS),,--document) $(if $(QUICK),--quick)
 
-perf: $(VENV)/.bench ## measure Triton alone by perf_analyzer, between engine and gateway
+perf: $(VENV)/.bench ## measure Triton alone with perf_analyzer, beside the engine and the gateway
 	$(BIN)/python -m bench triton
 
-clean: ## remove what was made here: exports, caches, the virtual environment
-	rm -rf build $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+constraints: $(BIN)/uv ## compile constraints.txt from pyproject.toml; UPGRADE=1 takes the latest versions
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 $(if $(UPGRADE),--upgrade) \
+		--no-annotate --custom-compile-command 'make constraints' --output-file constraints.txt --quiet
+
+clean: ## remove exports, caches and virtual environments
+	rm -rf build .venv .venv-* *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 
 $(VENV)/bin/python:
-	@echo "making the virtual environment $(VENV)"
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13) and "error: Python 3.10, 3.11 or 3.12 is needed, for the embedded Triton: make PYTHON=python3.11")'
+	@echo "creating the virtual environment $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and "error: the embedded Triton needs Python 3.11 or 3.12: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
 
+$(BIN)/uv: | $(VENV)/bin/python
+	@$(PIP) uv
+
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml constraints.txt
-	@echo "installing what serves: Triton, ONNX Runtime, FastAPI (half a minute, once)"
+	@echo "installing the server: Triton, ONNX Runtime, FastAPI (once, half a minute)"
 	@$(PIP) --editable '.[serve]'
-	@echo "installing what exports: PyTorch, transformers, optimum (a minute or two, once)"
+	@echo "installing the export: PyTorch, transformers, optimum (once, a minute or two)"
 	@$(PIP) --editable '.[export]'
 	@touch $@
 
@@ -66,6 +80,6 @@ $(VENV)/.dev: $(VENV)/.serve
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.serve
-	@echo "installing what draws plots"
+	@echo "installing the plotting library"
 	@$(PIP) --editable '.[bench]'
 	@touch $@

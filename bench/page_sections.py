@@ -16,7 +16,7 @@ from bench.workbench import Workbench
 from bench.workloads import JPEG_PAGES, PAGE_FORMATS, PAGES_AND_TEXTS, PNG_PAGES, SHORT, make_page_files
 from preprocess.decode import decode_image
 from preprocess.decode_pool import DecodePool
-from preprocess.images import ImageLimits, Tiling
+from preprocess.settings import ImageLimits, Tiling
 from preprocess.tiles import choose_grid, cut_tiles
 
 PAGE_CLIENTS = 4

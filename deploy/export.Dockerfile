@@ -1,23 +1,25 @@
-# The one-shot that turns a checkpoint into a Triton repository. It computes on the CPU, also for a GPU.
+# The one-shot export of a checkpoint to a Triton repository. It runs on the CPU, also when it exports for a GPU.
 FROM python:3.11.13-slim-bookworm
 
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    UV_NO_CACHE=1 UV_SYSTEM_PYTHON=1 UV_COMPILE_BYTECODE=1 ORT_DISABLE_TELEMETRY=1
 WORKDIR /app
 
-# PyTorch without the gigabytes of CUDA that it would not use.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# PyTorch without its gigabytes of CUDA libraries, which an export does not use.
+ARG TORCH_BACKEND=cpu
+# Dependencies have a layer of their own: they change less often than the code. pip cannot install them without it.
 COPY pyproject.toml constraints.txt ./
-COPY deploy/requirements.py deploy/
-RUN python -m deploy.requirements export > requirements.txt \
- && pip install --constraint constraints.txt --extra-index-url "$TORCH_INDEX" --requirement requirements.txt
+RUN pip install --constraint constraints.txt uv \
+ && uv pip install --constraint constraints.txt --requirements pyproject.toml --extra export --torch-backend "$TORCH_BACKEND" \
+ && pip uninstall --yes uv
 
 COPY export export
 COPY deploy/export_missing.py deploy/
-# New volumes take the owner of the folders that they are mounted on.
+# A new volume takes the owner of the folder on which it is mounted.
 RUN chmod -R a+rX . && python -m compileall -q export deploy && useradd --uid 1000 --create-home tessera \
  && install --directory --owner 1000 --group 1000 /models /cache /checkpoints
 
-# Downloads and scratch files go to the volume: /tmp is memory.
+# Downloads and temporary files go to the volume, because /tmp is in memory.
 ENV HF_HOME=/cache/huggingface XDG_CACHE_HOME=/cache TMPDIR=/cache
 USER 1000:1000
 CMD ["python", "-m", "deploy.export_missing"]

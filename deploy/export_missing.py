@@ -1,7 +1,6 @@
-"""Exports the model that the environment names, unless the repository holds it as asked.
+"""Exports the model named by the environment, unless the repository contains it with the same precision and target.
 
-`python -m deploy.export_missing` is the one-shot service of docker-compose.yml: Triton starts after it, and not at all
-when it fails.
+`python -m deploy.export_missing` is the one-shot service of docker-compose.yml. Triton starts only if it succeeds.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ from export.verify import verify
 
 
 class ExportSettings(BaseSettings):
-    """Read once, from environment variables of the same names in capitals; empty ones count as unset."""
+    """Settings read from environment variables of the same names in capitals; empty ones count as unset."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
-    model: str = Field(description="Hub id, or folder with a checkpoint.")
+    model: str = Field(description="Hub id, or folder of a checkpoint.")
     repository: Path = Field(description="Triton model repository to publish into.")
-    name: str | None = Field(None, description="Public id to serve it by. Unset: the hub id, or the folder's name.")
-    revision: str | None = Field(None, description="Commit, tag or branch of the hub.")
-    precision: Precision = Field("fp32", description="Of weights and arithmetic.")
-    target: Target = Field("cpu", description="Where it will run.")
+    name: str | None = Field(None, description="Public id of the model. If unset: the hub id, or the folder's name.")
+    revision: str | None = Field(None, description="Commit, tag or branch on the hub.")
+    precision: Precision = Field("fp32", description="Precision of weights and arithmetic.")
+    target: Target = Field("cpu", description="Hardware that the model will run on.")
 
     @property
     def public_id(self) -> str:
-        """What it will be served by."""
+        """Public id of the model."""
         return self.name or default_public_id(self.model)
 
     @property
     def arguments(self) -> list[str]:
-        """The export's command line."""
+        """Arguments of `python -m export`."""
         options = {
             "--name": self.name,
             "--revision": self.revision,
@@ -56,30 +55,30 @@ class ExportSettings(BaseSettings):
 
 
 def main() -> int:
-    """Return the exit status: 0 when the repository holds the model, unharmed."""
+    """Export the model if necessary and return the exit status: 0 if the repository contains it, intact."""
     try:
         settings = ExportSettings()
         recover(settings.repository)
         served = settings.public_id in verify(settings.repository)
         manifest = read_manifest(settings.repository, settings.public_id) if served else {}
     except ValidationError as error:
-        wrong = "; ".join(f"{str(entry['loc'][0]).upper()}: {entry['msg']}" for entry in error.errors())
-        sys.stderr.write(f"error: {wrong}\n")
+        details = "; ".join(f"{str(entry['loc'][0]).upper()}: {entry['msg']}" for entry in error.errors())
+        sys.stderr.write(f"error: {details}\n")
         return 2
     except ExportError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     if served and (manifest["precision"], manifest["target"]) == (settings.precision, settings.target):
-        sys.stderr.write(f"{settings.repository} holds {settings.public_id} already\n")
+        sys.stderr.write(f"{settings.repository} already contains {settings.public_id}\n")
         return 0
     return run_export([*settings.arguments, *(["--replace"] if served else [])])
 
 
 def read_manifest(repository: Path, public_id: str) -> Mapping[str, Any]:
-    """Return the manifest of a model that the repository serves.
+    """Return the manifest of a model in the repository.
 
     Raises:
-        RepositoryError: Its config cannot be read.
+        RepositoryError: The model's config.pbtxt cannot be read.
     """
     config = read_config(repository / f"{names.slug(public_id)}_{names.TEXT}")
     manifest: Mapping[str, Any] = json.loads(config.parameters["manifest"].string_value)

@@ -1,14 +1,15 @@
 # The HTTP service: no model, no Triton, no PyTorch.
 FROM python:3.11.13-slim-bookworm
 
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
+    UV_NO_CACHE=1 UV_SYSTEM_PYTHON=1 UV_COMPILE_BYTECODE=1 ORT_DISABLE_TELEMETRY=1
 WORKDIR /app
 
-# Dependencies first: they change less often than the code.
+# Dependencies have a layer of their own: they change less often than the code. pip cannot install them without it.
 COPY pyproject.toml constraints.txt ./
-COPY deploy/requirements.py deploy/
-RUN python -m deploy.requirements > requirements.txt \
- && pip install --constraint constraints.txt --requirement requirements.txt
+RUN pip install --constraint constraints.txt uv \
+ && uv pip install --constraint constraints.txt --requirements pyproject.toml \
+ && pip uninstall --yes uv
 
 COPY gateway gateway
 RUN chmod -R a+rX . && python -m compileall -q gateway && useradd --uid 1000 --create-home tessera

@@ -1,15 +1,16 @@
-# NVIDIA's Triton with our preprocessing backend beside its own ones.
+# NVIDIA's Triton, with our preprocessing backend beside its own backends.
 #
-# Pillow 13 needs Python 3.11, and the image has 3.10. A Python-based backend may bring its own Python (Triton's guide to
-# Python-based backends, "customization"): ours has 3.11 and, from the wheel of the same Triton release, the stub for it.
+# Pillow 13 needs Python 3.11, but the image has 3.10. A Python-based backend may bring its own Python (Triton's
+# documentation of Python-based backends, "customization"). Ours brings 3.11, and the stub for it from the wheel of the
+# same Triton version.
 
-# Debian 11, for its glibc is older than the one of NVIDIA's image: what runs here runs there.
+# Debian 11 has an older glibc than NVIDIA's image, so what is built here runs there.
 FROM python:3.11.13-slim-bullseye AS python
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 COPY constraints.txt ./
-# What backends/preprocess imports, and no more.
+# The packages that backends/preprocess imports, without their dependencies.
 RUN pip install --no-deps --constraint constraints.txt numpy pillow tokenizers
 RUN pip download --no-deps --constraint constraints.txt --platform manylinux_2_35_x86_64 --only-binary :all: \
         nvidia-pytriton \
@@ -21,8 +22,8 @@ RUN pip download --no-deps --constraint constraints.txt --platform manylinux_2_3
 FROM nvcr.io/nvidia/tritonserver:24.10-py3
 
 COPY --from=python /usr/local /opt/python
-# Python finds its library folder from the first `python3` on PATH.
-ENV PATH=/opt/python/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# Python derives its library folder from the first `python3` on PATH.
+ENV PATH=/opt/python/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1
 RUN echo /opt/python/lib > /etc/ld.so.conf.d/tessera-python.conf && ldconfig
 
 COPY backends/preprocess /opt/tritonserver/backends/preprocess
@@ -33,10 +34,10 @@ RUN cd /opt/tritonserver/backends \
  && chmod -R a+rX preprocess /opt/tessera \
  && install --directory --owner 1000 --group 1000 /models
 
-# A build that would not serve fails here.
+# Fail the build if the image could not serve.
 RUN cd /opt/tritonserver/backends \
  && test -f onnxruntime/libtriton_onnxruntime.so && test ! -e onnxruntime/model.py \
  && ! ldd preprocess/triton_python_backend_stub | grep "not found" \
- && PYTHONPATH=. python3 -c "import preprocess.text_step, preprocess.image_step"
+ && PYTHONPATH=. python3 -c "import preprocess.steps, preprocess.decode_pool"
 
 USER 1000:1000

@@ -1,9 +1,10 @@
-"""`python -m launcher`: everything up, supervised, and down again on Ctrl-C or SIGTERM."""
+"""`python -m launcher`: prepares the models, serves them, and stops on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 import threading
 import time
@@ -11,9 +12,8 @@ from types import FrameType
 
 from pydantic import ValidationError
 
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, PortTakenError
 from launcher.models import prepare_repository
-from launcher.ports import check_port_free
 from launcher.settings import LauncherSettings
 from launcher.supervisor import Supervisor
 
@@ -27,12 +27,13 @@ Try:
 {curl}
 
 Ctrl-C stops everything."""
+
 CURL = """curl http://{host}:{port}/v1/embeddings -H 'Content-Type: application/json' \\
   -d '{{"model": "{model}", "input": "Hello, world"}}'"""
 
 
 def main() -> int:
-    """Serve until told to stop; return the exit code."""
+    """Serve until a signal arrives and return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     stopping = threading.Event()
 
@@ -44,8 +45,8 @@ def main() -> int:
     try:
         serve(LauncherSettings(), stopping)
     except ValidationError as error:
-        wrong = "; ".join(f"{str(entry['loc'][0]).upper()}: {entry['msg']}" for entry in error.errors())
-        log.error("error: %s", wrong)
+        details = "; ".join(f"{str(entry['loc'][0]).upper()}: {entry['msg']}" for entry in error.errors())
+        log.error("error: %s", details)
         return 2
     except LauncherError as error:
         log.error("error: %s", error)
@@ -54,10 +55,10 @@ def main() -> int:
 
 
 def serve(settings: LauncherSettings, stopping: threading.Event) -> None:
-    """Prepare, start, supervise, stop.
+    """Prepare the repository, start the service and supervise it until it is stopped.
 
     Raises:
-        LauncherError: Something keeps the service from starting.
+        LauncherError: The service cannot start.
     """
     started = time.monotonic()
     check_port_free(settings.host, settings.gateway_port, "GATEWAY_PORT")
@@ -68,15 +69,40 @@ def serve(settings: LauncherSettings, stopping: threading.Event) -> None:
     try:
         supervisor.start()
         if not stopping.is_set():
-            log.info("%s", describe(settings, models, time.monotonic() - started))
+            log.info("%s", describe_service(settings, models, time.monotonic() - started))
         supervisor.run()
     finally:
         log.info("stopping")
         supervisor.stop()
 
 
-def describe(settings: LauncherSettings, models: tuple[str, ...], elapsed_s: float) -> str:
-    """Say where everything listens and what to try first."""
+def check_port_free(host: str, port: int, variable: str) -> None:
+    """Check that a port is free by binding it.
+
+    Args:
+        host: Address to bind.
+        port: TCP port.
+        variable: Setting to name in the error.
+
+    Raises:
+        PortTakenError: Another process listens on the port.
+        LauncherError: The host name cannot be resolved.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror:
+        raise LauncherError(f"{host} cannot be resolved: set HOST to an address of this machine") from None
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen()
+        except OSError as error:
+            raise PortTakenError(host, port, variable) from error
+
+
+def describe_service(settings: LauncherSettings, models: tuple[str, ...], elapsed_s: float) -> str:
+    """Return what is shown once the service is ready: its ports, and a request to try."""
     address = {"host": settings.host, "port": settings.gateway_port}
     return READY.format(
         **address,

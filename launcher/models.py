@@ -1,4 +1,4 @@
-"""What stands in the repository: recovered, complete, unharmed, and with the models asked for."""
+"""Prepares the model repository: recovers and verifies it, and exports the models it lacks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from export.publish import recover
 from export.sources import default_public_id
 from export.verify import verify
 from launcher.errors import EmptyRepositoryError, LauncherError
+from launcher.processes import child_environment
 from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
 
 log = logging.getLogger(__name__)
@@ -22,18 +23,18 @@ def prepare_repository(settings: LauncherSettings) -> tuple[str, ...]:
     """Make the repository ready to serve.
 
     Returns:
-        The public ids in it.
+        The public ids of its models.
 
     Raises:
-        LauncherError: An export failed, a file is not what its manifest says, or there is nothing to serve.
+        LauncherError: An export failed, a file does not match its manifest, or there is no model.
     """
     repository = settings.served_repository
     try:
         recover(repository)
         served = verify(repository)
-        missing = [model for model in settings.wanted_models if public_id(model) not in served]
+        missing = [model for model in settings.required_models if public_id(model) not in served]
         for model in missing:
-            export(model, settings)
+            export_model(model, settings)
         if missing:
             served = verify(repository)
     except ExportError as error:
@@ -44,12 +45,12 @@ def prepare_repository(settings: LauncherSettings) -> tuple[str, ...]:
 
 
 def public_id(model: str) -> str:
-    """Return the name that a model is served by: the stand-in's has no checkpoint behind it yet."""
+    """Return a model's public id; the stand-in has no checkpoint yet to derive it from."""
     return model if model == STAND_IN else default_public_id(model)
 
 
-def export(model: str, settings: LauncherSettings) -> None:
-    """Run the export in a process of its own: its memory is free again before anything is served."""
+def export_model(model: str, settings: LauncherSettings) -> None:
+    """Export a model in a separate process, so that its memory is freed before anything is served."""
     log.info("exporting %s", model)
     with tempfile.TemporaryDirectory() as scratch:
         source, options = model, ["--precision", settings.precision]
@@ -62,10 +63,10 @@ def export(model: str, settings: LauncherSettings) -> None:
 
 
 def run_module(*command: str) -> None:
-    """Run a module of this project with its output shown.
+    """Run a module of this project, which prints its output and errors itself.
 
     Raises:
-        LauncherError: It failed; it has said why.
+        LauncherError: The module failed.
     """
-    if subprocess.run([sys.executable, "-m", *command], check=False).returncode:
+    if subprocess.run([sys.executable, "-m", *command], env=child_environment(), check=False).returncode:
         raise LauncherError(f"python -m {' '.join(command)} failed")

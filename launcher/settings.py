@@ -1,4 +1,4 @@
-"""What can be set from outside: ports, addresses and what to serve."""
+"""Settings of the launcher: ports, addresses and what to serve."""
 
 from __future__ import annotations
 
@@ -11,41 +11,44 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PROJECT = Path(__file__).resolve().parent.parent
 TEXT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 STAND_IN = "tiny/llama-nemotron-embed-vl"
-"""The flagship's architecture with small widths and random weights: the image path, to be tried without its weights."""
+"""The flagship's architecture, tiny and with random weights, to try the image path without downloading gigabytes."""
 
 
 class LauncherSettings(BaseSettings):
-    """Read once, from environment variables of the same names in capitals; empty ones count as unset."""
+    """Settings read from environment variables of the same names in capitals; empty ones count as unset."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     gateway_port: int = Field(8000, ge=1, le=65535, description="Port of the gateway's HTTP API.")
     triton_grpc_port: int = Field(8001, ge=1, le=65535, description="Port of Triton's gRPC API, on loopback.")
     triton_metrics_port: int = Field(8002, ge=1, le=65535, description="Port of Triton's metrics, on loopback.")
     repository: Path | None = Field(
-        None, description="Model repository to serve as it is. Unset: `build/model_repository`, filled by exports."
+        None, description="Model repository to serve as it is. If unset: `build/model_repository`, filled by exports."
     )
     model: str | None = Field(
-        None, description="Hub id or folder to export and serve in the stand-in's place. Needs `repository` unset."
+        None,
+        description="Hub id or folder to export and serve instead of the stand-in, unless `repository` is set.",
     )
-    precision: Literal["fp32", "fp16", "int8"] = Field("fp32", description="Precision that `model` is exported in.")
-    build_dir: Path = Field(PROJECT / "build", description="Folder for what is made here: exports, backends, logs.")
-    start_timeout_s: float = Field(300.0, gt=0, description="Longest wait for Triton and the gateway, in seconds.")
-    grace_s: float = Field(35.0, gt=0, description="Longest wait for requests in flight when stopping, in seconds.")
+    precision: Literal["fp32", "fp16", "int8"] = Field("fp32", description="Precision in which `model` is exported.")
+    build_dir: Path = Field(PROJECT / "build", description="Folder for exports, Triton's backends and logs.")
+    start_timeout_s: float = Field(
+        300.0, gt=0, description="Time for Triton and the gateway to become ready, in seconds."
+    )
+    grace_s: float = Field(35.0, gt=0, description="Time for requests in flight to complete at shutdown, in seconds.")
 
     @field_validator("repository", "build_dir")
     @classmethod
     def resolve(cls, path: Path | None) -> Path | None:
-        """Make paths absolute: children run in other folders."""
+        """Make paths absolute: child processes may run in other folders."""
         return path and path.expanduser().resolve()
 
     @property
     def served_repository(self) -> Path:
-        """The repository that Triton reads."""
+        """Repository that Triton reads."""
         return self.repository or self.build_dir / "model_repository"
 
     @property
-    def wanted_models(self) -> tuple[str, ...]:
-        """Models to export when they are not in the repository yet."""
+    def required_models(self) -> tuple[str, ...]:
+        """Models to export if the repository lacks them."""
         return () if self.repository else (TEXT_MODEL, self.model or STAND_IN)

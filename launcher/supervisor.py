@@ -1,9 +1,8 @@
-"""Starts Triton and the gateway in that order, keeps both running, and stops them in the other."""
+"""Starts Triton and the gateway in this order, restarts them if they fail, and stops them in reverse order."""
 
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -16,36 +15,42 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from launcher import triton
 from launcher.errors import ProcessDiedError, StartTimeoutError
-from launcher.processes import ChildProcess
+from launcher.processes import ChildProcess, child_environment
 from launcher.settings import LauncherSettings
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.1
-WATCH_S = 1.0
+READY_POLL_S = 0.1
+WATCH_INTERVAL_S = 1.0
+MIN_RESTART_DELAY_S = 0.5
 MAX_RESTART_DELAY_S = 30.0
-STABLE_S = 60.0
-"""A process that has run this long has started well: the next restart waits the shortest time again."""
+
+STABLE_AFTER_S = 60.0
+"""After running this long, a process that fails is restarted with the shortest delay again."""
 
 
 class Supervised:
-    """One supervised process: how to start it, when it is ready, and how long to wait before starting it again."""
+    """A supervised process, running from construction on.
+
+    Args:
+        start: Starts the process.
+        is_ready: Returns whether the process is ready.
+    """
 
     def __init__(self, start: Callable[[], ChildProcess], is_ready: Callable[[], bool]) -> None:
-        """Start it."""
         self.start = start
         self.is_ready = is_ready
         self.process = start()
         self.started_at = time.monotonic()
-        self.delay_s = 0.5
+        self.restart_delay_s = MIN_RESTART_DELAY_S
         self.healthy_children = 0
 
     def wait_ready(self, timeout_s: float, stopping: threading.Event) -> None:
-        """Wait until it is ready or everything is to stop.
+        """Wait until the process is ready or the service is being stopped.
 
         Raises:
-            ProcessDiedError: It ended first.
-            StartTimeoutError: It took longer than `timeout_s` seconds.
+            ProcessDiedError: The process exited.
+            StartTimeoutError: The process was not ready within `timeout_s` seconds.
         """
         deadline = time.monotonic() + timeout_s
         while not stopping.is_set() and not self.is_ready():
@@ -53,60 +58,59 @@ class Supervised:
                 raise ProcessDiedError(self.process.name, self.process.log_tail())
             if time.monotonic() > deadline:
                 raise StartTimeoutError(self.process.name, timeout_s, self.process.log_tail())
-            stopping.wait(POLL_S)
+            stopping.wait(READY_POLL_S)
         self.healthy_children = self.process.count_healthy_children()
 
     def find_fault(self) -> str | None:
-        """Say what is wrong with it, if anything: it has ended, or a process that it needs has."""
+        """Return a description of the fault, if any: the process or one of its children has ended."""
         if self.process.exit_code is not None:
-            return f"ended with code {self.process.exit_code}"
+            return f"exited with code {self.process.exit_code}"
         if self.process.count_healthy_children() < self.healthy_children:
-            return "lost one of its processes"
+            return "has lost one of its processes"
         return None
 
     def restart(self, stopping: threading.Event) -> None:
-        """Stop what is left of it, wait longer each time it fails soon, and start it again."""
+        """Stop what is left of the process and start it again, with a longer delay each time it soon fails."""
         self.process.stop(grace_s=1.0)
-        if time.monotonic() - self.started_at > STABLE_S:
-            self.delay_s = 0.5
-        stopping.wait(self.delay_s)
-        self.delay_s = min(2 * self.delay_s, MAX_RESTART_DELAY_S)
+        if time.monotonic() - self.started_at > STABLE_AFTER_S:
+            self.restart_delay_s = MIN_RESTART_DELAY_S
+        stopping.wait(self.restart_delay_s)
+        self.restart_delay_s = min(2 * self.restart_delay_s, MAX_RESTART_DELAY_S)
         if not stopping.is_set():
             self.process = self.start()
             self.started_at = time.monotonic()
             self.healthy_children = 0
 
     def watch(self, stopping: threading.Event) -> None:
-        """Restart it if something is wrong; learn its processes once it is ready."""
+        """Count the children once the process is ready, and restart it if it has a fault."""
         if not self.healthy_children and self.is_ready():
             self.healthy_children = self.process.count_healthy_children()
         fault = self.find_fault()
         if fault:
-            log.warning("%s %s: starting it again", self.process.name, fault)
+            log.warning("%s %s: restarting it", self.process.name, fault)
             self.restart(stopping)
 
 
 class Supervisor:
-    """Triton and the gateway, as one service."""
+    """Triton and the gateway as one service.
+
+    Args:
+        settings: Ports, paths and timeouts.
+        stopping: Set by the caller to stop the service.
+    """
 
     def __init__(self, settings: LauncherSettings, stopping: threading.Event) -> None:
-        """Start nothing yet.
-
-        Args:
-            settings: Ports, paths and patience.
-            stopping: Set from outside when everything is to end.
-        """
         self.settings = settings
         self.stopping = stopping
         self.supervised: list[Supervised] = []
         self.backends = triton.assemble_backends(settings.build_dir / f"triton_backends_{settings.triton_grpc_port}")
 
     def start(self) -> None:
-        """Start Triton, then the gateway; return when a real inference has answered through both.
+        """Start Triton, then the gateway, and return once an inference through both has succeeded.
 
         Raises:
-            ProcessDiedError: One of them ended.
-            StartTimeoutError: One of them took too long.
+            ProcessDiedError: One of them exited.
+            StartTimeoutError: One of them was not ready in time.
         """
         for start, is_ready in ((self.start_triton, self.is_triton_ready), (self.start_gateway, self.is_gateway_ready)):
             if not self.stopping.is_set():
@@ -116,13 +120,13 @@ class Supervisor:
                 log.info("%s is ready (%.1f s)", supervised.process.name, time.monotonic() - supervised.started_at)
 
     def run(self) -> None:
-        """Keep both running until everything is to stop."""
-        while not self.stopping.wait(WATCH_S):
+        """Watch both processes until the service is stopped."""
+        while not self.stopping.wait(WATCH_INTERVAL_S):
             for supervised in self.supervised:
                 supervised.watch(self.stopping)
 
     def stop(self) -> None:
-        """Stop the gateway, which finishes what it has accepted, then Triton."""
+        """Stop the gateway, which completes the requests in flight, then Triton."""
         for supervised in reversed(self.supervised):
             supervised.process.stop(self.settings.grace_s)
 
@@ -137,18 +141,13 @@ class Supervisor:
     def start_gateway(self) -> ChildProcess:
         """Start the gateway."""
         settings = self.settings
-        environment = {
-            **os.environ,
-            "HOST": settings.host,
-            "GATEWAY_PORT": str(settings.gateway_port),
-            "TRITON_URL": f"127.0.0.1:{settings.triton_grpc_port}",
-            "TRITON_METRICS_URL": f"http://127.0.0.1:{settings.triton_metrics_port}/metrics",
-        }
         command = [sys.executable, "-m", "gateway"]
-        return ChildProcess("gateway", command, environment, settings.build_dir / "logs" / "gateway.log")
+        return ChildProcess(
+            "gateway", command, gateway_environment(settings), settings.build_dir / "logs" / "gateway.log"
+        )
 
     def is_triton_ready(self) -> bool:
-        """Ask Triton whether all its models are loaded."""
+        """Return whether Triton has loaded all models."""
         with grpc.insecure_channel(f"127.0.0.1:{self.settings.triton_grpc_port}") as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             try:
@@ -157,7 +156,7 @@ class Supervisor:
                 return False
 
     def is_gateway_ready(self) -> bool:
-        """Ask the gateway whether an inference has worked."""
+        """Return whether an inference through the gateway has succeeded."""
         host = self.settings.host if self.settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104
         try:
             url = f"http://{host}:{self.settings.gateway_port}/v1/health/ready"
@@ -165,3 +164,14 @@ class Supervisor:
                 return True
         except (urllib.error.URLError, OSError):
             return False
+
+
+def gateway_environment(settings: LauncherSettings) -> dict[str, str]:
+    """Return the gateway's environment: its own settings are inherited, the launcher's ports are set."""
+    return {
+        **child_environment(),
+        "HOST": settings.host,
+        "GATEWAY_PORT": str(settings.gateway_port),
+        "TRITON_URL": f"127.0.0.1:{settings.triton_grpc_port}",
+        "TRITON_METRICS_URL": f"http://127.0.0.1:{settings.triton_metrics_port}/metrics",
+    }

@@ -1,4 +1,4 @@
-"""The embedded Triton: the server inside the `nvidia-pytriton` wheel, with our backends beside its Python one."""
+"""The embedded Triton: the server from the `nvidia-pytriton` wheel, with our backends beside its Python backend."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from launcher.errors import LauncherError
+from launcher.processes import child_environment
 from launcher.settings import PROJECT
 
 SHARED_MEMORY_BYTES = 16 * 1024 * 1024
-"""First size of each Python stub's shared memory; it grows by need, which costs time on the hot path."""
+"""Initial size of each Python stub's shared memory. It grows on demand, which takes time during requests."""
 
 
 def find_wheel() -> Path:
-    """Return the folder of the `pytriton` package, unimported: only its files are used.
+    """Return the folder of the `pytriton` package without importing it: only its files are used.
 
     Raises:
-        LauncherError: It is not installed.
+        LauncherError: The package is not installed.
     """
     spec = find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
@@ -29,24 +30,21 @@ def find_wheel() -> Path:
 
 
 def assemble_backends(target: Path) -> Path:
-    """Lay out Triton's backend directory: its Python backend with this interpreter's stub, and ours.
+    """Create Triton's backend directory: its Python backend with the stub for this interpreter, and our backends.
 
-    Files are copied: Triton refuses symbolic links that leave the directory.
+    Files are copied because Triton refuses symbolic links that leave the directory.
 
     Args:
-        target: Folder to make anew.
-
-    Returns:
-        The folder.
+        target: Folder to create; an existing one is replaced.
 
     Raises:
-        LauncherError: Triton has no stub for this Python.
+        LauncherError: Triton has no stub for this Python version.
     """
     server = find_wheel() / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.exists():
-        raise LauncherError(f"the embedded Triton has no stub for Python {version}: use 3.10, 3.11 or 3.12")
+        raise LauncherError(f"the embedded Triton has no stub for Python {version}: use 3.11 or 3.12")
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(server / "backends" / "python", target / "python", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(stub, target / "python")
@@ -56,9 +54,9 @@ def assemble_backends(target: Path) -> Path:
 
 
 def server_command(repository: Path, backends: Path, grpc_port: int, metrics_port: int) -> list[str]:
-    """Return the command line: gRPC and metrics on loopback, nothing else, and models as the repository has them."""
+    """Return the command that serves a repository as it is, with gRPC and metrics on loopback and no HTTP."""
     binary = find_wheel() / "tritonserver" / "bin" / "tritonserver"
-    binary.chmod(0o755)  # pip may drop the bit
+    binary.chmod(0o755)  # pip may drop the executable bit
     return [
         str(binary),
         f"--model-repository={repository}",
@@ -68,7 +66,7 @@ def server_command(repository: Path, backends: Path, grpc_port: int, metrics_por
         "--allow-http=false",
         "--grpc-address=127.0.0.1",
         f"--grpc-port={grpc_port}",
-        "--grpc-http2-min-recv-ping-interval-without-data=10000",  # the gateway pings while a long inference runs
+        "--grpc-http2-min-recv-ping-interval-without-data=10000",  # the gateway pings during long inferences
         "--metrics-address=127.0.0.1",
         f"--metrics-port={metrics_port}",
         f"--backend-config=python,shm-default-byte-size={SHARED_MEMORY_BYTES}",
@@ -76,11 +74,11 @@ def server_command(repository: Path, backends: Path, grpc_port: int, metrics_por
 
 
 def server_environment() -> dict[str, str]:
-    """Return Triton's environment: its libraries, and this interpreter's packages for the stubs."""
+    """Return Triton's environment: its own libraries, and this interpreter's packages for the Python stubs."""
     wheel = find_wheel()
     libraries = [sysconfig.get_config_var("LIBDIR"), str(wheel.parent / "nvidia_pytriton.libs")]
     return {
-        **os.environ,
+        **child_environment(),
         "LD_LIBRARY_PATH": ":".join(library for library in libraries if library),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         "PYTHONPATH": sysconfig.get_path("purelib"),

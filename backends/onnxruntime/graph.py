@@ -1,4 +1,4 @@
-"""An ONNX graph, loaded as a model's configuration asks."""
+"""An ONNX graph, loaded as the model configuration asks."""
 
 from __future__ import annotations
 
@@ -8,92 +8,128 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime as ort
 import psutil
-from priority import lower_priority
+from lanes import lower_priority
+from numpy.typing import NDArray
 
-SMALL_WEIGHTS_BYTES = 1 << 30
-"""Weights up to this size are held twice, for runs that have all cores and for runs beside others."""
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # has to be set before the import: ONNX Runtime sends telemetry from then on
 
-SPIN_US = "20"
-"""How long a thread with nothing to do looks for more before it sleeps, in microseconds; the default is a thousand."""
+import onnxruntime as ort
+
+MAX_DUPLICATED_WEIGHTS_BYTES = 1 << 30
+"""Weights up to this size are loaded twice: once for runs on all cores, once for runs in parallel."""
+
+SPIN_DURATION_US = "20"
+"""How long an idle thread spins before it sleeps, in microseconds; ONNX Runtime's default is a thousand."""
+
+CPU_PROVIDER, CUDA_PROVIDER, TENSORRT_PROVIDER = (
+    "CPUExecutionProvider",
+    "CUDAExecutionProvider",
+    "TensorrtExecutionProvider",
+)
+
+Provider = tuple[str, dict[str, int]]
+"""Name and options of an execution provider."""
 
 
 class Graph:
-    """Runs alone on all cores, or beside others on a share of them.
+    """A graph that runs alone on all cores, or in parallel with other runs on a share of them.
 
-    Several runs at a time, each on its own core, get more done than one run on all cores: no thread waits for another
-    after every matrix product.
+    Several runs at a time, each on its own core, have a higher throughput than one run on all cores: no thread waits
+    for another after every matrix product.
+
+    Args:
+        path: Path of `model.onnx`.
+        config: Triton's model configuration.
+        args: Triton's arguments to `initialize`.
+        lanes: Maximum number of runs at a time.
+
+    Raises:
+        ValueError: The configuration asks for a GPU that ONNX Runtime cannot use.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any], args: Mapping[str, str], lanes: int) -> None:
-        """Load the weights.
-
-        Args:
-            path: The `model.onnx`.
-            config: Triton's model configuration.
-            args: Triton's arguments to `initialize`.
-            lanes: Most runs at a time.
-        """
         providers = execution_providers(config, args)
+        check_providers(providers, ort.get_available_providers(), "this build of ONNX Runtime lacks")
+        if args["model_instance_kind"] == "GPU":
+            ort.preload_dlls()  # CUDA and cuDNN from the nvidia-* packages: the linker does not look there
         threads = int(parameter(config, "intra_op_thread_count", "0")) or count_cores()
-        # Its threads have low priority: they work on large runs, and on small ones only when nothing else does.
+        # Its threads have low priority: they serve large runs, and small ones only when nothing else runs.
         with ThreadPoolExecutor(1, initializer=lower_priority) as low:
             options = session_options(config, threads)
             self._alone = low.submit(ort.InferenceSession, str(path), options, providers=providers).result()
-        self._beside = self._alone
+        check_providers(providers, self._alone.get_providers(), "ONNX Runtime could not initialise")
+        self._parallel = self._alone
         share = max(1, threads - lanes + 1)  # the calling threads work too
-        if share < threads and weights_bytes(path) <= SMALL_WEIGHTS_BYTES:
-            self._beside = ort.InferenceSession(str(path), session_options(config, share), providers=providers)
+        if share < threads and weights_bytes(path) <= MAX_DUPLICATED_WEIGHTS_BYTES:
+            self._parallel = ort.InferenceSession(str(path), session_options(config, share), providers=providers)
         self.inputs: Mapping[str, Any] = {tensor.name: tensor for tensor in self._alone.get_inputs()}
         self.output_names: Sequence[str] = [tensor.name for tensor in self._alone.get_outputs()]
 
-    def run(self, output_names: Sequence[str], feeds: Mapping[str, np.ndarray], is_alone: bool) -> list[np.ndarray]:
-        """Compute outputs.
+    def run(self, output_names: Sequence[str], feeds: Mapping[str, NDArray[Any]], is_alone: bool) -> list[NDArray[Any]]:
+        """Run the graph.
 
         Args:
-            output_names: Which.
+            output_names: Outputs to compute.
             feeds: Input name to tensor.
-            is_alone: Whether no other run is under way.
+            is_alone: Whether no other run is in progress.
         """
-        session = self._alone if is_alone else self._beside
-        results: list[np.ndarray] = session.run(output_names, feeds)
+        session = self._alone if is_alone else self._parallel
+        results: list[NDArray[Any]] = session.run(output_names, feeds)
         return results
 
 
 def session_options(config: Mapping[str, Any], threads: int) -> ort.SessionOptions:
-    """Set threads as the parameters say that the native backend knows too."""
+    """Return session options with the thread counts given by the parameters, named as in the native backend."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = int(parameter(config, "inter_op_thread_count", "1"))
-    # Threads that spin for long take the cores from the other steps, the gateway and other lanes.
-    options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_US)
+    # Threads that spin for long take cores from the other steps, the gateway and the other lanes.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_DURATION_US)
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Row counts differ from run to run: plans kept for each would only hold memory.
+    # Row counts differ from run to run: a memory plan kept for each of them would only cost memory.
     options.enable_mem_pattern = False
     return options
 
 
-def execution_providers(config: Mapping[str, Any], args: Mapping[str, str]) -> list[Any]:
-    """Name the execution providers, most wanted first, as instance kind and `execution_accelerators` ask."""
+def execution_providers(config: Mapping[str, Any], args: Mapping[str, str]) -> list[Provider]:
+    """Return the execution providers for the instance kind and `execution_accelerators`, in order of preference."""
     if args["model_instance_kind"] != "GPU":
-        return ["CPUExecutionProvider"]
+        return [(CPU_PROVIDER, {})]
     accelerators = config.get("optimization", {}).get("execution_accelerators", {}).get("gpu_execution_accelerator", [])
     device = {"device_id": int(args["model_instance_device_id"])}
-    wanted: list[Any] = [("CUDAExecutionProvider", device)]
+    providers = [(CUDA_PROVIDER, device), (CPU_PROVIDER, {})]
     if any(accelerator["name"] == "tensorrt" for accelerator in accelerators):
-        wanted.insert(0, ("TensorrtExecutionProvider", device))
-    return [*wanted, "CPUExecutionProvider"]
+        providers.insert(0, (TENSORRT_PROVIDER, device))
+    return providers
+
+
+def check_providers(providers: Sequence[Provider], present: Sequence[str], problem: str) -> None:
+    """Check that no provider is missing: ONNX Runtime itself would continue on the CPU.
+
+    Args:
+        providers: Configured providers.
+        present: Names of the providers that ONNX Runtime has.
+        problem: What is wrong with a missing provider, for the error message.
+
+    Raises:
+        ValueError: A provider is missing.
+    """
+    missing = [name for name, _ in providers if name not in present]
+    if missing:
+        raise ValueError(
+            f"config.pbtxt asks for a GPU, but {problem} {', '.join(missing)}: "
+            "set up onnxruntime-gpu as deploy/README.md says, or export the model with --target cpu"
+        )
 
 
 def count_cores() -> int:
-    """Count the cores that this process may use; a second thread of a core adds nothing to matrix products."""
+    """Count the physical cores that this process may use: hyper-threads do not speed up matrix products."""
     return min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
 
 
 def weights_bytes(path: Path) -> int:
-    """Sum up the graph and the files beside it that hold its weights."""
+    """Return the size of the graph and the weight files beside it, in bytes."""
     return sum(file.stat().st_size for file in path.parent.iterdir() if file.is_file())
 
 

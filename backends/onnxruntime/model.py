@@ -1,11 +1,11 @@
-"""ONNX Runtime as a Python-based Triton backend, for Tritons that carry no native one.
+"""ONNX Runtime as a Python-based Triton backend, for Triton builds without the native one.
 
-It keeps the contract of the native backend: ragged inputs of all requests of a batch arrive in the graph as one 1-D
-tensor each, and `batch_output` scatters the graph's rows back to the requests. So the same `config.pbtxt` and
-`model.onnx` serve on either.
+It behaves like the native backend: each ragged input of a batch is concatenated into one 1-D tensor for the graph, and
+`batch_output` scatters the rows of the result back to the requests. So the same `config.pbtxt` and `model.onnx` work
+with either.
 
-Where the native backend trusts its callers, this one checks: a request whose row counts do not add up, or that carries
-an empty ragged tensor, is refused before it can shift its neighbours' rows.
+Unlike the native backend it validates requests: one whose row counts do not add up, or that has an empty ragged tensor,
+is refused before it can shift the rows of other requests.
 """
 
 from __future__ import annotations
@@ -18,40 +18,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
-from graph import Graph  # Triton puts this folder on the path
-from lanes import Lanes
-from priority import lower_priority
+from graph import Graph  # Triton adds this folder to the path
+from lanes import Lanes, lower_priority
+from numpy.typing import NDArray
 
-# The values of the key add up to the rows of the tensor named beside it (docs/contract.md).
+# The values of the first tensor add up to the number of rows of the second (docs/contract.md).
 ROW_COUNTS = {"sequence_lengths": "input_ids", "image_rows": "image_embeds"}
 
 CPU_ROWS_PER_RUN, GPU_ROWS_PER_RUN = 512, 8192
-"""Rows of a graph run that several requests share; larger batches run in parts.
+"""Maximum rows of a graph run shared by several requests; larger batches are split.
 
-On a processor, products of 512 rows keep it busy already, and their operands stay in its caches: MiniLM does 908 texts
-a second in runs of 480 rows and 816 in runs of 4050. Activations grow with the rows: 8192 tokens of the flagship take
-over a gigabyte.
+Matrix products of 512 rows saturate a CPU, and their operands stay in its caches: MiniLM embeds 908 texts per second in
+runs of 480 rows and 816 in runs of 4050. Activations grow with the rows: 8192 tokens of the flagship take over a
+gigabyte.
 """
 
 CPU_LANES = 2
-"""Runs at a time, so that no core waits while another run does what only one thread can do."""
+"""Maximum number of runs at a time. With two, no core idles while one run is in a single-threaded operator."""
 
-FEW_ROWS = 64
-"""Rows up to which a batch that comes alone is answered on the spot: to hand it to a lane takes longer."""
+MAX_INLINE_ROWS = 64
+"""Batches up to this size run in Triton's thread if no lane is busy: handing them to a lane would take longer."""
 
-Rows = dict[str, np.ndarray]
-"""Input name to that request's rows, shaped `(rows, ...)`: the formal leading 1 of Triton's shapes is gone."""
+Rows = dict[str, NDArray[Any]]
+"""Input name to a request's rows, shaped `(rows, ...)`, without the leading 1 of Triton's shapes."""
 
 
 class RequestError(Exception):
-    """A request that breaks the contract; its message goes to the caller."""
+    """A request violates the contract. The client gets the message."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """An output tensor and the input whose row count says how many of its rows are a request's."""
+    """An output tensor, and the input with as many rows."""
 
     name: str
     counted_by: str
@@ -62,16 +61,15 @@ class TritonPythonModel:
 
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
-        """Leave the configuration as written: it is complete."""
+        """Return the configuration unchanged: it is complete."""
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load `<version>/model.onnx` and hold the configuration against its graph."""
+        """Load `<version>/model.onnx` and check the configuration against its graph."""
         config = json.loads(args["model_config"])
         if config.get("optimization", {}).get("priority") == "PRIORITY_MIN":
             lower_priority()
         version_dir = Path(args["model_repository"]) / args["model_version"]
-        ort.disable_telemetry_events()
         path = version_dir / (config.get("default_model_filename") or "model.onnx")
         self.is_gpu = args["model_instance_kind"] == "GPU"
         self.rows_per_run = GPU_ROWS_PER_RUN if self.is_gpu else CPU_ROWS_PER_RUN
@@ -83,12 +81,14 @@ class TritonPythonModel:
         self.lanes = Lanes(lanes)
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
-        """Answer a batch: one graph run for all requests that keep the contract, a refusal for each other.
+        """Run a batch, and refuse its invalid requests.
+
+        A small batch that arrives while no lane is busy runs immediately. Any other is handed to a lane, which sends
+        each response as it completes; this method then returns as soon as a lane is free for the next batch. On a CPU
+        a request too large to share a run can be overtaken by others.
 
         Returns:
-            The answers, of a small batch that comes alone. Any other goes to lanes, whence answers are sent as they
-            come, and this returns as soon as there is room for the next batch, for which requests gather meanwhile. A
-            request too large to share a run lets others pass, on a processor.
+            The responses, or None if the lanes send them.
         """
         accepted: dict[int, Rows] = {}
         responses: dict[int, Any] = {}
@@ -97,19 +97,19 @@ class TritonPythonModel:
                 accepted[index] = self.read_rows(request)
             except RequestError as error:
                 responses[index] = refuse(str(error), pb_utils.TritonError.INVALID_ARG)
-        if sum(map(count_rows, accepted.values())) <= FEW_ROWS and self.lanes.are_all_free:
-            responses.update(self.answer(accepted, is_alone=True))
+        if sum(map(count_rows, accepted.values())) <= MAX_INLINE_ROWS and self.lanes.are_all_free:
+            responses.update(self.infer(accepted, is_alone=True))
             return [responses[index] for index in range(len(requests))]
         senders = [request.get_response_sender() for request in requests]
         send(senders, responses)
-        for part, count in cut_batch(accepted, self.rows_per_run):
+        for part, count in split_batch(accepted, self.rows_per_run):
             is_large = count > self.rows_per_run and not self.is_gpu
-            self.lanes.start(partial(self.answer_from_lane, senders, part), is_large=is_large)
+            self.lanes.start(partial(self.infer_in_lane, senders, part), is_large=is_large)
         self.lanes.wait_for_free()
         return None
 
     def finalize(self) -> None:
-        """Free the sessions' memory before the process ends."""
+        """Finish the runs in progress and free the sessions' memory."""
         self.lanes.close()
         del self.graph
 
@@ -117,14 +117,14 @@ class TritonPythonModel:
         """Return the request's inputs as rows.
 
         Raises:
-            RequestError: A tensor has no rows, or its rows are not as many as the counts beside it say.
+            RequestError: A tensor has no rows, or not as many as its row counts add up to.
         """
         rows: Rows = {}
         for name in self.inputs:
             tensor = pb_utils.get_input_tensor_by_name(request, name).as_numpy()[0]
             if not len(tensor):
                 raise RequestError(f"{name} has no rows: ragged tensors must not be empty")
-            rows[name] = tensor.copy()  # it lives in memory that goes with the request
+            rows[name] = tensor.copy()  # its memory is freed with the request
         for counts, counted in ROW_COUNTS.items():
             if counts not in rows:
                 continue
@@ -132,12 +132,12 @@ class TritonPythonModel:
                 raise RequestError(f"{counts} must add up to the {len(rows[counted])} rows of {counted}")
         return rows
 
-    def answer_from_lane(self, senders: list[Any], accepted: dict[int, Rows], is_alone: bool) -> None:
-        """Answer some of a batch's requests through their senders."""
-        send(senders, self.answer(accepted, is_alone))
+    def infer_in_lane(self, senders: list[Any], accepted: dict[int, Rows], is_alone: bool) -> None:
+        """Run the graph for some requests of a batch and send their responses."""
+        send(senders, self.infer(accepted, is_alone))
 
-    def answer(self, accepted: dict[int, Rows], is_alone: bool) -> dict[int, Any]:
-        """Run the graph once for all; if that fails, once for each, so that only the culprit fails."""
+    def infer(self, accepted: dict[int, Rows], is_alone: bool) -> dict[int, Any]:
+        """Run the graph once for all requests; if that fails, once for each, so that only the faulty one fails."""
         if not accepted:
             return {}
         try:
@@ -147,34 +147,37 @@ class TritonPythonModel:
                 pb_utils.Logger.log_error(f"inference failed: {error}")
                 index = next(iter(accepted))
                 return {index: refuse("the model cannot process this request", pb_utils.TritonError.INVALID_ARG)}
-        return {index: self.answer({index: rows}, is_alone)[index] for index, rows in accepted.items()}
+        return {index: self.infer({index: rows}, is_alone)[index] for index, rows in accepted.items()}
 
     def run(self, batch: list[Rows], is_alone: bool) -> list[Any]:
-        """Concatenate the requests' rows, run the graph, and cut its rows into one response for each request."""
-        feeds = {name: join([rows[name].reshape(-1) for rows in batch]) for name in self.inputs}
+        """Concatenate the requests' rows, run the graph, and split its rows into one response for each request."""
+        feeds = {name: concatenate([rows[name].reshape(-1) for rows in batch]) for name in self.inputs}
         results = self.graph.run([output.name for output in self.outputs], feeds, is_alone)
-        cut: list[list[Any]] = [[] for _ in batch]
+        split: list[list[Any]] = [[] for _ in batch]
         for output, result in zip(self.outputs, results, strict=True):
             ends = np.cumsum([len(rows[output.counted_by]) for rows in batch])
             if ends[-1] != len(result):
-                raise RuntimeError(f"{output.name} has {len(result)} rows where {ends[-1]} were due")
-            for tensors, rows_out in zip(cut, np.split(result, ends[:-1]), strict=True):
+                raise RuntimeError(f"{output.name} has {len(result)} rows instead of {ends[-1]}")
+            for tensors, rows_out in zip(split, np.split(result, ends[:-1]), strict=True):
                 tensors.append(pb_utils.Tensor(output.name, rows_out[np.newaxis]))
-        return [pb_utils.InferenceResponse(tensors) for tensors in cut]
+        return [pb_utils.InferenceResponse(tensors) for tensors in split]
 
 
-def join(arrays: list[np.ndarray]) -> np.ndarray:
-    """Put 1-D arrays one behind the other; a single one, which may be a page's megabytes, is not copied again."""
+def concatenate(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate 1-D arrays without copying a single one, which may have the megabytes of a page."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def count_rows(rows: Rows) -> int:
-    """Count a request's rows, of its longest input."""
+    """Return the number of rows of a request's longest input."""
     return max(len(tensor) for tensor in rows.values())
 
 
-def cut_batch(accepted: dict[int, Rows], max_rows: int) -> Iterator[tuple[dict[int, Rows], int]]:
-    """Cut a batch into parts, with their rows: at most `max_rows`, but for a request above that, which goes alone."""
+def split_batch(accepted: dict[int, Rows], max_rows: int) -> Iterator[tuple[dict[int, Rows], int]]:
+    """Split a batch into parts of at most `max_rows` rows and yield each with its row count.
+
+    A request above `max_rows` becomes a separate part.
+    """
     part: dict[int, Rows] = {}
     size = 0
     for index, rows in accepted.items():
@@ -189,10 +192,10 @@ def cut_batch(accepted: dict[int, Rows], max_rows: int) -> Iterator[tuple[dict[i
 
 
 def scattered_outputs(config: dict[str, Any]) -> list[Output]:
-    """Pair every output with the input that `batch_output` scatters it by.
+    """Return every output with the input by whose shape `batch_output` scatters it.
 
     Raises:
-        ValueError: An output has no `BATCH_SCATTER_WITH_INPUT_SHAPE` entry, the only kind served here.
+        ValueError: An output has no `BATCH_SCATTER_WITH_INPUT_SHAPE` entry, the only kind supported here.
     """
     sources = {
         target: entry["source_input"][0]
@@ -207,10 +210,10 @@ def scattered_outputs(config: dict[str, Any]) -> list[Output]:
 
 
 def check_graph(graph: Graph, config: dict[str, Any]) -> None:
-    """Hold the configured tensors against the graph's.
+    """Check the configured tensors against those of the graph.
 
     Raises:
-        ValueError: Names differ, or an input is not 1-D with a dynamic length, as ragged batching needs.
+        ValueError: Names differ, or an input is not 1-D with a dynamic length, as ragged batching requires.
     """
     names = {declared["name"] for declared in config["input"]}
     if names != set(graph.inputs):
@@ -224,14 +227,14 @@ def check_graph(graph: Graph, config: dict[str, Any]) -> None:
 
 
 def refuse(message: str, code: Any) -> Any:
-    """Make an error response."""
+    """Return an error response."""
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
 
 
 def send(senders: list[Any], responses: Mapping[int, Any]) -> None:
-    """Answer requests of a batch by their index, for good."""
+    """Send the final responses of requests, given by their index in the batch."""
     for index, response in responses.items():
         try:
             senders[index].send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        except Exception as error:  # the other answers are good all the same
-            pb_utils.Logger.log_error(f"an answer was lost: {error}")
+        except Exception as error:  # the other responses can still be sent
+            pb_utils.Logger.log_error(f"a response could not be sent: {error}")

@@ -1,1 +1,1 @@
-"""The preprocessing steps of both ensembles, as a Triton backend written in Python."""
+"""The first steps of both ensembles, as a Python-based Triton backend."""

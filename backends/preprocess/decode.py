@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -13,10 +16,15 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from preprocess.headers import ImageFormat, check_png_chunks, read_canvas, read_format, read_orientation
-from preprocess.images import ImageError, ImageLimits
+from preprocess.items import ImageError
+from preprocess.settings import ImageLimits
 
-# The plugins are called by their classes: `Image.open` would also reach MPO through JPEG, and load all others for WebP.
+ImageFormat = Literal["PNG", "JPEG", "WEBP", "GIF"]
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+EXIF_ORIENTATION_TAG = 0x0112
+
+# The plugins are called directly: `Image.open` would also accept MPO as JPEG, and load every plugin to find WebP.
 _DECODERS: dict[ImageFormat, type[ImageFile]] = {
     "PNG": PngImageFile,
     "JPEG": JpegImageFile,
@@ -24,7 +32,7 @@ _DECODERS: dict[ImageFormat, type[ImageFile]] = {
     "GIF": GifImageFile,
 }
 
-# EXIF 2.32, 4.6.4: what puts an image of that orientation upright.
+# The transposition that puts an image of each EXIF orientation upright (EXIF 2.32, section 4.6.4).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,18 +47,18 @@ _UPRIGHT = {
 def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
     """Decode the first frame to RGB: upright by EXIF, transparency over white, 16 bits scaled to 8.
 
-    JPEGs of four components are read as inverted CMYK, Adobe's convention, marked so or not: as browsers do. Colour
-    profiles are not applied: the model's reference does not.
+    JPEGs with four components are read as inverted CMYK, Adobe's convention, whether marked so or not, as browsers do.
+    Colour profiles are ignored, as in the model's reference.
 
     Args:
-        data: The file's bytes; the format is told by them.
-        limits: Checked on the headers, before any pixel is decoded.
+        data: The encoded file. Its first bytes determine the format.
+        limits: Checked against the headers, before any pixel is decoded.
 
     Returns:
         An image of mode RGB.
 
     Raises:
-        ImageError: For whatever is wrong with the image.
+        ImageError: The image is damaged, too large or of another format.
     """
     limits.check_bytes(len(data))
     image_format = read_format(data)
@@ -69,7 +77,7 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
         raise ImageError("image_too_large", "the image has too many pixels") from None
     except MemoryError:
         raise ImageError("image_invalid", "decoding the image takes too much memory") from None
-    except Exception:  # Pillow raises no closed set: OSError, SyntaxError, ValueError, struct.error, zlib.error ...
+    except Exception:  # Pillow's decoders may raise anything: OSError, SyntaxError, struct.error, zlib.error ...
         raise ImageError("image_invalid", f"the image is a damaged {image_format}") from None
 
 
@@ -90,10 +98,10 @@ def _read_exif_orientation(image: ImageFile) -> int:
 
 
 def _match_depth(key: int | tuple[int, ...], mode: str, png_bits: int) -> int | tuple[int, ...]:
-    """Bring a PNG's transparent colour to the depth of Pillow's pixels; Pillow leaves it at the file's.
+    """Scale a PNG's transparent colour to the depth of Pillow's pixels; Pillow leaves it at the depth of the file.
 
-    Pillow widens grey of 2 and 4 bits to 8, keeps the high byte of 16-bit colours, and keeps 16-bit grey whole; of
-    1-bit grey it has scaled the key itself.
+    Pillow widens 2-bit and 4-bit grey to 8 bits, keeps the high byte of 16-bit colours, and keeps 16-bit grey as it is.
+    For 1-bit grey it has scaled the key already.
     """
     if isinstance(key, tuple):
         return tuple(value >> 8 if png_bits == 16 else value & 0xFF for value in key)
@@ -115,9 +123,96 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _narrow_grey(image: Image.Image) -> Image.Image:
-    """Keep the high byte of 16-bit grey, as Pillow does for 16-bit colours; its own conversion clips at 255."""
+    """Keep the high byte of 16-bit grey, as Pillow does for 16-bit colours; its own conversion of grey clips at 255."""
     values = np.asarray(image)
     grey = (values >> 8).astype(np.uint8)
     if "transparency" in image.info:
         grey[values == image.info["transparency"]] = 255
     return Image.fromarray(grey)
+
+
+def read_format(data: bytes) -> ImageFormat:
+    """Detect the format by the first bytes.
+
+    Raises:
+        ImageError: `image_unsupported`, unless it is PNG, JPEG, WebP or GIF.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        return "PNG"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    raise ImageError("image_unsupported", "the image is not a PNG, JPEG, WebP or GIF")
+
+
+def read_canvas(data: bytes, image_format: ImageFormat) -> tuple[int, int] | None:
+    """Read (width, height) in pixels for formats whose decoder allocates or parses much before it reports them.
+
+    Returns:
+        None for JPEG and GIF, whose decoders report the size cheaply, and for a malformed header.
+    """
+    if image_format == "PNG" and data[12:16] == b"IHDR" and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        return width, height
+    if image_format == "WEBP":
+        return _read_webp_canvas(data)
+    return None
+
+
+def _read_webp_canvas(data: bytes) -> tuple[int, int] | None:
+    """Read the canvas size of the three kinds of WebP (RFC 9649, sections 2.5 to 2.7)."""
+    chunk = data[12:16]
+    if chunk == b"VP8X" and len(data) >= 30:
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if chunk == b"VP8 " and len(data) >= 30:
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    if chunk == b"VP8L" and len(data) >= 25:
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return None
+
+
+def check_png_chunks(data: bytes) -> None:
+    """Check that all chunks up to IEND are complete and match their checksums: Pillow ignores those of IDAT.
+
+    Raises:
+        ImageError: `image_invalid`.
+    """
+    view = memoryview(data)
+    start = len(PNG_SIGNATURE)
+    while start + 12 <= len(view):
+        (length,) = struct.unpack_from(">I", view, start)
+        end = start + 8 + length
+        if end + 4 > len(view):
+            break
+        if zlib.crc32(view[start + 4 : end]) != struct.unpack_from(">I", view, end)[0]:
+            raise ImageError("image_invalid", "the image is damaged: a PNG checksum does not match")
+        if data.startswith(b"IEND", start + 4):
+            return
+        start = end + 4
+    raise ImageError("image_invalid", "the image is truncated: the PNG has no end")
+
+
+def read_orientation(exif: bytes) -> int:
+    """Return the orientation (1 to 8) from EXIF bytes, 1 (upright) if it is missing or malformed.
+
+    Only the entries of the first directory are read, and no values they point to, so hostile metadata costs nothing.
+    """
+    tiff = exif.removeprefix(b"Exif\x00\x00")
+    endian = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if endian is None or len(tiff) < 8:
+        return 1
+    (directory,) = struct.unpack_from(f"{endian}I", tiff, 4)
+    if directory + 2 > len(tiff):
+        return 1
+    (count,) = struct.unpack_from(f"{endian}H", tiff, directory)
+    last_entry = min(directory + 2 + 12 * count, len(tiff)) - 12
+    for entry in range(directory + 2, last_entry + 1, 12):
+        tag, _type, _count, value = struct.unpack_from(f"{endian}HHIH", tiff, entry)
+        if tag == EXIF_ORIENTATION_TAG:
+            return value if 1 <= value <= 8 else 1
+    return 1

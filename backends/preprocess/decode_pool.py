@@ -1,4 +1,4 @@
-"""Images decoded and tiled in processes of their own: a decoder that crashes, hangs or swells fails its image only."""
+"""A pool of processes that decode and tile images: a decoder that crashes, hangs or bloats fails one image only."""
 
 from __future__ import annotations
 
@@ -8,36 +8,51 @@ import logging
 import mmap
 import os
 import queue
+import re
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from preprocess.decode_worker import MAX_MESSAGE_BYTES, WorkerSettings
-from preprocess.images import VALUES_PER_ROW, ImageError, ImageLimits, TiledImage, Tiling
-from preprocess.interpreter import find_interpreter
+from preprocess.items import ImageError
+from preprocess.settings import VALUES_PER_ROW, ImageLimits, Tiling
+from preprocess.tiles import TiledImage
 
-_LOGGER = logging.getLogger(__name__)
-_START_LIMIT_S = 60.0
-_STOP_LIMIT_S = 2.0
-_INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")  # the rest may hold secrets
+log = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 2.0
+INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME")  # others may contain secrets
+PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 class DecodeWorkerError(RuntimeError):
-    """No worker process can be started: the installation's fault, not an image's."""
+    """A worker process cannot be started: the installation is broken, not an image."""
 
 
 class DecodePool:
     """Worker processes that decode and tile images, restarted when they die.
 
-    Workers end when the pool's process does, however that ends.
+    The constructor returns once all workers are ready. Workers end with the pool's process, however that ends.
+
+    Args:
+        workers: Number of processes, and so of images decoded at once.
+        time_limit_s: Time limit per image, in seconds.
+        memory_limit_bytes: Limit on a worker's address space, of which the interpreter takes about 200 MB.
+        tiling: How the model wants its images cut; by default as the flagship does.
+        limits: Limits on images.
+
+    Raises:
+        DecodeWorkerError: A worker does not start.
     """
 
     def __init__(
@@ -48,18 +63,6 @@ class DecodePool:
         tiling: Tiling | None = None,
         limits: ImageLimits | None = None,
     ) -> None:
-        """Start the workers and wait until they are ready.
-
-        Args:
-            workers: Number of processes, hence of images decoded at once.
-            time_limit_s: For one image.
-            memory_limit_bytes: Address space of one worker, about 200 MB of it taken by the interpreter.
-            tiling: How the model wants its images cut; the flagship's way if absent.
-            limits: What an image may measure.
-
-        Raises:
-            DecodeWorkerError: If a worker does not start.
-        """
         self._limits = limits or ImageLimits()
         settings = WorkerSettings(-1, time_limit_s, memory_limit_bytes, tiling or Tiling(), self._limits)
         self._workers: list[_Worker] = []
@@ -76,16 +79,13 @@ class DecodePool:
             raise
 
     def preprocess(self, images: Sequence[bytes]) -> list[TiledImage | ImageError]:
-        """Decode and tile images, as many at once as there are workers.
-
-        Args:
-            images: Encoded images.
+        """Decode and tile encoded images, as many at once as there are workers.
 
         Returns:
-            For each image its tiles, or why it is refused.
+            For each image its tiles, or its error.
 
         Raises:
-            DecodeWorkerError: If a dead worker cannot be replaced.
+            DecodeWorkerError: A dead worker cannot be replaced.
         """
         return list(self._threads.map(self._preprocess_one, images))
 
@@ -100,19 +100,14 @@ class DecodePool:
         finally:
             self._idle.put(worker)
 
-    @property
-    def worker_pids(self) -> list[int]:
-        """The process ids of the workers."""
-        return [worker.pid for worker in self._workers]
-
     def close(self) -> None:
-        """Wait for the images at work, then end the workers."""
+        """Finish the images in progress, then end the workers."""
         self._threads.shutdown()
         for worker in self._workers:
             worker.close()
 
-    def __enter__(self) -> DecodePool:
-        """Use the pool, to be closed at the end."""
+    def __enter__(self) -> Self:
+        """Return the pool, which closes at the end of the block."""
         return self
 
     def __exit__(
@@ -123,20 +118,16 @@ class DecodePool:
 
 
 class _Worker:
-    """One worker process and the memory shared with it; the memory outlives a process that dies."""
+    """One worker process and the memory shared with it, which outlives a process that dies."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        # Anonymous memory has no name that could be left behind, and does not count against /dev/shm.
+        # Anonymous memory cannot be left behind by name, and does not count against /dev/shm.
         memory_fd = os.memfd_create("decode", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self._settings = replace(settings, memory_fd=memory_fd)
         os.ftruncate(memory_fd, settings.memory_bytes)
         fcntl.fcntl(memory_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
         self._memory = mmap.mmap(memory_fd, settings.memory_bytes)
         self._start()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def _start(self) -> None:
         self._control, worker_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -149,16 +140,16 @@ class _Worker:
                     stdin=worker_end.fileno(),
                     stdout=subprocess.DEVNULL,
                     cwd="/",
-                    env=_list_environment(),
+                    env=_worker_environment(),
                     pass_fds=[self._settings.memory_fd],
                 )
         except OSError as error:
             raise DecodeWorkerError("the image decoder cannot be started") from error
 
     def await_ready(self) -> None:
-        if not self._ready and self._receive(_START_LIMIT_S) is None:
+        if not self._ready and self._receive(START_TIMEOUT_S) is None:
             self._process.kill()
-            raise DecodeWorkerError("the image decoder does not start")
+            raise DecodeWorkerError("the image decoder did not start")
         self._ready = True
 
     def preprocess(self, data: bytes) -> TiledImage | ImageError:
@@ -169,7 +160,7 @@ class _Worker:
         reply = self._ask(len(data))
         if reply is None:
             self._restart()
-            return ImageError("image_invalid", "decoding the image fails or takes too long")
+            return ImageError("image_invalid", "decoding the image failed or took too long")
         if "code" in reply:
             return ImageError(reply["code"], reply["message"])
         rows = reply["tiles"] * self._settings.tiling.rows_per_tile
@@ -184,11 +175,11 @@ class _Worker:
         return self._receive(self._settings.time_limit_s)
 
     def _send(self, message: bytes) -> None:
-        self._control.send(message, socket.MSG_NOSIGNAL)  # a program that embeds Python may not ignore SIGPIPE
+        self._control.send(message, socket.MSG_NOSIGNAL)  # Triton's stub may not ignore SIGPIPE
 
-    def _receive(self, limit_s: float) -> dict[str, Any] | None:
-        """Wait for a message: None if the worker dies first, or says nothing in time."""
-        self._control.settimeout(limit_s)
+    def _receive(self, timeout_s: float) -> dict[str, Any] | None:
+        """Wait for a message; return None if the worker dies or the time runs out."""
+        self._control.settimeout(timeout_s)
         try:
             message = self._control.recv(MAX_MESSAGE_BYTES)
         except (TimeoutError, ConnectionError):
@@ -197,27 +188,57 @@ class _Worker:
         return reply
 
     def _restart(self) -> None:
-        self._end_process(patience_s=0)
-        _LOGGER.warning("image decode worker %d ended with status %d: restarting", self.pid, self._process.returncode)
+        self._end_process(grace_s=0)
+        log.warning(
+            "restarting image decoder %d, which ended with status %d", self._process.pid, self._process.returncode
+        )
         self._start()
 
-    def _end_process(self, patience_s: float) -> None:
+    def _end_process(self, grace_s: float) -> None:
         self._control.close()
         try:
-            self._process.wait(patience_s)
+            self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
     def close(self) -> None:
-        self._end_process(patience_s=_STOP_LIMIT_S)
+        self._end_process(grace_s=STOP_TIMEOUT_S)
         self._memory.close()
         os.close(self._settings.memory_fd)
 
 
-def _list_environment() -> dict[str, str]:
-    """List a worker's environment variables: this process's libraries and little else."""
-    inherited = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
+def _worker_environment() -> dict[str, str]:
+    """Return a worker's environment variables: this process's libraries and little else."""
+    inherited = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
     package_folder = str(Path(__file__).resolve().parents[1])
     libraries = os.pathsep.join([package_folder, *filter(None, sys.path)])
     return inherited | {"PYTHONPATH": libraries, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def find_interpreter(executable: str | None = sys.executable) -> str:
+    """Return the absolute path of an interpreter of this Python version.
+
+    Triton's stub embeds Python; `sys.executable` is then empty or the stub itself.
+
+    Args:
+        executable: Path that this process reports as its interpreter.
+
+    Raises:
+        FileNotFoundError: There is none beside this Python's libraries or on PATH.
+    """
+    for candidate in _list_candidates(executable):
+        if os.access(candidate, os.X_OK):
+            return candidate
+    raise FileNotFoundError(f"python{PYTHON_VERSION}, needed to decode images, was not found")
+
+
+def _list_candidates(executable: str | None) -> Iterator[str]:
+    if executable and re.fullmatch(r"python[\d.]*", Path(executable).name):
+        yield os.path.abspath(executable)
+    for prefix in (sys.prefix, sys.base_prefix):
+        yield str(Path(prefix, "bin", f"python{PYTHON_VERSION}"))
+    for name in (f"python{PYTHON_VERSION}", "python3"):
+        found = shutil.which(name)
+        if found:
+            yield os.path.abspath(found)

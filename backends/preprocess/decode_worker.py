@@ -1,8 +1,8 @@
-"""The process that decodes and tiles, where a crash harms nobody: started and spoken to by `preprocess.decode_pool`.
+"""The process that decodes and tiles images for `preprocess.decode_pool`, so that a crash fails one image only.
 
-It talks over the socket that is its standard input, a JSON message a packet. Images and patches themselves lie in
-memory shared with the pool. The first message it gets is its `WorkerSettings`; it answers `{}` when it is ready. Then,
-for each image, it gets the number of its bytes, and answers `{"tiles": n}` or `{"code": ..., "message": ...}`.
+Pool and worker exchange JSON messages, one per packet, over the socket that is the worker's standard input; images and
+patches are in shared memory. The first message to the worker is its `WorkerSettings`, which it acknowledges with `{}`.
+Each further message is the size of an image in bytes, and its reply `{"tiles": n}` or `{"code": ..., "message": ...}`.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from pathlib import Path
 import numpy as np
 
 from preprocess.decode import decode_image
-from preprocess.images import VALUES_PER_ROW, ImageError, ImageLimits, Tiling
+from preprocess.items import ImageError
+from preprocess.settings import VALUES_PER_ROW, ImageLimits, Tiling
 from preprocess.tiles import cut_tiles
 
 MAX_MESSAGE_BYTES = 4096
 
 NICENESS = 5
-"""A third of the processor time of the other steps, where there is not enough for all: texts go before images."""
+"""Under load a worker gets about a third of the other steps' processor time, so that texts overtake images."""
 
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker is told at its start.
+    """The first message to a worker.
 
     Attributes:
-        memory_fd: File descriptor of the memory shared with the pool, inherited.
-        time_limit_s: For one image; a worker that the pool no longer watches ends itself after twice that.
-        memory_limit_bytes: Of address space, the interpreter included.
-        tiling: How images are cut.
-        limits: What images may measure.
+        memory_fd: Inherited file descriptor of the memory shared with the pool.
+        time_limit_s: Time limit per image, in seconds. After twice that, an unsupervised worker ends itself.
+        memory_limit_bytes: Limit on the worker's address space, including the interpreter.
+        tiling: How images are cut into tiles.
+        limits: Limits on images.
     """
 
     memory_fd: int
@@ -50,11 +51,11 @@ class WorkerSettings:
 
     @property
     def memory_bytes(self) -> int:
-        """Size of the shared memory: an encoded image, then its patches in the same place."""
+        """Size of the shared memory: it holds an encoded image, then its patches in the same place."""
         return max(self.limits.max_bytes, self.tiling.max_rows * VALUES_PER_ROW)
 
     def to_json(self) -> bytes:
-        """Write the settings as a message."""
+        """Return the settings as a message."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
@@ -65,7 +66,7 @@ class WorkerSettings:
 
 
 def serve_images(control: socket.socket) -> None:
-    """Decode and tile image after image until the pool hangs up."""
+    """Decode and tile one image after another until the pool closes the connection."""
     settings = WorkerSettings.from_json(control.recv(MAX_MESSAGE_BYTES))
     _limit_process(settings)
     memory = mmap.mmap(settings.memory_fd, settings.memory_bytes)
@@ -81,10 +82,10 @@ def _limit_process(settings: WorkerSettings) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (settings.memory_limit_bytes, settings.memory_limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICENESS)
-    with contextlib.suppress(OSError):  # where memory runs out, let the kernel take this process, not Triton
+    with contextlib.suppress(OSError):  # out of memory, the kernel should kill this process, not Triton
         Path("/proc/self/oom_score_adj").write_text("1000")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pool's affair
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, in the middle of a decoder too
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool handles Ctrl-C
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, even inside a decoder
 
 
 def _tile_image(memory: mmap.mmap, image_bytes: int, settings: WorkerSettings) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The Triton backend `preprocess`: text or images in, packed sequences and patches out."""
+"""The Triton backend `preprocess`: texts or images in, packed sequences and patches out."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))  # Triton puts only this folder on the path
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # Triton adds only this folder to the path
 
-from preprocess.settings import ImageSettings, TextSettings
-from preprocess.step import RequestError, Step, Tensors
+from preprocess.items import RequestError, Tensors
+from preprocess.steps import load_step
 
 
 class TritonPythonModel:
@@ -21,7 +21,7 @@ class TritonPythonModel:
 
     @staticmethod
     def auto_complete_config(config: Any) -> Any:
-        """Leave the configuration as written: it is complete."""
+        """Return the configuration unchanged: it is complete."""
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -32,34 +32,22 @@ class TritonPythonModel:
         self.step = load_step(version_dir, parameters)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer all requests of a batch together."""
+        """Process all requests of a batch together."""
         results = self.step.process([read_tensors(request) for request in requests])
         return [respond(result) for result in results]
 
     def finalize(self) -> None:
-        """Stop what the step has started."""
+        """Stop the processes that the step has started."""
         self.step.close()
 
 
-def load_step(version_dir: Path, parameters: dict[str, str]) -> Step:
-    """Make the step that `modality` names; text models never import the image code."""
-    text = TextSettings.read(parameters)
-    if parameters["modality"] == "text":
-        from preprocess.text_step import TextStep
-
-        return TextStep(version_dir, text)
-    from preprocess.image_step import ImageStep
-
-    return ImageStep(version_dir, text, ImageSettings.read(parameters))
-
-
 def read_tensors(request: Any) -> Tensors:
-    """Return the inputs that the request carries, optional ones left out, as rows."""
+    """Return the inputs present in the request, as rows."""
     return {tensor.name(): tensor.as_numpy()[0] for tensor in request.inputs()}
 
 
 def respond(result: Tensors | RequestError) -> Any:
-    """Make a response of a step's answer."""
+    """Return the Triton response of a step's result."""
     if isinstance(result, RequestError):
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(result), pb_utils.TritonError.INVALID_ARG))
     return pb_utils.InferenceResponse(

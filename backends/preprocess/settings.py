@@ -1,11 +1,17 @@
-"""What one model's preprocessing needs to know, read from the `parameters` of its config.pbtxt."""
+"""How a model wants its texts and images preprocessed, read from the `parameters` of its config.pbtxt."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from preprocess.images import Tiling
+from preprocess.items import ImageError
+
+PIXELS_PER_BLOCK_SIDE = 32
+"""An image token covers a square of 32x32 pixels: four 16x16 patches, merged by the pixel shuffle."""
+
+VALUES_PER_ROW = PIXELS_PER_BLOCK_SIDE**2 * 3
+"""Bytes in a row of `patches`."""
 
 
 @dataclass(frozen=True)
@@ -13,13 +19,13 @@ class TextSettings:
     """How text becomes token ids.
 
     Attributes:
-        query_prefix: Put before a query, its space included.
-        passage_prefix: Put before a passage, its space included.
-        max_query_tokens: Longest query, special and prefix tokens included.
-        max_passage_tokens: Longest passage, special, prefix and image tokens included.
+        query_prefix: Prepended to a query, including its trailing space.
+        passage_prefix: Prepended to a passage, including its trailing space.
+        max_query_tokens: Maximum length of a query, including special and prefix tokens.
+        max_passage_tokens: Maximum length of a passage, including special, prefix and image tokens.
         vocab_size: Rows of the token embedding table.
-        image_token_id: The id that stands for a row of `image_embeds`; None where the embedder takes no images.
-        image_embeds_dim: Width of a row of `image_embeds`; 0 where the embedder takes no images.
+        image_token_id: Id of the token replaced by a row of `image_embeds`; None if the embedder takes no images.
+        image_embeds_dim: Width of a row of `image_embeds`; 0 if the embedder takes no images.
     """
 
     query_prefix: str
@@ -32,7 +38,7 @@ class TextSettings:
 
     @classmethod
     def read(cls, parameters: Mapping[str, str]) -> TextSettings:
-        """Read from a model configuration's parameters."""
+        """Read the settings from a model configuration's parameters."""
         image_token_id = parameters.get("image_token_id")
         return cls(
             query_prefix=parameters.get("query_prefix", ""),
@@ -46,24 +52,92 @@ class TextSettings:
 
 
 @dataclass(frozen=True)
+class Tiling:
+    """How a model wants its images cut into tiles.
+
+    Attributes:
+        tile_size: Width and height of a tile in pixels, a multiple of 32.
+        max_tiles: Maximum number of tiles in a grid, not counting the thumbnail.
+        use_thumbnail: Whether a grid of several tiles is followed by the whole image, scaled down to one tile.
+    """
+
+    tile_size: int = 512
+    max_tiles: int = 6
+    use_thumbnail: bool = True
+
+    @property
+    def rows_per_tile(self) -> int:
+        """Rows of `patches`, and so image tokens, per tile."""
+        return (self.tile_size // PIXELS_PER_BLOCK_SIDE) ** 2
+
+    @property
+    def max_rows(self) -> int:
+        """Maximum number of rows of `patches` per image."""
+        return self.rows_per_tile * (self.max_tiles + self.use_thumbnail)
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """Limits on an image, checked before it is decoded.
+
+    Attributes:
+        max_bytes: Maximum size of the encoded file, in bytes.
+        max_long_side: Maximum of the larger of width and height, in pixels.
+        max_short_side: Maximum of the smaller of width and height, in pixels.
+    """
+
+    max_bytes: int = 25 * 1024 * 1024
+    max_long_side: int = 16384
+    max_short_side: int = 8192
+
+    def check_bytes(self, count: int) -> None:
+        """Refuse an empty file and one that is too large.
+
+        Raises:
+            ImageError: `image_invalid` or `image_too_large`.
+        """
+        if count == 0:
+            raise ImageError("image_invalid", "the image is empty")
+        if count > self.max_bytes:
+            raise ImageError("image_too_large", f"the image has {count} bytes; the limit is {self.max_bytes}")
+
+    def check_size(self, width: int, height: int) -> None:
+        """Refuse an image without pixels and one with too many.
+
+        Raises:
+            ImageError: `image_invalid` or `image_too_large`.
+        """
+        if width < 1 or height < 1:
+            raise ImageError("image_invalid", "the image has no pixels")
+        if max(width, height) > self.max_long_side or min(width, height) > self.max_short_side:
+            message = (
+                f"the image is {width} pixels wide and {height} high; "
+                f"the limit is {self.max_long_side} on one side and {self.max_short_side} on the other"
+            )
+            raise ImageError("image_too_large", message)
+
+
+@dataclass(frozen=True)
 class ImageSettings:
-    """How a picture becomes tiles and stands in a prompt.
+    """How an image becomes tiles and takes its place in a prompt.
 
     Attributes:
         prefix: Text between the passage prefix and the image tokens.
         suffix: Text between the image tokens and the item's text.
-        tiling: How pictures are cut.
-        workers: Processes that decode pictures.
+        tiling: How images are cut into tiles.
+        limits: Limits on images.
+        decode_workers: Number of processes that decode images.
     """
 
     prefix: str
     suffix: str
     tiling: Tiling
-    workers: int
+    limits: ImageLimits
+    decode_workers: int
 
     @classmethod
     def read(cls, parameters: Mapping[str, str]) -> ImageSettings:
-        """Read from a model configuration's parameters."""
+        """Read the settings from a model configuration's parameters."""
         return cls(
             prefix=parameters["image_prefix"],
             suffix=parameters["image_suffix"],
@@ -72,5 +146,6 @@ class ImageSettings:
                 max_tiles=int(parameters["max_tiles"]),
                 use_thumbnail=parameters["use_thumbnail"] == "true",
             ),
-            workers=int(parameters.get("decode_workers", "2")),
+            limits=ImageLimits(max_bytes=int(parameters.get("max_image_bytes", ImageLimits.max_bytes))),
+            decode_workers=int(parameters.get("decode_workers", "2")),
         )

@@ -1,61 +1,25 @@
-"""Text to token ids: prompts, limits, truncation, and no way for a user's text to become a special token."""
+"""Text to token ids: prompts, limits and truncation. No user text can become a special token."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
-from preprocess.errors import ItemError
+from preprocess.items import InputType, ItemError, TextItem, TokensItem, Truncate
 from preprocess.settings import ImageSettings, TextSettings
 
 
-class InputType(Enum):
-    """What a text is for: the model was trained with a prompt for each."""
-
-    QUERY = "query"
-    PASSAGE = "passage"
-
-
-class Truncate(Enum):
-    """What to do with a text above the limit: refuse it, or cut its end or its start."""
-
-    NONE = "NONE"
-    END = "END"
-    START = "START"
-
-
-@dataclass(frozen=True)
-class TextItem:
-    """A text, with the prompt and truncation asked for."""
-
-    text: str
-    input_type: InputType
-    truncate: Truncate
-
-
-@dataclass(frozen=True)
-class TokensItem:
-    """A text that the client has tokenised already."""
-
-    ids: Sequence[int]
-    input_type: InputType
-    truncate: Truncate
-
-
 class TextTokenizer:
-    """Turns items into the token ids of one sequence each."""
+    """Turns each item into the token ids of one sequence.
+
+    Args:
+        tokenizer_path: A `tokenizer.json` as the tokenizers library writes it.
+        settings: Prompts and limits of the model.
+    """
 
     def __init__(self, tokenizer_path: Path, settings: TextSettings) -> None:
-        """Load `tokenizer.json`.
-
-        Args:
-            tokenizer_path: A tokenizers file.
-            settings: Prompts and limits of the model.
-        """
         self.settings = settings
         self.tokenizer: Tokenizer = Tokenizer.from_file(str(tokenizer_path))
         self.tokenizer.no_truncation()
@@ -68,7 +32,7 @@ class TextTokenizer:
         """Tokenise items together.
 
         Returns:
-            For each item its ids, special and prefix tokens included, or what is wrong with it.
+            For each item its ids, including special and prefix tokens, or its error.
         """
         encoded: list[list[int] | ItemError] = [[] for _ in items]
         prompts: dict[int, str] = {}
@@ -93,43 +57,42 @@ class TextTokenizer:
     def fit(
         self, body: list[int], item: TextItem | TokensItem, count_prefix: Callable[[], int]
     ) -> list[int] | ItemError:
-        """Put the special tokens around a body, cut as the item asks.
+        """Add the special tokens to a body, truncating it as the item asks.
 
         Args:
-            body: Prefix and text.
-            item: Says the limit that holds and what to do above it.
-            count_prefix: How many tokens of `body` are the prefix, which is never cut; asked only where that matters.
+            body: Token ids of prefix and text.
+            item: Its input type selects the limit.
+            count_prefix: Returns how many tokens of `body` are the prefix, which is never cut. Called only if needed.
         """
         query = item.input_type is InputType.QUERY
         limit = self.settings.max_query_tokens if query else self.settings.max_passage_tokens
         excess = len(self.head) + len(body) + len(self.tail) - limit
         if excess > 0:
             if item.truncate is Truncate.NONE:
-                return too_long(limit + excess, limit)
+                return too_long_error(limit + excess, limit)
             body = cut(body, excess, item.truncate, count_prefix)
         return [*self.head, *body, *self.tail]
 
     def prefix(self, input_type: InputType) -> str:
-        """Return the prompt that goes before a text."""
+        """Return the prompt prefix of an input type."""
         return self.settings.query_prefix if input_type is InputType.QUERY else self.settings.passage_prefix
 
     def prefix_counter(self, item: TextItem | TokensItem, prompt: str) -> Callable[[], int]:
-        """Return a function that counts the tokens of a prompt's prefix."""
+        """Return a function that counts the prefix tokens of a prompt."""
         return lambda: count_tokens_within(self.tokenizer, prompt, len(self.prefix(item.input_type).rstrip()))
 
     def without_special(self, ids: list[int]) -> list[int]:
-        """Take off the special tokens that the tokenizer has put around a text."""
+        """Remove the special tokens that the tokenizer has added."""
         return ids[len(self.head) : len(ids) - len(self.tail)]
 
     def body_of(self, item: TokensItem) -> list[int] | str:
-        """Return the body of a sequence given as ids, or the prompt to tokenise for it.
+        """Return the body of a sequence given as token ids, or a prompt to tokenise in its place.
 
-        Ids stand for the text that they are tokens of, with or without the special tokens around it: the item gets the
-        same embedding as that text. Where the model wants a prefix, the text is tokenised anew behind it, unless the
-        prefix is there.
+        Token ids, with or without special tokens around them, get the same embedding as the text they encode. If the
+        model has a prefix and the ids do not begin with it, their text is tokenised again behind the prefix.
 
         Raises:
-            ItemError: An id is outside the vocabulary, or the image token's.
+            ItemError: An id is outside the vocabulary or the image token.
         """
         ids = list(item.ids)
         for token_id in ids:
@@ -148,10 +111,9 @@ class TextTokenizer:
 
 
 class ImagePrompter:
-    """Turns a picture's tile count and its text into the token ids of one sequence."""
+    """Turns an image's token count and its text into the token ids of one sequence."""
 
     def __init__(self, tokenizer: TextTokenizer, image: ImageSettings) -> None:
-        """Tokenise what stands before the image tokens once: it is the same for all."""
         self.text = tokenizer
         self.suffix = image.suffix
         prefix = tokenizer.settings.passage_prefix + image.prefix
@@ -160,7 +122,7 @@ class ImagePrompter:
     def encode(
         self, texts: Sequence[str], image_token_counts: Sequence[int], truncate: Truncate
     ) -> list[list[int] | ItemError]:
-        """Tokenise the text beside each picture and put the image tokens before it; they are never cut."""
+        """Tokenise the text beside each image and put its image tokens, which are never cut, before it."""
         afters = self.text.tokenizer.encode_batch_fast([self.suffix + text for text in texts], add_special_tokens=False)
         return [
             self.assemble(text, after, count, truncate)
@@ -168,7 +130,7 @@ class ImagePrompter:
         ]
 
     def assemble(self, text: str, after: Encoding, image_token_count: int, truncate: Truncate) -> list[int] | ItemError:
-        """Make one sequence, its text cut where that is asked for and enough."""
+        """Return one sequence; its text is cut if truncation is on and cutting it is enough."""
         limit = self.text.settings.max_passage_tokens
         image_token_id = self.text.settings.image_token_id
         assert image_token_id is not None  # noqa: S101 - exports write both or neither
@@ -179,13 +141,13 @@ class ImagePrompter:
             suffix = self.suffix.rstrip()
             kept = count_tokens_within(self.text.tokenizer, self.suffix + text, len(suffix), special=False)
             if truncate is Truncate.NONE or total - limit > len(body) - kept:
-                return too_long(total, limit)
+                return too_long_error(total, limit)
             body = cut(body, total - limit, truncate, lambda: kept)
         return [*fixed, *body, *self.text.tail]
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Return the ids that the tokenizer puts before and after every text."""
+    """Return the ids that the tokenizer adds before and after every text."""
     encoding = tokenizer.encode("a")
     first = encoding.special_tokens_mask.index(0)
     last = len(encoding.ids) - encoding.special_tokens_mask[::-1].index(0)
@@ -193,20 +155,20 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 def count_tokens_within(tokenizer: Tokenizer, text: str, end: int, special: bool = True) -> int:
-    """Count the tokens of a text that lie wholly within its first `end` characters, special tokens aside."""
+    """Count the tokens, other than special ones, that end within the first `end` characters of a text."""
     encoding = tokenizer.encode(text, add_special_tokens=special)
     spans = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
     return sum(1 for (_, stop), is_special in spans if not is_special and stop <= end) if end else 0
 
 
 def cut(body: list[int], excess: int, truncate: Truncate, count_prefix: Callable[[], int]) -> list[int]:
-    """Drop `excess` tokens from the end of a body, or from its start behind the prefix."""
+    """Drop `excess` tokens from the end of a body, or from its start after the prefix."""
     if truncate is Truncate.END:
         return body[:-excess]
     kept = count_prefix()
     return [*body[:kept], *body[kept + excess :]]
 
 
-def too_long(count: int, limit: int) -> ItemError:
-    """Say how long a sequence is and how long it may be."""
+def too_long_error(count: int, limit: int) -> ItemError:
+    """Return the error of a sequence above the token limit."""
     return ItemError("text_too_long", f"{count} tokens exceed the limit of {limit}; truncate END or START cuts them")

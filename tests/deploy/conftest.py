@@ -13,13 +13,13 @@ VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 @pytest.fixture(scope="session")
 def compose() -> dict[str, Any]:
-    """What `docker compose up` reads."""
+    """The content of docker-compose.yml."""
     return read(PROJECT / "docker-compose.yml")
 
 
 @pytest.fixture(scope="session")
 def cpu_override() -> dict[str, Any]:
-    """What is read on top of it on a machine without a GPU."""
+    """The overrides for a machine without a GPU."""
     return read(PROJECT / "docker-compose.cpu.yml")
 
 
@@ -31,7 +31,7 @@ def services(compose: dict[str, Any]) -> Mapping[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def with_defaults() -> Callable[[str], str]:
-    """Put the defaults of variables into a string, as in a shell that sets none of them."""
+    """Replace the variables in a string by their defaults."""
     return lambda text: VARIABLE.sub(r"\2", text)
 
 

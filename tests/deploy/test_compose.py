@@ -1,4 +1,4 @@
-"""docker-compose.yml and docker-compose.cpu.yml, read as Compose reads them."""
+"""The services of docker-compose.yml and docker-compose.cpu.yml."""
 
 import re
 import shutil
@@ -40,7 +40,7 @@ def test_only_the_gateway_is_published_and_on_loopback_by_default(services, with
     }
 
 
-def test_triton_shares_a_network_without_exit_with_the_gateway_alone(compose, services):
+def test_triton_shares_an_internal_network_with_the_gateway_alone(compose, services):
     assert services["triton"]["networks"] == ["inference"]
     assert compose["networks"]["inference"]["internal"] is True
     assert [name for name, service in services.items() if "inference" in service["networks"]] == ["triton", "gateway"]
@@ -52,7 +52,7 @@ def test_each_service_waits_for_the_one_before(services):
     assert services["gateway"]["depends_on"] == {"triton": {"condition": "service_healthy"}}
 
 
-def test_what_serves_is_watched_and_restarted_and_the_export_runs_once(services):
+def test_servers_are_watched_and_restarted_and_the_export_runs_once(services):
     for name in LONG_LIVED:
         assert services[name]["restart"] == "unless-stopped"
         assert services[name]["healthcheck"].keys() == {"test", "interval", "timeout", "retries", "start_period"}
@@ -60,7 +60,7 @@ def test_what_serves_is_watched_and_restarted_and_the_export_runs_once(services)
     assert "healthcheck" not in services["export"]
 
 
-def test_stopping_outlasts_the_requests_in_flight(services):
+def test_the_stop_grace_period_covers_the_requests_in_flight(services):
     grace_s = {name: int(services[name]["stop_grace_period"].removesuffix("s")) for name in LONG_LIVED}
     assert grace_s["gateway"] > Settings.model_fields["grace_s"].default
     assert grace_s["triton"] > 30  # Triton's own default of --exit-timeout-secs
@@ -74,12 +74,12 @@ def test_triton_reads_what_the_export_publishes_and_cannot_write_it(services):
 
 
 def test_the_repository_is_a_folder_within_its_volume(services):
-    """An export is staged beside the repository, and renamed: a rename cannot leave a mount."""
+    """An export is staged beside the repository and renamed, which does not work across mounts."""
     assert services["export"]["environment"]["REPOSITORY"].startswith("/models/")
 
 
-def test_triton_has_the_flags_of_the_embedded_one(services, tmp_path):
-    """All but paths and addresses, which are the container's."""
+def test_triton_has_the_same_flags_as_the_embedded_one(services, tmp_path):
+    """Except for paths and addresses."""
     program, *flags = services["triton"]["command"]
     embedded = triton.server_command(tmp_path, tmp_path, 8001, 8002)[1:]
     assert program == "tritonserver"
@@ -107,7 +107,7 @@ def test_every_variable_of_the_export_is_one_of_its_settings(services):
     assert services["export"]["environment"].keys() - {"HF_TOKEN"} == known
 
 
-def test_the_gateway_asks_the_triton_of_this_network(services):
+def test_the_gateway_connects_to_the_triton_of_this_network(services):
     assert services["gateway"]["environment"]["TRITON_URL"] == "triton:8001"
     assert "--grpc-port=8001" in services["triton"]["command"]
 
@@ -152,14 +152,14 @@ def test_named_volumes_and_networks_are_declared_and_used(compose, services, wit
 
 def test_every_variable_that_can_be_set_is_documented():
     readme = (PROJECT / "deploy" / "README.md").read_text()
-    for form in FORMS["cpu"]:
-        for name in re.findall(r"\$\{(\w+)", (PROJECT / form).read_text()):
-            assert f"| `{name}` |" in readme
+    names = {name for form in FORMS["cpu"] for name in re.findall(r"\$\{(\w+)", (PROJECT / form).read_text())}
+    assert "MODEL" in names
+    assert names <= set(re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE))
 
 
 @pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed")
 @pytest.mark.parametrize("form", FORMS)
-def test_docker_compose_accepts_it(form):
+def test_docker_compose_accepts_the_files(form):
     files = [word for name in FORMS[form] for word in ("--file", name)]
     done = subprocess.run(["docker-compose", *files, "config"], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

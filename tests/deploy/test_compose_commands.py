@@ -1,4 +1,4 @@
-"""The commands inside docker-compose.yml, run on a bare machine: a real Triton, and the health checks."""
+"""The commands and health checks of docker-compose.yml, run without containers on a real Triton."""
 
 import os
 import shutil
@@ -29,8 +29,8 @@ class Server:
     grpc_port: int
     metrics_port: int
 
-    def is_well(self) -> bool:
-        return triton_probe.answers(self.metrics_port) and self.process.pid not in self.broken()
+    def is_healthy(self) -> bool:
+        return triton_probe.serves_metrics(self.metrics_port) and self.process.pid not in self.broken()
 
     def broken(self) -> list[int]:
         return list(triton_probe.find_broken_servers(Path("/proc")))
@@ -52,10 +52,10 @@ def repository(tmp_path_factory):
 
 @pytest.fixture
 def server(services, repository, tmp_path) -> Iterator[Server]:
-    """Triton by the service's command, paths, ports and addresses replaced.
+    """Triton, started by the service's command with other paths, ports and addresses.
 
-    The backend folder is laid out as in the image, where preprocessing brings its own Python; but the ONNX Runtime
-    backend is ours, for there is no other here.
+    The backend folder is laid out as in the image, where preprocessing brings its own Python. Only the ONNX Runtime
+    backend is ours, because the embedded Triton has no other.
     """
     backends = triton.assemble_backends(tmp_path / "backends")
     for file in (backends / "python").iterdir():
@@ -74,7 +74,7 @@ def server(services, repository, tmp_path) -> Iterator[Server]:
         process = subprocess.Popen(command, env=triton.server_environment(), stdout=log, stderr=log)
     running = Server(process, backends, grpc_port, metrics_port)
     try:
-        wait_until(lambda: running.is_well() or process.poll() is not None, 60)
+        wait_until(lambda: running.is_healthy() or process.poll() is not None, 60)
         assert process.poll() is None, (tmp_path / "triton.log").read_text()
         yield running
     finally:
@@ -82,7 +82,7 @@ def server(services, repository, tmp_path) -> Iterator[Server]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a Triton whose processes may hang, and free the shared memory that it then leaves."""
+    """Kill a Triton whose processes may hang, and free the shared memory that it leaves behind."""
     shared = []
     if process.poll() is None:
         maps = psutil.Process(process.pid).memory_maps()
@@ -129,7 +129,7 @@ def test_triton_serves_and_the_gateway_finds_it(server, services, tmp_path):
 def test_the_probe_notices_a_dead_or_stopped_preprocessing(server, how):
     os.kill(server.stub().pid, how)
     wait_until(lambda: server.process.pid in server.broken(), 5)
-    assert triton_probe.answers(server.metrics_port)  # Triton itself notices nothing
+    assert triton_probe.serves_metrics(server.metrics_port)  # Triton itself notices nothing
 
 
 class Ready(BaseHTTPRequestHandler):
@@ -150,7 +150,7 @@ def test_the_gateways_check_follows_its_readiness(services, status, healthy):
         server.shutdown()
 
 
-def test_the_gateways_check_fails_where_nobody_listens(services):
+def test_the_gateways_check_fails_if_no_process_listens(services):
     [port] = free_ports(1)
     assert check_gateway(services, port) != 0
 

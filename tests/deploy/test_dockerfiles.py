@@ -1,4 +1,4 @@
-"""The images' recipes, as far as a machine without Docker can follow them."""
+"""The Dockerfiles, as far as they can be checked without Docker."""
 
 import ast
 import fnmatch
@@ -7,27 +7,31 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from launcher.triton import find_wheel
 from tests.service import PROJECT
 
 DOCKERFILES = sorted((PROJECT / "deploy").glob("*.Dockerfile"))
-PINNED = {line.partition("==")[0].lower() for line in (PROJECT / "constraints.txt").read_text().splitlines()}
+PINNED = {line.partition("==")[0] for line in (PROJECT / "constraints.txt").read_text().splitlines()}
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
 
 
 def read_instructions(dockerfile: Path, name: str) -> list[str]:
-    """Return the arguments of each instruction of that name, continued lines joined."""
+    """Return the arguments of each instruction with that name, continued lines joined."""
     lines = [line for line in dockerfile.read_text().splitlines() if not line.startswith("#")]
     text = re.sub(r"\\\n\s*", "", "\n".join(lines))
     return re.findall(rf"^{name} (.+)$", text, re.MULTILINE)
 
 
 def list_sources(dockerfile: Path) -> list[str]:
-    """Return what is copied from the project."""
+    """Return the files and folders of the project that are copied into the image."""
     copies = [words.split() for words in read_instructions(dockerfile, "COPY") if "--from=" not in words]
     return [source for *sources, _ in copies for source in sources]
 
@@ -37,8 +41,10 @@ def dockerfile(request):
     return request.param
 
 
-def test_bases_are_pinned_to_a_release(dockerfile):
-    for base in read_instructions(dockerfile, "FROM"):
+def test_base_images_are_pinned_to_a_version(dockerfile):
+    bases = read_instructions(dockerfile, "FROM")
+    assert bases
+    for base in bases:
         assert re.match(r"(python:3\.11\.\d+-slim-\w+|nvcr\.io/nvidia/tritonserver:24\.10-py3)( AS \w+)?$", base)
 
 
@@ -49,10 +55,12 @@ def test_dependencies_are_pinned(dockerfile):
     assert all("--constraint constraints.txt" in command for command in installs)
 
 
-def test_what_is_copied_exists_and_reaches_the_builder(dockerfile):
+def test_copied_files_exist_and_are_in_the_build_context(dockerfile):
     ignored = (PROJECT / ".dockerignore").read_text().splitlines()
     sent = [line.removeprefix("!") for line in ignored if line.startswith("!")]
-    for source in list_sources(dockerfile):
+    sources = list_sources(dockerfile)
+    assert sources
+    for source in sources:
         assert (PROJECT / source).exists()
         assert any(fnmatch.fnmatch(source, pattern) for pattern in sent)
 
@@ -61,8 +69,31 @@ def test_the_last_user_is_not_root(dockerfile):
     assert read_instructions(dockerfile, "USER")[-1] == "1000:1000"
 
 
+def test_dependencies_are_installed_before_the_code_is_copied(dockerfile):
+    text = dockerfile.read_text()
+    last_install = max(match.start() for match in re.finditer(r"pip install", text))
+    code = [text.index(f"COPY {source}") for source in list_sources(dockerfile) if (PROJECT / source).is_dir()]
+    assert code
+    assert min(code) > last_install
+
+
+def test_telemetry_is_off(dockerfile):
+    assert "ORT_DISABLE_TELEMETRY=1" in " ".join(read_instructions(dockerfile, "ENV"))
+
+
+@pytest.mark.parametrize("folder", ["gateway", "export"])
+def test_an_image_installs_the_packages_that_its_code_imports(folder):
+    commands = "\n".join(read_instructions(PROJECT / "deploy" / f"{folder}.Dockerfile", "RUN"))
+    extras = re.findall(r"--requirements pyproject.toml .*--extra (\w+)", commands)
+    requirements = [*PYPROJECT["dependencies"]]
+    for extra in extras:
+        requirements += PYPROJECT["optional-dependencies"][extra]
+    installed = {canonicalize_name(Requirement(line).name) for line in requirements}
+    assert third_party_packages(PROJECT / folder) <= installed
+
+
 @pytest.mark.parametrize("module", ["gateway.__main__", "export.pipeline", "deploy.export_missing"])
-def test_an_image_holds_all_that_its_command_imports(module, tmp_path):
+def test_an_image_contains_the_modules_that_its_command_imports(module, tmp_path):
     name = "gateway" if module.startswith("gateway") else "export"
     for source in list_sources(PROJECT / "deploy" / f"{name}.Dockerfile"):
         copy(PROJECT / source, tmp_path / source)
@@ -85,7 +116,7 @@ def copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def test_triton_gets_just_the_packages_that_preprocessing_imports():
+def test_triton_gets_only_the_packages_that_preprocessing_imports():
     commands = "\n".join(read_instructions(PROJECT / "deploy" / "triton.Dockerfile", "RUN"))
     [install] = re.findall(r"pip install --no-deps --constraint constraints.txt (.+)", commands)
     assert set(install.split()) == third_party_packages(PROJECT / "backends" / "preprocess")
@@ -93,22 +124,25 @@ def test_triton_gets_just_the_packages_that_preprocessing_imports():
 
 
 def third_party_packages(folder: Path) -> set[str]:
+    """Return the distributions of all imports in a folder, including those inside functions."""
     names = set()
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
+                names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
-                names.add(node.module.partition(".")[0])
-    names -= sys.stdlib_module_names | {"preprocess", "triton_python_backend_utils"}
-    return {packages_distributions().get(name, [name])[0].lower() for name in names}
+                names.add(node.module)
+    own = {folder.name, "triton_python_backend_utils"}
+    distributions = {**packages_distributions(), "google": ["protobuf"]}  # google: a namespace of several
+    top_level = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - own
+    return {canonicalize_name(distributions.get(name, [name])[0]) for name in top_level}
 
 
 def test_preprocessing_needs_no_library_that_its_image_lacks():
-    """NVIDIA's image has other releases of the C libraries behind these modules; and no package's dependencies come."""
+    """NVIDIA's image has other versions of the C libraries behind these modules, and no indirect dependencies."""
     lacking = ["_ctypes", "_ssl", "_hashlib", "_bz2", "_lzma", "_sqlite3", "readline", "huggingface_hub"]
     script = (
-        f"import sys; sys.modules.update(dict.fromkeys({lacking})); import preprocess.text_step, preprocess.image_step"
+        f"import sys; sys.modules.update(dict.fromkeys({lacking})); import preprocess.steps, preprocess.decode_pool"
     )
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "backends")}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)

@@ -1,4 +1,4 @@
-"""The export service's command, with a real export."""
+"""The export service's command with real exports."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def checkpoint(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_is_exported_once_and_again_when_asked_otherwise(run_command, checkpoint, tmp_path):
+def test_a_model_is_exported_once_and_again_for_another_target(run_command, checkpoint, tmp_path):
     repository = tmp_path / "models" / "repository"
     first = run_command(MODEL=str(checkpoint))
     assert first.returncode == 0, first.stderr
@@ -41,7 +41,7 @@ def test_a_model_is_exported_once_and_again_when_asked_otherwise(run_command, ch
     published = {path: path.stat().st_mtime_ns for path in repository.rglob("*")}
 
     second = run_command(MODEL=str(checkpoint))
-    assert (second.returncode, second.stderr) == (0, f"{repository} holds tiny-bert already\n")
+    assert (second.returncode, second.stderr) == (0, f"{repository} already contains tiny-bert\n")
     assert {path: path.stat().st_mtime_ns for path in repository.rglob("*")} == published
 
     other_target = run_command(MODEL=str(checkpoint), TARGET="cuda")
@@ -50,9 +50,9 @@ def test_a_model_is_exported_once_and_again_when_asked_otherwise(run_command, ch
 
     [weights] = repository.glob("tiny_bert_embedder/1/*.data")
     weights.write_bytes(b"\x01" + weights.read_bytes()[1:])
-    harmed = run_command(MODEL=str(checkpoint), TARGET="cuda")
-    assert harmed.returncode == 1
-    assert "tiny_bert_embedder" in harmed.stderr
+    damaged = run_command(MODEL=str(checkpoint), TARGET="cuda")
+    assert damaged.returncode == 1
+    assert "tiny_bert_embedder" in damaged.stderr
 
 
 def test_another_name_and_revision_are_passed_on(tmp_path):
@@ -69,7 +69,7 @@ def test_another_name_and_revision_are_passed_on(tmp_path):
         ({"MODEL": "/checkpoints/not-mounted"}, 1, "error: /checkpoints/not-mounted is neither a folder nor a hub id"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_in_one_line(run_command, variables, status, message):
+def test_an_export_that_is_impossible_ends_with_one_line(run_command, variables, status, message):
     refused = run_command(**variables)
     assert refused.returncode == status
     assert refused.stderr.startswith(message)

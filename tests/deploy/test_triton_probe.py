@@ -31,7 +31,7 @@ def metrics_port() -> Iterator[int]:
 
 @pytest.fixture
 def server() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that stands for Triton."""
+    """A process in the role of Triton."""
     process = subprocess.Popen(["sleep", "60"])
     yield process
     process.kill()
@@ -51,7 +51,7 @@ def test_a_triton_whose_processes_run_is_healthy_and_left_alone(metrics_port, se
 
 
 @pytest.mark.parametrize("state", "ZXTt")
-def test_a_triton_that_has_lost_a_process_is_ended(metrics_port, server, tmp_path, state, capsys):
+def test_a_triton_that_has_lost_a_process_is_killed(metrics_port, server, tmp_path, state, capsys):
     write_process(tmp_path, 20, STUB, "S", server.pid)
     write_process(tmp_path, 21, STUB, state, server.pid)
     assert triton_probe.main(metrics_port, tmp_path) == 1
@@ -65,7 +65,7 @@ def test_other_processes_may_die(metrics_port, server, tmp_path):
     assert server.poll() is None
 
 
-def test_a_triton_that_still_loads_is_unhealthy_and_left_alone(server, tmp_path):
+def test_a_triton_that_is_still_loading_is_unhealthy_and_left_alone(server, tmp_path):
     [port] = free_ports(1)
     write_process(tmp_path, 20, STUB, "Z", server.pid)
     assert triton_probe.main(port, tmp_path) == 1

@@ -38,7 +38,7 @@ def test_stop_ends_a_process_that_ignores_sigterm_too(tmp_path: Path, command: l
     assert not psutil.pid_exists(child.pid)
 
 
-def test_stop_ends_what_the_process_has_started(tmp_path: Path) -> None:
+def test_stop_ends_the_descendants_of_the_process(tmp_path: Path) -> None:
     child = start(PARENT, tmp_path)
     wait_until(lambda: child.count_healthy_children() == 1, 10)
     [grandchild] = psutil.Process(child.pid).children()

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 from launcher.settings import LauncherSettings
 
 
-def test_defaults_and_empty_variables_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """make passes unset variables as empty ones."""
+def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Makefile passes unset variables as empty ones."""
     defaults = LauncherSettings()
     for name in LauncherSettings.model_fields:
         monkeypatch.setenv(name.upper(), "")
@@ -19,10 +19,10 @@ def test_a_given_repository_is_served_as_it_is(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("REPOSITORY", str(tmp_path))
     settings = LauncherSettings()
     assert settings.served_repository == tmp_path
-    assert settings.wanted_models == ()
+    assert settings.required_models == ()
 
 
-def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_PORT", "80000")
     with pytest.raises(ValidationError, match="gateway_port"):
         LauncherSettings()

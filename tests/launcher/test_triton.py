@@ -1,14 +1,11 @@
 import os
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from launcher import triton
-from launcher.errors import LauncherError, PortTakenError
-from launcher.ports import check_port_free
-from tests.service import free_ports
+from launcher.errors import LauncherError
 
 
 def test_backends_are_copied_not_linked(tmp_path: Path) -> None:
@@ -25,7 +22,7 @@ def test_backends_are_copied_not_linked(tmp_path: Path) -> None:
     assert os.access(backends / "python" / "triton_python_backend_stub", os.X_OK)
 
 
-def test_a_python_without_stub_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_version_without_stub_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", _Version())
     with pytest.raises(LauncherError, match=r"no stub for Python 3\.99"):
         triton.assemble_backends(tmp_path / "backends")
@@ -41,13 +38,8 @@ def test_triton_listens_on_loopback_with_grpc_and_metrics_only(tmp_path: Path) -
     assert "--model-control-mode=none" in command
 
 
-def test_a_free_port_passes_and_a_taken_one_is_named() -> None:
-    [port] = free_ports(1)
-    check_port_free("127.0.0.1", port, "GATEWAY_PORT")
-    with socket.create_server(("127.0.0.1", port)), pytest.raises(PortTakenError, match=f"{port}.*GATEWAY_PORT=PORT"):
-        check_port_free("127.0.0.1", port, "GATEWAY_PORT")
-
-
-def test_an_address_that_is_none_is_named() -> None:
-    with pytest.raises(LauncherError, match=r"no\.such\.host\.invalid is no address"):
-        check_port_free("no.such.host.invalid", 1, "GATEWAY_PORT")
+def test_triton_gets_its_libraries_and_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    environment = triton.server_environment()
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
+    assert any(path.endswith("nvidia_pytriton.libs") for path in environment["LD_LIBRARY_PATH"].split(":"))

@@ -1,4 +1,4 @@
-"""Image files for the tests: ordinary ones by Pillow, the rest byte by byte."""
+"""Image files for the tests: ordinary ones written by Pillow, the others byte by byte."""
 
 import struct
 import zlib
@@ -15,21 +15,21 @@ Chunks = list[tuple[bytes, bytes]]
 
 
 def draw_scene(width: int, height: int) -> Image.Image:
-    """Draw a smooth RGB picture without any symmetry, which survives JPEG well."""
+    """Draw a smooth RGB image without any symmetry, which survives JPEG well."""
     x, y = np.linspace(0, 1, width)[None, :], np.linspace(0, 1, height)[:, None]
     channels = [220 * x + 20 * y, 200 * y * y + 30 + 0 * x, 120 + 100 * np.sin(3 * x) * y]
     return Image.fromarray(np.stack(channels, axis=-1).round().astype(np.uint8))
 
 
 def encode(image: Image.Image, image_format: str, **options: object) -> bytes:
-    """Let Pillow write the image."""
+    """Encode an image with Pillow."""
     file = BytesIO()
     image.save(file, image_format, **options)
     return file.getvalue()
 
 
 def encode_chunk(kind: bytes, payload: bytes) -> bytes:
-    """Write a PNG chunk with its length and checksum."""
+    """Encode a PNG chunk with its length and checksum."""
     return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
 
 
@@ -41,7 +41,7 @@ def encode_png(
     before: Chunks | None = None,
     after: Chunks | None = None,
 ) -> bytes:
-    """Write a PNG of the given lines of samples, with further chunks before and after its pixels."""
+    """Encode a PNG from lines of samples, with further chunks before and after its pixels."""
     header = struct.pack(">IIBBBBB", *size, bits, colour, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\x00" + line for line in lines))
     chunks = [(b"IHDR", header), *(before or []), (b"IDAT", pixels), *(after or []), (b"IEND", b"")]
@@ -49,5 +49,5 @@ def encode_png(
 
 
 def encode_16_bit(samples: np.ndarray) -> list[bytes]:
-    """Turn 16-bit samples (height, values) to lines for `encode_png`."""
+    """Turn 16-bit samples (height, values) into lines for `encode_png`."""
     return [line.astype(">u2").tobytes() for line in samples]

@@ -1,4 +1,4 @@
-"""What an image becomes, and how one is refused."""
+"""Which pixels an image is decoded to, and how one is refused."""
 
 import struct
 import zlib
@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from preprocess.decode import decode_image
-from preprocess.images import ImageError, ImageLimits
+from preprocess.items import ImageError
+from preprocess.settings import ImageLimits
 from tests.preprocess.image_files import (
     COLOUR,
     GREY,
@@ -25,7 +26,7 @@ from tests.preprocess.image_files import (
 LIMITS = ImageLimits()
 WHITE = [255, 255, 255]
 JPEG_ERROR = 12
-"""How far a pixel of quality 95 with subsampled colours may be off."""
+"""Maximum error of a pixel at quality 95 with subsampled colours."""
 SCENE = draw_scene(60, 40)
 
 

@@ -1,27 +1,29 @@
-"""What the pool does with images, and with workers that die, hang or swell."""
+"""The pool with valid and broken images, and with workers that die, hang or use too much memory."""
 
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from preprocess.decode import decode_image
-from preprocess.decode_pool import DecodePool, DecodeWorkerError
-from preprocess.images import ImageError, ImageLimits, TiledImage, Tiling
-from preprocess.tiles import cut_tiles
+from preprocess.decode_pool import DecodePool, DecodeWorkerError, find_interpreter
+from preprocess.items import ImageError
+from preprocess.settings import ImageLimits, Tiling
+from preprocess.tiles import TiledImage, cut_tiles
 from tests.preprocess.image_files import GREY, draw_scene, encode, encode_png
+from tests.service import wait_until
 
 GIB = 1024**3
 IMAGES = [encode(draw_scene(width, 300), "PNG") for width in (100, 200, 300, 400, 500)]
 BIG_IMAGE = encode_png((8000, 8000), 8, GREY, [bytes(8000)] * 8000)
-"""Small as a file, yet decoded and resized for a second or so."""
+"""A small file that takes about a second to decode and resize."""
 
 
 @pytest.fixture
@@ -47,11 +49,10 @@ def all_right(results: list[TiledImage | ImageError], images: list[bytes]) -> bo
     return len(results) == len(images) and all(map(is_right, results, images))
 
 
-def wait_until(condition, limit_s: float = 20) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
+def find_workers(owner: int | None = None) -> list[int]:
+    """Return the process ids of the workers that a process, by default this one, has started."""
+    children = psutil.Process(owner).children()
+    return [child.pid for child in children if "preprocess.decode_worker" in child.cmdline()]
 
 
 def read_cpu_ticks(pid: int) -> int:
@@ -59,10 +60,15 @@ def read_cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def find_busy_worker(pool: DecodePool) -> int:
-    before = {pid: read_cpu_ticks(pid) for pid in pool.worker_pids}
+def find_busy_worker() -> int:
+    before = {pid: read_cpu_ticks(pid) for pid in find_workers()}
     busy: list[int] = []
-    wait_until(lambda: busy.extend(pid for pid in before if read_cpu_ticks(pid) > before[pid] + 5) or busy)
+
+    def is_any_busy() -> bool:
+        busy.extend(pid for pid in before if read_cpu_ticks(pid) > before[pid] + 5)
+        return bool(busy)
+
+    wait_until(is_any_busy, 20)
     return busy[0]
 
 
@@ -91,7 +97,7 @@ def test_no_images_give_no_results(pool):
 def test_worker_killed_while_it_decodes_fails_its_image_only(pool, kill):
     with ThreadPoolExecutor() as threads:
         big = threads.submit(pool.preprocess, [BIG_IMAGE])
-        busy = find_busy_worker(pool)
+        busy = find_busy_worker()
         neighbours = threads.submit(pool.preprocess, IMAGES)
         os.kill(busy, kill)
         (failed,) = big.result()
@@ -103,13 +109,13 @@ def test_worker_killed_while_it_decodes_fails_its_image_only(pool, kill):
 
 def test_worker_that_hangs_fails_its_image_only():
     with DecodePool(workers=2, time_limit_s=3, memory_limit_bytes=GIB) as pool:
-        hanging = pool.worker_pids[0]
+        hanging = find_workers()[0]
         os.kill(hanging, signal.SIGSTOP)
         results = pool.preprocess(IMAGES)
         failed = [result for result in results if isinstance(result, ImageError)]
         assert [error.code for error in failed] == ["image_invalid"]
         assert sum(map(is_right, results, IMAGES)) == len(IMAGES) - 1
-        assert hanging not in pool.worker_pids
+        assert hanging not in find_workers()
         assert all_right(pool.preprocess(IMAGES), IMAGES)
 
 
@@ -122,28 +128,32 @@ def test_image_that_needs_too_much_memory_fails_alone():
 
 
 def test_worker_killed_between_images_fails_none(pool):
-    killed = pool.worker_pids
+    killed = find_workers()
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert all_right(pool.preprocess(IMAGES), IMAGES)
-    assert not set(killed) & set(pool.worker_pids)
+    workers = find_workers()
+    assert len(workers) == 2
+    assert not set(killed) & set(workers)
 
 
 def test_deaths_leave_no_files_shared_memory_or_processes():
     def measure() -> tuple[int, list[str]]:
-        return count_open_files(), sorted(os.listdir("/dev/shm"))
+        shared = [name for name in os.listdir("/dev/shm") if not name.startswith("triton_")]  # other tests' servers
+        return count_open_files(), sorted(shared)
 
     before = measure()
     with DecodePool(workers=2, time_limit_s=30, memory_limit_bytes=GIB) as pool:
         pool.preprocess(IMAGES)
         running = measure()
         for _ in range(3):
-            for pid in pool.worker_pids:
+            for pid in find_workers():
                 os.kill(pid, signal.SIGKILL)
             pool.preprocess(IMAGES)
         assert measure() == running
-        pids = pool.worker_pids
+        pids = find_workers()
+        assert len(pids) == 2
     assert measure() == before
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
@@ -152,17 +162,30 @@ def test_workers_end_with_the_process_of_the_pool():
     script = (
         "import time; from preprocess.decode_pool import DecodePool\n"
         f"pool = DecodePool(2, 30, {GIB})\n"
-        "print(*pool.worker_pids, flush=True)\n"
+        "print('ready', flush=True)\n"
         "time.sleep(60)\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "backends")}
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as owner:
-        pids = [int(pid) for pid in owner.stdout.readline().split()]
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"ready\n"
+        pids = find_workers(owner.pid)
         owner.kill()
     assert len(pids) == 2
-    wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids))
+    wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids), 20)
 
 
-def test_worker_that_cannot_start_is_said_at_once():
+def test_worker_that_cannot_start_is_reported():
     with pytest.raises(DecodeWorkerError):
         DecodePool(workers=1, time_limit_s=1, memory_limit_bytes=1024 * 1024)
+
+
+def test_interpreter_is_the_own_executable_if_that_is_python():
+    assert find_interpreter(sys.executable) == sys.executable
+
+
+@pytest.mark.parametrize("executable", ["/opt/tritonserver/backends/python/triton_python_backend_stub", "", None])
+def test_interpreter_is_never_the_program_that_embeds_python(executable):
+    found = find_interpreter(executable)
+    version = subprocess.check_output([found, "-c", "import sys; print(*sys.version_info[:2])"], text=True)
+    assert tuple(map(int, version.split())) == sys.version_info[:2]

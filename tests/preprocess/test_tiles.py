@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 
 from preprocess.decode import decode_image
-from preprocess.images import ImageLimits, Tiling
-from preprocess.tiles import choose_grid, cut_tiles, to_patches
+from preprocess.settings import ImageLimits, Tiling
+from preprocess.tiles import choose_grid, cut_tiles, write_patches
 from tests.preprocess.image_files import draw_scene
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "tiny-checkpoint"
 GOLDEN_IMAGES = [item for item in json.loads((CHECKPOINT / "golden.json").read_text()) if item["image"]]
+assert GOLDEN_IMAGES
 TILING = Tiling()
 
 
@@ -29,7 +30,7 @@ def write_patches_by_loop(tile: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("item", GOLDEN_IMAGES, ids=lambda item: item["image"])
-def test_tile_counts_of_the_reference_are_met(item):
+def test_tile_counts_equal_the_references(item):
     image = decode_image((CHECKPOINT / item["image"]).read_bytes(), ImageLimits())
     tiled = cut_tiles(image, TILING)
     assert tiled.tiles == item["tiles"]
@@ -50,8 +51,9 @@ def test_tile_counts_of_the_reference_are_met(item):
         ((2048, 1024), (3, 2)),
     ],
 )
-def test_grid_follows_proportions_and_pixels(size, grid):
-    assert choose_grid(*size, TILING) == grid
+def test_grid_follows_proportions_and_pixels(size: tuple[int, int], grid: tuple[int, int]):
+    width, height = size
+    assert choose_grid(width, height, TILING) == grid
 
 
 def test_fewer_tiles_allow_only_smaller_grids():
@@ -59,10 +61,10 @@ def test_fewer_tiles_allow_only_smaller_grids():
     assert choose_grid(4000, 500, Tiling(max_tiles=1)) == (1, 1)
 
 
-def test_patches_are_laid_out_as_by_a_plain_loop():
+def test_patches_equal_those_of_a_plain_loop():
     pixels = np.random.default_rng(0).integers(0, 256, (128, 192, 3), np.uint8)
     out = np.empty((24, 3072), np.uint8)
-    to_patches(pixels, 64, out)
+    write_patches(pixels, 64, out)
     tiles = [pixels[y : y + 64, x : x + 64] for y in (0, 64) for x in (0, 64, 128)]
     assert np.array_equal(out, np.concatenate([write_patches_by_loop(tile) for tile in tiles]))
 
@@ -80,13 +82,13 @@ def test_single_tile_has_no_thumbnail():
     assert cut_tiles(draw_scene(300, 300), TILING).tiles == 1
 
 
-def test_thumbnail_can_be_left_out():
+def test_thumbnail_is_optional():
     tiled = cut_tiles(draw_scene(1275, 1650), Tiling(use_thumbnail=False))
     assert tiled.tiles == 6
     assert tiled.patches.shape == (6 * 256, 3072)
 
 
-def test_patches_are_written_where_asked():
+def test_patches_are_written_to_the_given_array():
     out = np.zeros((TILING.max_rows, 3072), np.uint8)
     tiled = cut_tiles(draw_scene(300, 300), TILING, out)
     assert np.shares_memory(tiled.patches, out)

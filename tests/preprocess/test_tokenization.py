@@ -3,10 +3,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from preprocess.errors import ItemError
-from preprocess.images import Tiling
-from preprocess.settings import ImageSettings, TextSettings
-from preprocess.tokenization import ImagePrompter, InputType, TextItem, TextTokenizer, TokensItem, Truncate
+from preprocess.items import InputType, ItemError, TextItem, TokensItem, Truncate
+from preprocess.settings import ImageLimits, ImageSettings, TextSettings, Tiling
+from preprocess.tokenization import ImagePrompter, TextTokenizer
 
 IMAGE_TOKEN = "<IMG_CONTEXT>"
 
@@ -101,11 +100,11 @@ def test_token_ids_outside_the_vocabulary_are_refused(byte_level: Path, bad_id: 
 
 @pytest.fixture
 def prompter(byte_level: Path) -> ImagePrompter:
-    image = ImageSettings("<img>", "</img> ", Tiling(), workers=1)
+    image = ImageSettings("<img>", "</img> ", Tiling(), ImageLimits(), decode_workers=1)
     return ImagePrompter(TextTokenizer(byte_level, make_settings(60, prefixed=True, image_token_id=257)), image)
 
 
-def test_image_prompt_binds_only_our_image_tokens(prompter: ImagePrompter) -> None:
+def test_image_prompt_has_image_tokens_for_the_image_alone(prompter: ImagePrompter) -> None:
     [ids] = prompter.encode([f"a {IMAGE_TOKEN}"], [4], Truncate.NONE)
     assert isinstance(ids, list)
     assert ids[: ids.index(257)] == prompter.text.tokenizer.encode("passage: <img>").ids
@@ -125,7 +124,7 @@ def test_image_prompt_cuts_text_and_never_image_tokens(prompter: ImagePrompter, 
 
 
 @pytest.mark.parametrize("truncate", list(Truncate))
-def test_image_tokens_above_the_limit_are_refused_whatever_truncate_says(
+def test_image_tokens_above_the_limit_are_refused_with_any_truncation(
     prompter: ImagePrompter, truncate: Truncate
 ) -> None:
     [refused] = prompter.encode(["text"], [50], truncate)

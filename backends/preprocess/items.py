@@ -1,0 +1,189 @@
+"""The items of a request: their types, their errors, and how they are read from and packed into tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import chain
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tensors = Mapping[str, NDArray[Any]]
+"""Tensor name to rows, without the leading 1 of Triton's shapes."""
+
+Choice = TypeVar("Choice", bound=Enum)
+ImageErrorCode = Literal["image_invalid", "image_unsupported", "image_too_large"]
+
+
+class RequestError(Exception):
+    """A whole request fails."""
+
+
+class ItemError(Exception):
+    """One item fails; the others of its request do not.
+
+    Attributes:
+        code: One of the codes listed in docs/contract.md.
+        message: One sentence for the client. It contains no path and repeats no input.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")  # the form of the `errors` tensor
+        self.code = code
+        self.message = message
+
+
+class ImageError(ItemError):
+    """An image is refused."""
+
+    code: ImageErrorCode
+
+    def __init__(self, code: ImageErrorCode, message: str) -> None:
+        super().__init__(code, message)
+
+
+class InputType(Enum):
+    """What a text is used for; the model was trained with a prompt for each."""
+
+    QUERY = "query"
+    PASSAGE = "passage"
+
+
+class Truncate(Enum):
+    """What happens to a text above the token limit: it is refused, or its end or start is cut."""
+
+    NONE = "NONE"
+    END = "END"
+    START = "START"
+
+
+@dataclass(frozen=True)
+class TextItem:
+    """A text, with its input type and truncation."""
+
+    text: str
+    input_type: InputType
+    truncate: Truncate
+
+
+@dataclass(frozen=True)
+class TokensItem:
+    """A text that the client has tokenised."""
+
+    ids: Sequence[int]
+    input_type: InputType
+    truncate: Truncate
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """An encoded image and the text beside it, or the error of that text."""
+
+    image: bytes
+    text: str | ItemError
+
+
+def read_text_items(request: Tensors) -> list[TextItem | TokensItem | ItemError]:
+    """Read the items of a text request; one that is not UTF-8 fails alone.
+
+    Raises:
+        RequestError: `input_type`, `truncate` or the token ids are invalid.
+    """
+    input_type = read_choice(request, "input_type", InputType.PASSAGE)
+    truncate = read_truncate(request)
+    items: list[TextItem | TokensItem | ItemError] = []
+    for data, token_ids in zip(request["text"], read_token_ids(request), strict=True):
+        if token_ids:
+            items.append(TokensItem(token_ids, input_type, truncate))
+        else:
+            text = decode_text(data)
+            items.append(text if isinstance(text, ItemError) else TextItem(text, input_type, truncate))
+    return items
+
+
+def read_image_items(request: Tensors) -> list[ImageItem]:
+    """Read the items of an image request; one whose text is not UTF-8 fails alone.
+
+    Raises:
+        RequestError: `truncate` is invalid, or there are not as many texts as images.
+    """
+    images = request["image"]
+    texts = request.get("text", np.full(len(images), b"", dtype=np.object_))
+    if len(texts) != len(images):
+        raise RequestError("parameter_invalid: text must have as many entries as image, or be absent")
+    read_truncate(request)
+    return [ImageItem(image, decode_text(data)) for image, data in zip(images, texts, strict=True)]
+
+
+def read_truncate(request: Tensors) -> Truncate:
+    """Return the request's `truncate`, `NONE` if absent.
+
+    Raises:
+        RequestError: It has another value.
+    """
+    return read_choice(request, "truncate", Truncate.NONE)
+
+
+def read_choice(request: Tensors, name: str, default: Choice) -> Choice:
+    """Return the enumeration member named by a tensor of one string, `default` if the tensor is absent.
+
+    Raises:
+        RequestError: The enumeration has no such member.
+    """
+    if name not in request:
+        return default
+    try:
+        return type(default)(request[name][0].decode())
+    except (ValueError, IndexError):
+        allowed = ", ".join(choice.value for choice in type(default))
+        raise RequestError(f"parameter_invalid: {name} must be one of {allowed}") from None
+
+
+def read_token_ids(request: Tensors) -> list[list[int]]:
+    """Return the token ids of each item, an empty list for an item given as text.
+
+    Raises:
+        RequestError: `token_id_counts` does not match `token_ids` or the items.
+    """
+    count = len(request["text"])
+    if "token_ids" not in request and "token_id_counts" not in request:
+        return [[]] * count
+    counts = request.get("token_id_counts", np.zeros(0, np.int32))
+    ids = request.get("token_ids", np.zeros(0, np.int64))
+    if len(counts) != count or (counts < 0).any() or counts.sum() != len(ids):
+        raise RequestError(
+            "parameter_invalid: token_id_counts must have one entry per item and add up to the length of token_ids"
+        )
+    return [part.tolist() for part in np.split(ids, np.cumsum(counts)[:-1])]
+
+
+def decode_text(data: bytes) -> str | ItemError:
+    """Decode UTF-8; return the error of a text that is not."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return ItemError("text_invalid", "text must be UTF-8")
+
+
+def pack_sequences(encoded: Sequence[list[int] | ItemError]) -> dict[str, NDArray[Any]]:
+    """Pack token ids into `input_ids` [T], `sequence_lengths` [n], `token_counts` [n] and `errors` [n].
+
+    A failed item becomes a sequence without tokens.
+
+    Raises:
+        RequestError: Every item failed, so there is nothing to embed.
+    """
+    sequences = [[] if isinstance(item, ItemError) else item for item in encoded]
+    errors = [str(item) if isinstance(item, ItemError) else "" for item in encoded]
+    if not any(sequences):
+        raise RequestError("\n".join(errors))
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int32)
+    return {
+        "input_ids": np.fromiter(chain.from_iterable(sequences), dtype=np.int64, count=int(lengths.sum())),
+        "sequence_lengths": lengths,
+        "token_counts": lengths,
+        "errors": np.array([error.encode() for error in errors], dtype=np.object_),
+    }

@@ -1,0 +1,189 @@
+"""The first steps of both ensembles: a batch of requests in, packed tensors or an error for each request out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocess.items import (
+    ImageItem,
+    ItemError,
+    RequestError,
+    Tensors,
+    TextItem,
+    TokensItem,
+    Truncate,
+    pack_sequences,
+    read_image_items,
+    read_text_items,
+    read_truncate,
+)
+from preprocess.settings import ImageSettings, TextSettings
+from preprocess.tokenization import ImagePrompter, TextTokenizer
+
+if TYPE_CHECKING:
+    from preprocess.tiles import TiledImage
+
+Item = TypeVar("Item")
+
+DECODE_TIME_LIMIT_S = 20.0
+DECODE_MEMORY_LIMIT_BYTES = 3 * 1024**3
+"""Address space of a decoding process without its encoded image; decoded, the largest one takes 400 MB per copy."""
+ENCODED_COPIES = 4
+"""The shared memory, the worker's copy, and those of Pillow and its decoder."""
+
+
+class Step(Protocol):
+    """A preprocessing step."""
+
+    def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
+        """Return the output tensors of each request of a batch, or its error."""
+
+    def close(self) -> None:
+        """Stop the processes that the step has started."""
+
+
+class TextStep:
+    """Tokenises the items of all requests of a batch together.
+
+    Args:
+        version_dir: Folder of the model version, with its `tokenizer.json`.
+        settings: Prompts and limits of the model.
+    """
+
+    def __init__(self, version_dir: Path, settings: TextSettings) -> None:
+        self.tokenizer = TextTokenizer(version_dir / "tokenizer.json", settings)
+        self.image_embeds_dim = settings.image_embeds_dim
+
+    def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
+        """Return packed sequences for each request of a batch, or its error."""
+        read = [read_or_fail(read_text_items, request) for request in requests]
+        encoded = iter(self.encode(flatten(read)))
+        return [
+            items if isinstance(items, RequestError) else self.pack(list(islice(encoded, len(items)))) for items in read
+        ]
+
+    def encode(self, items: Sequence[TextItem | TokensItem | ItemError]) -> list[list[int] | ItemError]:
+        """Tokenise valid items and pass errors on."""
+        encoded = iter(self.tokenizer.encode([item for item in items if not isinstance(item, ItemError)]))
+        return [item if isinstance(item, ItemError) else next(encoded) for item in items]
+
+    def pack(self, encoded: list[list[int] | ItemError]) -> Tensors | RequestError:
+        """Return one request's tensors."""
+        try:
+            tensors = pack_sequences(encoded)
+        except RequestError as error:
+            return error
+        if self.image_embeds_dim:
+            tensors |= placeholder_image_row(len(encoded), self.image_embeds_dim)
+        return tensors
+
+    def close(self) -> None:
+        """Do nothing: the step has no processes."""
+
+
+class ImageStep:
+    """Decodes and tiles the images of all requests of a batch in parallel.
+
+    Args:
+        version_dir: Folder of the model version, with its `tokenizer.json`.
+        text: Prompts and limits of the model.
+        image: Tiling and prompt of its images.
+    """
+
+    def __init__(self, version_dir: Path, text: TextSettings, image: ImageSettings) -> None:
+        from preprocess.decode_pool import DecodePool  # text steps never load the image code
+
+        self.prompter = ImagePrompter(TextTokenizer(version_dir / "tokenizer.json", text), image)
+        self.rows_per_tile = image.tiling.rows_per_tile
+        memory_limit_bytes = DECODE_MEMORY_LIMIT_BYTES + ENCODED_COPIES * image.limits.max_bytes
+        self.pool = DecodePool(
+            image.decode_workers, DECODE_TIME_LIMIT_S, memory_limit_bytes, image.tiling, image.limits
+        )
+
+    def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
+        """Return patches and packed sequences for each request of a batch, or its error."""
+        read = [read_or_fail(read_image_items, request) for request in requests]
+        tiled = iter(self.pool.preprocess([item.image for item in flatten(read)]))
+        return [
+            items
+            if isinstance(items, RequestError)
+            else self.pack(items, list(islice(tiled, len(items))), read_truncate(request))
+            for items, request in zip(read, requests, strict=True)
+        ]
+
+    def pack(
+        self, items: Sequence[ImageItem], tiled: Sequence[TiledImage | ItemError], truncate: Truncate
+    ) -> Tensors | RequestError:
+        """Return one request's tensors; a failed item has neither patches nor tokens."""
+        encoded = self.encode(items, tiled, truncate)
+        kept = [
+            None if isinstance(image, ItemError) or isinstance(sequence, ItemError) else image
+            for image, sequence in zip(tiled, encoded, strict=True)
+        ]
+        try:
+            tensors = pack_sequences(encoded)
+        except RequestError as error:
+            return error
+        tile_counts = np.array([image.tiles if image else 0 for image in kept], dtype=np.int32)
+        return tensors | {
+            "patches": np.concatenate([image.patches for image in kept if image]),
+            "image_rows": tile_counts * self.rows_per_tile,
+            "image_token_counts": tile_counts * self.rows_per_tile,
+            "tile_counts": tile_counts,
+        }
+
+    def encode(
+        self, items: Sequence[ImageItem], tiled: Sequence[TiledImage | ItemError], truncate: Truncate
+    ) -> list[list[int] | ItemError]:
+        """Tokenise the prompts of valid items and pass the errors of the others on."""
+        encoded: list[list[int] | ItemError] = [[] for _ in items]
+        valid: dict[int, tuple[str, int]] = {}  # index to text and number of image tokens
+        for index, (item, image) in enumerate(zip(items, tiled, strict=True)):
+            if isinstance(image, ItemError):
+                encoded[index] = image
+            elif isinstance(item.text, ItemError):
+                encoded[index] = item.text
+            else:
+                valid[index] = item.text, image.tiles * self.rows_per_tile
+        texts, counts = [text for text, _ in valid.values()], [count for _, count in valid.values()]
+        for index, sequence in zip(valid, self.prompter.encode(texts, counts, truncate), strict=True):
+            encoded[index] = sequence
+        return encoded
+
+    def close(self) -> None:
+        """Stop the decoding processes."""
+        self.pool.close()
+
+
+def load_step(version_dir: Path, parameters: dict[str, str]) -> Step:
+    """Create the step named by the parameter `modality`."""
+    text = TextSettings.read(parameters)
+    if parameters["modality"] == "text":
+        return TextStep(version_dir, text)
+    return ImageStep(version_dir, text, ImageSettings.read(parameters))
+
+
+def read_or_fail(read: Callable[[Tensors], list[Item]], request: Tensors) -> list[Item] | RequestError:
+    """Return a request's items, or the error that fails the request."""
+    try:
+        return read(request)
+    except RequestError as error:
+        return error
+
+
+def flatten(read: Sequence[list[Item] | RequestError]) -> list[Item]:
+    """Return the items of all valid requests."""
+    return [item for items in read if not isinstance(items, RequestError) for item in items]
+
+
+def placeholder_image_row(count: int, width: int) -> dict[str, NDArray[Any]]:
+    """Return one row of NaN that no token reads: ragged tensors must not be empty."""
+    image_rows = np.zeros(count, dtype=np.int32)
+    image_rows[0] = 1
+    return {"image_embeds": np.full((1, width), np.nan, dtype=np.float32), "image_rows": image_rows}

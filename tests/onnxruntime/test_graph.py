@@ -1,0 +1,85 @@
+"""Loading and running a graph, on the execution providers that its configuration asks for."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from graph import CPU_PROVIDER, CUDA_PROVIDER, TENSORRT_PROVIDER, Graph, execution_providers
+
+from tests.onnxruntime.onnx_models import initialize_args, model_config, write_model
+from tests.service import PROJECT
+
+
+def accelerate(*names: str) -> dict[str, Any]:
+    accelerators = [{"name": name} for name in names]
+    return {"optimization": {"execution_accelerators": {"gpu_execution_accelerator": accelerators}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "names"),
+    [
+        ("CPU", {}, [CPU_PROVIDER]),
+        ("CPU", accelerate("cuda"), [CPU_PROVIDER]),
+        ("GPU", {}, [CUDA_PROVIDER, CPU_PROVIDER]),
+        ("GPU", accelerate("cuda"), [CUDA_PROVIDER, CPU_PROVIDER]),
+        ("GPU", accelerate("tensorrt"), [TENSORRT_PROVIDER, CUDA_PROVIDER, CPU_PROVIDER]),
+    ],
+)
+def test_providers_follow_instance_kind_and_accelerators(kind: str, config: dict[str, Any], names: list[str]) -> None:
+    args = {"model_instance_kind": kind, "model_instance_device_id": "3"}
+    providers = execution_providers(config, args)
+    assert [name for name, _ in providers] == names
+    assert all(options == ({} if name == CPU_PROVIDER else {"device_id": 3}) for name, options in providers)
+
+
+def test_a_gpu_instance_without_cuda_in_this_build_is_an_error(tmp_path: Path) -> None:
+    if CUDA_PROVIDER in ort.get_available_providers():
+        pytest.skip("this build of ONNX Runtime has CUDA")
+    path = write_model(tmp_path)
+    args = initialize_args(tmp_path, model_config(), "GPU")
+    with pytest.raises(ValueError, match=r"asks for a GPU, but this build .* lacks CUDAExecutionProvider: .*README"):
+        Graph(path, model_config(), args, lanes=1)
+
+
+def test_a_gpu_instance_whose_cuda_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As onnxruntime-gpu behaves without a driver or libraries: it names the provider and continues on the CPU."""
+    path = write_model(tmp_path)
+    args = initialize_args(tmp_path, model_config(), "GPU")
+    session = ort.InferenceSession
+
+    def start_on_cpu(*arguments: Any, providers: Any) -> ort.InferenceSession:
+        return session(*arguments, providers=[CPU_PROVIDER])
+
+    preloads: list[None] = []
+    monkeypatch.setattr(ort, "preload_dlls", lambda: preloads.append(None))
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA_PROVIDER, CPU_PROVIDER])
+    monkeypatch.setattr(ort, "InferenceSession", start_on_cpu)
+    with pytest.raises(ValueError, match="could not initialise CUDAExecutionProvider"):
+        Graph(path, model_config(), args, lanes=1)
+    assert preloads == [None]
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_runs_alone_and_in_parallel_have_the_same_result(tmp_path: Path, is_alone: bool) -> None:
+    config = model_config() | {"parameters": {"intra_op_thread_count": {"string_value": "2"}}}
+    graph = Graph(write_model(tmp_path), config, initialize_args(tmp_path, config), lanes=2)
+    feeds = {"input_ids": np.arange(5), "sequence_lengths": np.array([2, 3], np.int32)}
+    [embeddings] = graph.run(["embeddings"], feeds, is_alone)
+    assert embeddings.tolist() == [[2.0], [3.0]]
+
+
+def test_telemetry_is_off_before_onnxruntime_is_imported(tmp_path: Path) -> None:
+    """From version 1.31 on ONNX Runtime sends telemetry from its import until it is turned off."""
+    fake = "import os\nprint(os.environ.get('ORT_DISABLE_TELEMETRY'))\nclass SessionOptions: ...\n"
+    (tmp_path / "onnxruntime.py").write_text(fake)
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    path = f"{tmp_path}:{PROJECT / 'backends' / 'onnxruntime'}"
+    printed = subprocess.check_output(
+        [sys.executable, "-c", "import graph"], env=environment | {"PYTHONPATH": path}, text=True
+    )
+    assert printed == "1\n"
