@@ -72,8 +72,8 @@ def run_wrk(url: str, bodies: Path, concurrency: int, seconds: float) -> WrkRepo
         seconds: Length of the run; wrk rounds it to whole seconds.
 
     Raises:
-        ToolMissingError: wrk is not installed.
-        LoadFailedError: wrk ends with an error.
+        ToolMissingError: The program wrk is not installed.
+        LoadFailedError: The program wrk ends with an error.
     """
     wrk = shutil.which("wrk")
     if wrk is None:
@@ -95,7 +95,7 @@ def prepare_perf_analyzer(folder: Path) -> Path:
         The folder.
 
     Raises:
-        InstallError: pip cannot download the wheel, or the embedded Triton lacks a library.
+        InstallError: The wheel cannot be downloaded, or the embedded Triton lacks a library.
     """
     binary = folder / "perf_analyzer"
     if binary.exists():
@@ -131,11 +131,11 @@ def run_perf_analyzer(
         window_s: Length of one of perf_analyzer's windows.
 
     Returns:
-        perf_analyzer's own columns, times in microseconds.
+        The columns of perf_analyzer, times in microseconds.
 
     Raises:
         WindowTooShortError: Too few requests completed within a window.
-        LoadFailedError: perf_analyzer ends with an error.
+        LoadFailedError: The program perf_analyzer ends with an error.
     """
     with tempfile.TemporaryDirectory() as scratch:
         data, table = Path(scratch, "data.json"), Path(scratch, "table.csv")

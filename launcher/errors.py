@@ -13,7 +13,7 @@ class PortTakenError(LauncherError):
     """A port is in use by another process."""
 
     def __init__(self, host: str, port: int, variable: str) -> None:
-        super().__init__(f"port {port} on {host} is in use: free it, or choose another with {variable}=PORT")
+        super().__init__(f"port {port} on {host} is taken: free it, or choose another with {variable}=PORT")
 
 
 class ProcessDiedError(LauncherError):

@@ -223,7 +223,7 @@ def explain(problem: str) -> InvalidRequestError:
     """Return the error for a body of the wrong type, in the words that the embedding NIM publishes where it does.
 
     Args:
-        problem: msgspec's message, such as "Expected `str`, got `int` - at `$.input[0]`".
+        problem: The message of msgspec, such as "Expected `str`, got `int` - at `$.input[0]`".
     """
     problem, _, path = problem.partition(" - at `")
     path = path.removesuffix("`")

@@ -92,7 +92,7 @@ def encode(values: npt.NDArray[Any], encoding_format: EncodingFormat) -> list[An
         encoding_format: `float` for numbers, `base64` for the little-endian bytes of the type.
 
     Returns:
-        n one-dimensional arrays, which orjson writes directly, or n strings.
+        List of n one-dimensional arrays, which orjson writes directly, or of n strings.
     """
     contiguous = np.ascontiguousarray(values)
     if encoding_format == "float":
