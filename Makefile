@@ -49,7 +49,8 @@ format: $(VENV)/.dev ## format the code and apply ruff's fixes
 bench: $(VENV)/.bench ## measure performance and update docs/benchmarks.md; QUICK=1 is a trial, SECTIONS=… a part
 	$(BIN)/python -m bench $(SECTIONS) $(if $(QUICK)$(SECTIONS),,--document) $(if $(QUICK),--quick)
 
-perf: $(VENV)/.bench ## measure Triton alone with perf_analyzer, beside the engine and the gateway
+perf: $(VENV)/.bench ## measure Triton alone with perf_analyzer, beside the engine and the gateway, in about six minutes
+	@echo "This takes about six minutes: two exports, then three loads on the bare engine, on Triton alone and on the gateway."
 	$(BIN)/python -m bench triton
 
 constraints: $(BIN)/uv ## compile constraints.txt from pyproject.toml; UPGRADE=1 takes the latest versions

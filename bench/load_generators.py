@@ -84,7 +84,8 @@ def run_wrk(url: str, bodies: Path, concurrency: int, seconds: float) -> WrkRepo
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in finished.stdout.splitlines() if line.startswith("{")]
     if finished.returncode or not lines:
-        raise LoadFailedError(f"wrk failed: {finished.stderr.strip() or finished.stdout.strip()}")
+        output = finished.stderr.strip() or finished.stdout.strip()
+        raise LoadFailedError(f"wrk ended with status {finished.returncode}: {output[-MAX_ERROR_CHARS:]}")
     return WrkReport(**json.loads(lines[-1]))
 
 

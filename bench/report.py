@@ -144,10 +144,11 @@ def find_commit() -> str:
 
 
 def print_tables(report: Report) -> None:
-    """Print the table of every section and the goals."""
+    """Print the table of every section that was measured, and the goals if any of them was."""
     for section in list_sections(report.results):
-        sys.stdout.write(f"\n{section}\n\n{format_section(report.results, section)}\n")
-    sys.stdout.write(f"\ngoals\n\n{format_goals(report.results)}\n")
+        sys.stdout.write(f"\n{SECTION_TITLES[section]}\n\n{format_section(report.results, section)}\n")
+    if any(goal.read(report.results) is not None for goal in GOALS):
+        sys.stdout.write(f"\nGoals\n\n{format_goals(report.results)}\n")
 
 
 def write_page(report: Report, page: Path = PAGE) -> None:

@@ -7,7 +7,7 @@ import pytest
 from bench import contenders
 from bench.contenders import HttpContender, check_same_embeddings, split_items
 from bench.errors import BenchError, LoadFailedError
-from bench.load_generators import WrkReport
+from bench.load_generators import WrkReport, run_wrk
 from bench.results import Load
 from bench.servers import Server
 from bench.settings import BenchSettings
@@ -55,6 +55,17 @@ def test_a_server_that_never_responds_is_an_error(contender: HttpContender, monk
     serve(monkeypatch, 0)
     with pytest.raises(LoadFailedError, match="completes too few requests"):
         contender.measure(LOAD)
+
+
+def test_a_load_generator_that_is_killed_is_reported_with_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "wrk"
+    program.write_text("#!/bin/sh\nkill -KILL $$\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(LoadFailedError, match=r"^wrk ended with status -9: $"):
+        run_wrk("http://127.0.0.1:9", tmp_path / "bodies", 1, 1.0)
 
 
 def test_every_request_of_a_load_has_the_same_size() -> None:

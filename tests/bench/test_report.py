@@ -2,8 +2,10 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from bench.plots import draw_plots
-from bench.report import PAGE, SECTION_TITLES, Report, write_page
+from bench.report import PAGE, SECTION_TITLES, Report, print_tables, write_page
 from bench.results import Results
 from bench.sections import SECTIONS
 from bench.settings import BenchSettings
@@ -25,6 +27,18 @@ def test_the_published_page_is_what_a_run_with_its_figures_writes(tmp_path: Path
 def test_a_run_of_one_section_is_drawn_without_the_plots_of_others(tmp_path: Path) -> None:
     lengths = [each for each in read_published_results() if each.section == "lengths"]
     assert [path.stem for path, _ in draw_plots(Results(lengths), tmp_path)] == ["lengths"]
+
+
+@pytest.mark.parametrize(("section", "has_goals"), [("triton", False), ("throughput", True)])
+def test_what_was_measured_is_printed_without_goals_that_it_does_not_reach(
+    capsys: pytest.CaptureFixture[str], section: str, has_goals: bool
+) -> None:
+    measured = Results([each for each in read_published_results() if each.section == section])
+    print_tables(Report("", {}, {}, {}, measured))
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"\n{SECTION_TITLES[section]}\n\n| workload ")
+    assert printed.count("| gateway ") >= 3
+    assert ("\nGoals\n" in printed) is has_goals
 
 
 def test_every_section_has_a_title() -> None:
