@@ -1,10 +1,12 @@
 """The ensembles, called by tritonclient without the gateway: a failing item or request does not affect the others."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -36,6 +38,43 @@ def test_a_request_in_which_every_item_fails_is_refused(triton: InferenceServerC
     with pytest.raises(InferenceServerException, match="text_too_long: 302 tokens") as refused:
         infer(triton, TEXT, text=["long " * 300])
     assert refused.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def load_tokenizer(repository: Path, model: str) -> Tokenizer:
+    return Tokenizer.from_file(str(repository / f"{model}_preprocess_text" / "1" / "tokenizer.json"))
+
+
+def send_token_ids(triton: InferenceServerClient, ids: list[list[int]], **options: Any) -> dict[str, Any]:
+    """Embed items given as token ids, after one given as text."""
+    counts = np.array([0, *map(len, ids)], np.int32)
+    texts = ["hello", *[""] * len(ids)]
+    token_ids = np.concatenate([np.array(each, np.int64) for each in ids])
+    return infer(triton, TEXT, text=texts, token_ids=token_ids, token_id_counts=counts, **options)
+
+
+def test_own_token_ids_are_embedded_like_their_text_and_others_refused(
+    triton: InferenceServerClient, repository: Path, sentences: list[str]
+) -> None:
+    own, other = (load_tokenizer(repository, model) for model in ("all_minilm_l6_v2", "tiny_checkpoint"))
+    texts = [sentence for sentence in sentences if 8 <= len(own.encode(sentence).ids) <= 120][:60]
+    accepted = send_token_ids(triton, [own.encode(text).ids for text in texts])
+    assert set(accepted["errors"].tolist()) == {b""}
+    expected = infer(triton, TEXT, text=["hello", *texts])["embeddings"]
+    np.testing.assert_allclose(accepted["embeddings"], expected, atol=1e-5)
+    foreign = [ids for text in texts if len(ids := other.encode(text, add_special_tokens=False).ids) <= 250]
+    refused = send_token_ids(triton, foreign)["errors"].tolist()
+    assert refused[0] == b""
+    assert {error.partition(b":")[0] for error in refused[1:]} == {b"token_id_invalid"}
+    assert all(b"check_embedding_ctx_length=False" in error for error in refused[1:])
+    allowed = send_token_ids(triton, foreign, token_id_policy=["any"])
+    assert set(allowed["errors"].tolist()) == {b""}
+
+
+def test_tokens_before_truncation_are_reported(triton: InferenceServerClient) -> None:
+    result = infer(triton, TEXT, text=["fine", "long " * 300], truncate=["END"])
+    assert result["token_counts"].tolist() == [3, 256]
+    assert result["untruncated_token_counts"].tolist() == [3, 302]
+    assert result["untruncated_token_counts"].dtype == np.int32
 
 
 MALFORMED = {
