@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.catalogue import Catalogue, ResolvedName, match_name
+from gateway.engine import ServedModel
 from gateway.errors import EngineUnavailableError, ModelNotFoundError
 from tests.gateway.fake_engine import TEXT_MODEL, FakeEngine
 
@@ -38,7 +39,7 @@ async def test_an_unknown_name_refreshes_the_list_but_not_every_time() -> None:
     class CountingEngine(FakeEngine):
         refreshes = 0
 
-        async def models(self, *, refresh: bool = False) -> dict[str, object]:
+        async def models(self, *, refresh: bool = False) -> dict[str, ServedModel]:
             self.refreshes += refresh
             return MODELS if self.refreshes else {"a/old": PLAIN}
 
