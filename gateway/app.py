@@ -15,11 +15,13 @@ from gateway.api.nim_metadata import NimMetadata
 from gateway.api.openai_nim import OpenAINim
 from gateway.api.openapi import add_openapi
 from gateway.api.openrouter import OpenRouter
+from gateway.api.tokenize import Tokenize
 from gateway.core.admission import Admission
 from gateway.core.catalogue import Catalogue
 from gateway.core.health import HealthTracker, ReadinessProbe
 from gateway.core.metrics import Metrics
 from gateway.core.service import EmbeddingService
+from gateway.core.token_ids import build_token_id_policy
 from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
 from gateway.fetch import ImageFetcher, build_fetcher
@@ -61,7 +63,7 @@ def create_app(
     """
     engine = engine or TritonEngine(settings)
     services = build_services(settings, engine, fetcher or build_fetcher(settings), access or build_access(settings))
-    dialects = (OpenAINim(services), NimMetadata(services), OpenRouter(services))
+    dialects = (OpenAINim(services), NimMetadata(services), OpenRouter(services), Tokenize(services))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -92,7 +94,9 @@ def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, ac
     return Services(
         settings=settings,
         catalogue=catalogue,
-        embedding=EmbeddingService(engine, catalogue, tracker, fetcher, admission, settings),
+        embedding=EmbeddingService(
+            engine, catalogue, tracker, fetcher, admission, build_token_id_policy(settings), settings
+        ),
         readiness=ReadinessProbe(engine, tracker, settings),
         access=access,
         admission=admission,

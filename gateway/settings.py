@@ -58,20 +58,20 @@ class Settings(BaseSettings):
 
     truncate: Literal["NONE", "END", "START"] = Field(
         default="NONE",
-        description="What happens to texts above the model's limit in requests without `truncate`, which OpenAI clients "
-        "cannot send: they are refused (NONE), or cut at their end (END) or start (START). Cut items are reported in "
-        "`usage` and in a header.",
+        description="Default for requests without `truncate`, which OpenAI clients cannot send: a text above the "
+        "model's limit is refused (NONE), or cut at its end (END) or start (START). The response reports what was cut.",
     )
-    token_ids: Literal["checked", "any", "refuse", "gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base"] = Field(
-        default="checked",
-        description="Input given as token ids: those of another model's tokenizer are refused (checked), none are checked "
-        "(any), or all are refused (refuse). With the name of a tiktoken encoding, ids are taken for OpenAI's and decoded "
-        "to text, so that LangChain works at its defaults; this needs `tessera[tiktoken]`.",
+    token_ids: Literal["checked", "any", "refuse", "gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base"] = (
+        Field(
+            default="checked",
+            description="Input given as token ids: ids of another model's tokenizer are refused (checked), none are "
+            "checked (any), or all are refused (refuse). With the name of a tiktoken encoding, ids are taken for "
+            "OpenAI's and decoded to text, so that LangChain works at its defaults; this needs `tessera[tiktoken]`.",
+        )
     )
     tiktoken_file: Path | None = Field(
         default=None,
-        description="The `.tiktoken` file of that encoding. Without it, tiktoken's own cache is used, or else its "
-        "download.",
+        description="The `.tiktoken` file of that encoding. Without it, tiktoken uses its own cache, or downloads it.",
     )
 
     image_urls: Literal["off", "https", "on"] = Field(

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from gateway.errors import DeadlineError
+from gateway.errors import DeadlineError, GatewayError
 
 Modality: TypeAlias = Literal["text", "image", "text_image"]
 InputType: TypeAlias = Literal["query", "passage"]
@@ -55,6 +55,16 @@ class TextImageItem(Struct, frozen=True):
     image: bytes | ImageUrl
 
 
+class FailedItem(Struct, frozen=True):
+    """An item that is reported instead of embedded, in requests with `on_error: item`.
+
+    Attributes:
+        error: What is wrong with it.
+    """
+
+    error: GatewayError
+
+
 class TokensItem(Struct, frozen=True):
     """A text that the client has tokenised.
 
@@ -82,15 +92,19 @@ class EmbeddingsRequest:
         embedding_type: Type of the vectors' components.
         encoding_format: How vectors are written in the response.
         truncate: Which end of an over-long text is cut; `NONE` refuses it.
+        isolate_errors: Whether an item that fails is reported in its place, instead of failing the request.
+        fingerprint: Of the embedding space that the client expects, or None.
     """
 
     model: str
-    items: Sequence[Item]
+    items: Sequence[Item | FailedItem]
     input_type: InputType | None = None
     dimensions: int | None = None
     embedding_type: EmbeddingType = "float"
     encoding_format: EncodingFormat = "float"
     truncate: Truncate = "NONE"
+    isolate_errors: bool = False
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,9 +14,12 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from gateway.api.context import Services, context_of
+from gateway.api.error_responses import ErrorDetails, describe_error
 from gateway.api.inputs import build_request
 from gateway.api.request import EmbeddingsBody, read_embeddings_body
-from gateway.core.service import EmbeddingsResult
+from gateway.core.checks import FINGERPRINT_HEADER
+from gateway.core.results import EmbeddingsResult, Truncation
+from gateway.types import EmbeddingsRequest
 
 USER_HASH_CHARS = 16
 
@@ -33,7 +36,17 @@ class Embedding:
 
     object: Literal["embedding"]
     index: Annotated[int, Meta(ge=0, description="Position of the item in the request.")]
-    embedding: Annotated[list[float] | str, Meta(description="Numbers, or base64.")]
+    embedding: Annotated[
+        list[float] | str | None,
+        Meta(description="Numbers, or base64; null for an item that failed, which has an `error` instead."),
+    ]
+
+
+@dataclass(slots=True)
+class FailedEmbedding(Embedding):
+    """An item that failed, in a request with `on_error: item`."""
+
+    error: ErrorDetails
 
 
 @dataclass(slots=True)
@@ -51,6 +64,13 @@ class Usage:
     prompt_tokens: Count
     total_tokens: Count
     prompt_tokens_details: TokenDetails
+
+
+@dataclass(slots=True)
+class UsageWithTruncation(Usage):
+    """Tokens, and what was cut; only in responses to which that applies."""
+
+    truncated: Annotated[Sequence[Truncation], Meta(description="The items that were cut.")]
 
 
 @dataclass(slots=True)
@@ -79,15 +99,7 @@ async def embed_request(
         ClientDisconnect: The client has closed the connection.
     """
     context = context_of(request)
-    services.admission.check_room()
-    body = await read_embeddings_body(request, body_type, max_bytes=services.settings.max_body_bytes)
-    context.body_is_read = True
-    if check is not None:
-        check(body)
-    parsed = build_request(body, services.settings)
-    context.items = len(parsed.items)
-    context.user_hash = hash_user(body.user)
-    context.stage_s["read"] = context.age_s()
+    parsed = await read_request(request, services, body_type, check)
     with DisconnectWatch(request):
         result = await services.embedding.embed(parsed, context.deadline)
     context.model = result.model.public_id
@@ -97,6 +109,30 @@ async def embed_request(
     return result
 
 
+async def read_request(
+    request: Request, services: Services, body_type: type[B], check: Callable[[B], None] | None = None
+) -> EmbeddingsRequest:
+    """Read and parse an embeddings request; arguments and errors are those of `embed_request`."""
+    context = context_of(request)
+    services.admission.check_room()
+    headers = dict(request.scope["headers"])  # Starlette's own mapping searches and decodes all of them each time
+    body = await read_embeddings_body(request, headers, body_type, max_bytes=services.settings.max_body_bytes)
+    context.body_is_read = True
+    if check is not None:
+        check(body)
+    parsed = build_request(body, services.settings, read_fingerprint(headers))
+    context.items = len(parsed.items)
+    context.user_hash = hash_user(body.user)
+    context.stage_s["read"] = context.age_s()
+    return parsed
+
+
+def read_fingerprint(headers: Mapping[bytes, bytes]) -> str | None:
+    """Return the fingerprint of the embedding space that the client expects, or None."""
+    value = headers.get(FINGERPRINT_HEADER.encode())
+    return None if value is None else value.decode("latin-1")
+
+
 def hash_user(user: str | None) -> str:
     """Return what the log may hold of a `user` field: enough to tell users apart."""
     return hashlib.sha256(user.encode()).hexdigest()[:USER_HASH_CHARS] if user else ""
@@ -104,17 +140,15 @@ def hash_user(user: str | None) -> str:
 
 def build_response(result: EmbeddingsResult) -> EmbeddingsResponse:
     """Return the response body, with NumPy vectors still in it."""
-    usage = result.usage
-    return EmbeddingsResponse(
-        object="list",
-        data=[Embedding("embedding", index, vector) for index, vector in enumerate(result.vectors)],
-        model=result.model.public_id,
-        usage=Usage(
-            prompt_tokens=usage.total_tokens,
-            total_tokens=usage.total_tokens,
-            prompt_tokens_details=TokenDetails(usage.text_tokens, usage.image_tokens),
-        ),
-    )
+    total = result.usage.total_tokens
+    details = TokenDetails(result.usage.text_tokens, result.usage.image_tokens)
+    usage = Usage(total, total, details)
+    if result.truncations:
+        usage = UsageWithTruncation(total, total, details, result.truncations)
+    data = [Embedding("embedding", index, vector) for index, vector in enumerate(result.vectors)]
+    for index, error in result.errors.items():
+        data[index] = FailedEmbedding("embedding", index, None, describe_error(error))
+    return EmbeddingsResponse("list", data, result.model.public_id, usage)
 
 
 def json_response(content: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:

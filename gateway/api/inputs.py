@@ -5,10 +5,11 @@ from typing import TypeAlias
 
 from gateway.api.images import InlineImage, decode_data_url, find_image, is_data_url
 from gateway.api.request import MESSAGES, ContentBlock, EmbeddingsBody, TextPart
-from gateway.errors import InvalidItemError, InvalidRequestError
+from gateway.errors import InvalidItemError, InvalidRequestError, TooLargeError
 from gateway.settings import Settings
 from gateway.types import (
     EmbeddingsRequest,
+    FailedItem,
     ImageItem,
     ImageUrl,
     InputType,
@@ -31,12 +32,13 @@ INPUT_TYPE_SYNONYMS: dict[str, InputType] = {
 """The last two are Cohere's names, which OpenRouter passes on."""
 
 
-def build_request(body: EmbeddingsBody, settings: Settings) -> EmbeddingsRequest:
+def build_request(body: EmbeddingsBody, settings: Settings, fingerprint: str | None = None) -> EmbeddingsRequest:
     """Return the request that a body makes.
 
     Args:
         body: As parsed.
-        settings: Limits of items, images and image bytes.
+        settings: Limits of items, images and image bytes, and the default for `truncate`.
+        fingerprint: Of the embedding space that the client expects, or None.
 
     Raises:
         InvalidRequestError: The input has no published form, no item, or too many.
@@ -50,16 +52,19 @@ def build_request(body: EmbeddingsBody, settings: Settings) -> EmbeddingsRequest
         dimensions=body.dimensions,
         embedding_type=body.embedding_type or "float",
         encoding_format=body.encoding_format or "float",
-        truncate=body.truncate or "NONE",
+        truncate=body.truncate or settings.truncate,
+        isolate_errors=body.on_error == "item",
+        fingerprint=fingerprint,
     )
 
 
-def build_items(body: EmbeddingsBody, settings: Settings) -> list[Item]:
+def build_items(body: EmbeddingsBody, settings: Settings) -> Sequence[Item | FailedItem]:
     """Return the items of a body; raises as `build_request` does."""
     values = list_values(body.input, settings.max_items)
     modalities = list_modalities(body.modality, len(values))
+    build = build_or_fail if body.on_error == "item" else build_item
     items = [
-        build_item(index, value, modality, settings.max_image_bytes)
+        build(index, value, modality, settings.max_image_bytes)
         for index, (value, modality) in enumerate(zip(values, modalities, strict=True))
     ]
     images = sum(isinstance(item, ItemWithImage) for item in items)
@@ -126,6 +131,14 @@ def build_item(index: int, value: ItemValue, modality: Modality | None, max_imag
         case _:
             item = read_token_ids(index, value)
     return check_modality(index, item, modality)
+
+
+def build_or_fail(index: int, value: ItemValue, modality: Modality | None, max_image_bytes: int) -> Item | FailedItem:
+    """Return the item that one entry of the list makes, or what is wrong with it."""
+    try:
+        return build_item(index, value, modality, max_image_bytes)
+    except (InvalidItemError, TooLargeError) as error:
+        return FailedItem(error)
 
 
 def read_string(index: int, text: str, modality: Modality | None, max_image_bytes: int) -> Item:

@@ -27,6 +27,9 @@ access_logger = logging.getLogger("gateway.access")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 """Request ids accepted from clients; anything else could forge log lines."""
 
+MAX_INDICES_IN_HEADER = 100
+"""The response's `usage` has all of them."""
+
 CLIENT_CLOSED_REQUEST = 499
 """Logged as the status of a request whose client disconnected before the response."""
 
@@ -110,11 +113,17 @@ def add_headers(message: Message, context: RequestContext) -> None:
     """Add the request id and, to a response with vectors, times in milliseconds and tokens."""
     headers = message["headers"]
     headers.append((b"x-request-id", context.request_id.encode()))
-    if context.result is not None:
+    result = context.result
+    if result is not None and result.stage_s:
         headers.append((b"x-total-time", b"%.2f" % (context.age_s() * 1e3)))
         headers.append((b"x-queue-time", b"%.2f" % (context.stage_s["admission"] * 1e3)))
         headers.append((b"x-inference-time", b"%.2f" % (context.stage_s["inference"] * 1e3)))
-        headers.append((b"x-compute-tokens", b"%d" % context.result.usage.total_tokens))
+        headers.append((b"x-compute-tokens", b"%d" % result.usage.total_tokens))
+        if result.model.fingerprint:
+            headers.append((b"x-embedding-fingerprint", result.model.fingerprint.encode()))
+        if result.truncations:
+            indices = ",".join(str(truncation.index) for truncation in result.truncations[:MAX_INDICES_IN_HEADER])
+            headers.append((b"x-truncated-items", indices.encode()))
 
 
 def log_request(scope: Scope, context: RequestContext, status: int) -> None:
@@ -136,7 +145,7 @@ def log_request(scope: Scope, context: RequestContext, status: int) -> None:
         value = getattr(context, name)
         if value:
             line[name] = value
-    if context.result is not None:
+    if context.result is not None and context.result.stage_s:
         line["tokens"] = context.result.usage.total_tokens
         line["inference_ms"] = round(context.stage_s["inference"] * 1e3, 2)
     access_logger.info(orjson.dumps(line).decode())

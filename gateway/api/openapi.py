@@ -80,6 +80,7 @@ CALLING_ENGINE = (*ALWAYS, errors.OverloadedError, errors.EngineUnavailableError
 EMBEDDING = (
     errors.InvalidRequestError,
     errors.NotFoundError,
+    errors.FingerprintError,
     errors.RequestTimeoutError,
     errors.TooLargeError,
     errors.UnsupportedMediaTypeError,

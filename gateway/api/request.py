@@ -108,6 +108,13 @@ class EmbeddingsBody(Struct, forbid_unknown_fields=True, kw_only=True):
         Truncate | None,
         Meta(description="Which end of a text above the model's limit is cut; `NONE`, or absent, refuses the text."),
     ] = None
+    on_error: Annotated[
+        Literal["request", "item"] | None,
+        Meta(
+            description="An extension. `item`: an item that fails has a null embedding and an `error`, and the "
+            "others are embedded. `request`, or absent: it fails the request."
+        ),
+    ] = None
     user: Annotated[str | None, Meta(description="Any string; only its hash is logged.")] = None
 
 
@@ -116,6 +123,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "modality": get_args(Modality),
     "encoding_format": get_args(EncodingFormat),
     "truncate": get_args(Truncate),
+    "on_error": ("request", "item"),
 }
 """Fields that have one of a few values, in the order in which messages list them."""
 
@@ -145,11 +153,12 @@ KINDS |= {"array": "an array", "object": "an object"}
 """JSON types as messages name them."""
 
 
-async def read_embeddings_body(request: Request, kind: type[B], *, max_bytes: int) -> B:
+async def read_embeddings_body(request: Request, headers: Mapping[bytes, bytes], kind: type[B], *, max_bytes: int) -> B:
     """Read and parse a body; of a key written twice, the last value counts.
 
     Args:
         request: Its body has not been read.
+        headers: Of the request, by name in lower case.
         kind: The body's type.
         max_bytes: Limit of the body's size.
 
@@ -158,7 +167,6 @@ async def read_embeddings_body(request: Request, kind: type[B], *, max_bytes: in
         TooLargeError: Above the limit; what is not read stays unread.
         InvalidRequestError: Not JSON (RFC 8259, UTF-8), or not of this type.
     """
-    headers = dict(request.scope["headers"])  # Starlette's own mapping searches and decodes all of them each time
     check_media_type(headers)
     body = await read_body(request, headers, max_bytes=max_bytes)
     if len(body) > LARGE_BODY_BYTES and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:

@@ -1,10 +1,10 @@
 """Items that clients send as token ids: checked, decoded or refused.
 
-Ids of another model's tokenizer give a vector that looks right and is wrong. OpenAI's clients of LangChain send OpenAI's
+Ids of another model's tokenizer give a vector that looks right and is wrong. LangChain's OpenAI client sends OpenAI's
 ids by default.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.engine import ServedModel
@@ -39,19 +39,14 @@ class TokenIdPolicy:
         """Whether the engine checks that ids are the model's own."""
         return self.mode != "any"
 
-    def apply(self, items: Sequence[Item], model: ServedModel) -> Sequence[Item]:
-        """Return the items with token ids refused, or decoded, as the mode has it.
+    def apply(self, index: int, item: Item, model: ServedModel) -> Item:
+        """Return the item, with token ids decoded if the mode asks for it.
 
         Raises:
-            InvalidItemError: An item's ids are refused, or do not belong to the encoding.
+            InvalidItemError: The ids are refused, or do not belong to the encoding.
         """
-        if not any(isinstance(item, TokensItem) for item in items):
-            return items
-        return [
-            self._apply(index, item, model) if isinstance(item, TokensItem) else item for index, item in enumerate(items)
-        ]
-
-    def _apply(self, index: int, item: TokensItem, model: ServedModel) -> Item:
+        if not isinstance(item, TokensItem):
+            return item
         if self.decode is not None:
             try:
                 text = self.decode(item.token_ids)

@@ -180,12 +180,13 @@ class EmbedResult:
         )
 
     def check_finite(self) -> None:
-        """Check that every vector is made of finite numbers; call it once no item has failed.
+        """Check that the vectors of all items that did not fail are made of finite numbers.
 
         Raises:
             InvalidVectorError: A component is NaN or infinite.
         """
-        if not math.isfinite(np.vdot(self.embeddings, self.embeddings)):  # NaN and infinity survive a sum
+        vectors = np.delete(self.embeddings, list(self.failures), axis=0) if self.failures else self.embeddings
+        if not math.isfinite(np.vdot(vectors, vectors)):  # NaN and infinity survive a sum
             raise InvalidVectorError
 
 

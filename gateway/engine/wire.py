@@ -116,8 +116,9 @@ def read_response(message: Any, chunk: Chunk, dimensions: int) -> EmbedResult:
         EngineFaultError: An output is missing or has another shape.
     """
     response = ResponseReader(message)
-    vectors = response.array("embeddings", (len(chunk.indices), dimensions))
-    return EmbedResult(vectors, *read_counts(response, chunk), read_failures(response.texts("errors", len(chunk.indices))))
+    count = len(chunk.indices)
+    vectors = response.array("embeddings", (count, dimensions))
+    return EmbedResult(vectors, *read_counts(response, chunk), read_failures(response.texts("errors", count)))
 
 
 def read_tokens(message: Any, chunk: Chunk) -> TokenizeResult:
@@ -138,8 +139,9 @@ def read_counts(response: "ResponseReader", chunk: Chunk) -> tuple[Counts, Count
     """Return the counts of tokens, of tokens before truncation, of image tokens, and of tiles."""
     shape = (len(chunk.indices),)
     tokens = response.array("token_counts", shape)
-    # Older exports do not report the tokens before truncation.
-    untruncated = response.array("untruncated_token_counts", shape) if "untruncated_token_counts" in response else tokens
+    untruncated = tokens
+    if "untruncated_token_counts" in response:  # which older exports do not report
+        untruncated = response.array("untruncated_token_counts", shape)
     if chunk.modality == "text":
         zeros = np.zeros(shape, np.int32)
         return tokens, untruncated, zeros, zeros

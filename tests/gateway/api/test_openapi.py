@@ -53,7 +53,7 @@ async def test_every_reference_resolves(document: dict[str, Any], client: httpx.
 
 
 async def test_embeddings_routes_document_every_error(document: dict[str, Any]) -> None:
-    shared = {"200", "400", "401", "402", "404", "408", "413", "415", "429", "500", "504"}
+    shared = {"200", "400", "401", "402", "404", "408", "409", "413", "415", "429", "500", "504"}
     assert document["paths"]["/v1/embeddings"]["post"]["responses"].keys() == shared | {"503"}
     assert document["paths"]["/api/v1/embeddings"]["post"]["responses"].keys() == shared | {"529"}
 

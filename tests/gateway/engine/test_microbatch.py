@@ -40,7 +40,7 @@ class OneByOne:
         counts = np.array(numbers, np.int32)
         failures = {index: ItemFailure("text_too_long", f"{n}") for index, n in enumerate(numbers) if n in self.failing}
         vectors = np.repeat(np.array(numbers, np.float32)[:, np.newaxis], 2, axis=1)
-        return EmbedResult(vectors, counts, counts * 0, counts * 0, failures)
+        return EmbedResult(vectors, counts, counts, counts * 0, counts * 0, failures)
 
 
 @pytest.fixture
