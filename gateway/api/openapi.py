@@ -195,12 +195,15 @@ def build_openapi(app: FastAPI, settings: Settings) -> Callable[[], dict[str, An
 def separate_forms(schema: dict[str, Any], max_items: int) -> None:
     """Say what the parser's one type for arrays cannot: which forms of `input` exclude each other, and their limits.
 
+    Whole floats as token ids need no form: JSON Schema counts them as integers.
+
     Args:
         schema: Of the field, as made from its type; changed in place.
         max_items: Limit of this server.
     """
     string, array = schema["anyOf"]
-    text, token_id, token_ids, block = array["items"]["anyOf"]
+    text, token_id, _, token_ids, block = array["items"]["anyOf"]
+    token_ids["items"] = token_id
     size = {"minItems": 1, "maxItems": max_items}
     schema["anyOf"] = [
         string,

@@ -61,7 +61,12 @@ Text = Annotated[
     str, Meta(description="A text, or an image as or within a data URL.", extra_json_schema={"minLength": 1})
 ]
 TokenId = Annotated[int, Meta(ge=0, le=MAX_TOKEN_ID)]
-TokenIds = Annotated[list[TokenId], Meta(description="Token ids of one item.", extra_json_schema={"minItems": 1})]
+FloatTokenId = Annotated[float, Meta(ge=0, le=MAX_TOKEN_ID, multiple_of=1)]
+"""A token id as OpenRouter's Python SDK sends it: `101.0`. `inputs.read_token_ids` turns it into an integer."""
+
+TokenIds = Annotated[
+    list[TokenId | FloatTokenId], Meta(description="Token ids of one item.", extra_json_schema={"minItems": 1})
+]
 
 
 class EmbeddingsBody(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -76,7 +81,7 @@ class EmbeddingsBody(Struct, forbid_unknown_fields=True, kw_only=True):
         ),
     ]
     input: Annotated[
-        Text | list[Text | TokenId | TokenIds | ContentBlock],
+        Text | list[Text | TokenId | FloatTokenId | TokenIds | ContentBlock],
         Meta(
             description="A text; an array of texts and content blocks, in any mixture; the token ids of one item; "
             "or an array of the token ids of several."

@@ -121,6 +121,34 @@ async def test_wrong_fields_get_400_that_names_them(
     assert not engine.batches
 
 
+FORMS = (
+    "input must be a string, an array of strings or content blocks, an array of token ids, or an array of such arrays"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[1.5]", FORMS),
+        ("[1, 2.5]", FORMS),
+        ("[1e999]", FORMS),
+        ('["a", 5.0]', FORMS),
+        ("[[1], 2.0]", FORMS),
+        ("[-1.0]", "input[0] has a token id outside the vocabulary"),
+        ("[1, 2147483648.0]", "input[0] has a token id outside the vocabulary"),
+        ("[[1], [1e300]]", "input[1] has a token id outside the vocabulary"),
+        ("[[1], [2.0, 2.5]]", "input[1] must hold token ids only, as integers"),
+        ("[[1e999]]", "input[0] must hold token ids only, as integers"),
+        ("[NaN]", "the request body is not valid JSON"),
+        ("[[Infinity]]", "the request body is not valid JSON"),
+    ],
+)
+async def test_floats_that_are_no_token_ids_are_refused(client: httpx.AsyncClient, value: str, message: str) -> None:
+    body = f'{{"model": "{MODEL}", "input": {value}}}'
+    response = await client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["message"]) == (400, message)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -54,6 +54,11 @@ async def test_order_follows_the_input(client: httpx.AsyncClient) -> None:
         (["a", "b"], [TextItem("a"), TextItem("b")]),
         ([1, 2, 3], [TokensItem([1, 2, 3])]),
         ([[1, 2], [3]], [TokensItem([1, 2]), TokensItem([3])]),
+        ([101.0, 7592.0, 102], [TokensItem([101, 7592, 102])]),
+        (
+            [[1, 2], [3.0, 2147483647.0], [-0.0, 1e2]],
+            [TokensItem([1, 2]), TokensItem([3, 2**31 - 1]), TokensItem([0, 100])],
+        ),
         (DATA_URL, [ImageItem(IMAGE)]),
         ([f"see {DATA_URL}", "b"], [TextImageItem("see", IMAGE), TextItem("b")]),
         ([f'<img src="{DATA_URL}"/>'], [ImageItem(IMAGE)]),
@@ -79,6 +84,8 @@ async def test_every_form_of_input_is_understood(
     response = await post(client, input=value)
     assert response.status_code == 200, response.text
     assert list(engine.batches[0].items) == items
+    token_ids = [token_id for item in engine.batches[0].items for token_id in getattr(item, "token_ids", [])]
+    assert all(type(token_id) is int for token_id in token_ids)
     assert [entry["index"] for entry in response.json()["data"]] == list(range(len(items)))
 
 
