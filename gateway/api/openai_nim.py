@@ -13,10 +13,19 @@ from starlette.routing import BaseRoute
 from gateway.api.context import Dialect, Services
 from gateway.api.embeddings import EmbeddingsResponse, build_response, embed_request, json_response
 from gateway.api.middleware import DialectRoute
-from gateway.api.openapi import CALLING_ENGINE, EMBEDDING, content_of, error_responses, json_body, json_responses
+from gateway.api.openapi import (
+    CALLING_ENGINE,
+    EMBEDDING,
+    content_of,
+    error_responses,
+    json_body,
+    json_responses,
+    path_parameter,
+)
 from gateway.api.request import EmbeddingsBody
+from gateway.engine import ServedModel
 from gateway.engine.triton import read_triton_metrics
-from gateway.errors import EngineUnavailableError
+from gateway.errors import EngineUnavailableError, NotFoundError
 
 DIALECT = Dialect("openai_nim", "OpenAI and NVIDIA NIM")
 
@@ -76,6 +85,12 @@ class OpenAINim:
                 openapi_extra=json_body(EmbeddingsBody),
             ),
             route("/v1/models", self.list_models, responses=json_responses(DIALECT, ModelList, *CALLING_ENGINE)),
+            route(
+                "/v1/models/{model:path}",
+                self.show_model,
+                responses=json_responses(DIALECT, Model, NotFoundError, *CALLING_ENGINE),
+                openapi_extra=path_parameter("model", "Id of a model, with or without a suffix."),
+            ),
             open_route("/v1/metrics", self.show_metrics, response_class=PlainTextResponse),
             open_route(
                 "/v1/metrics/triton",
@@ -99,8 +114,12 @@ class OpenAINim:
     async def list_models(self, request: Request) -> Response:
         """List the served models."""
         models = await self._services.catalogue.models()
-        data = [Model(model.public_id, "model", model.created_s, model.owner) for model in models.values()]
-        return json_response(ModelList("list", data))
+        return json_response(ModelList("list", [describe_model(model) for model in models.values()]))
+
+    async def show_model(self, request: Request) -> Response:
+        """Return one served model."""
+        resolved = await self._services.catalogue.resolve(request.path_params["model"])
+        return json_response(describe_model(resolved.model))
 
     async def show_metrics(self, request: Request) -> Response:
         """Return this server's metrics in Prometheus' format."""
@@ -121,3 +140,8 @@ class OpenAINim:
         if await self._services.readiness.is_ready():
             return json_response(Ready("health.response", "ready", True))
         return json_response(Ready("health.response", "not ready", False), 503, {"retry-after": "1"})
+
+
+def describe_model(model: ServedModel) -> Model:
+    """Return a model as OpenAI lists it."""
+    return Model(model.public_id, "model", model.created_s, model.owner)

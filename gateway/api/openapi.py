@@ -123,6 +123,14 @@ def query_parameters(schema: dict[str, Any], **descriptions: str) -> dict[str, A
     }
 
 
+def path_parameter(name: str, description: str) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route whose path has a parameter, which may contain slashes."""
+    schema = {"type": "string", "minLength": 1}
+    return {
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": schema, "description": description}]
+    }
+
+
 def json_responses(dialect: Dialect, kind: type, *errors: type[errors.GatewayError]) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI `responses` of a route: its type, and errors, of which those of one status are combined.
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
-from urllib.parse import quote as percent_encode
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from starlette.requests import Request
@@ -14,9 +13,16 @@ from gateway.api.context import Dialect, Services, context_of
 from gateway.api.embeddings import EmbeddingsResponse, Usage, build_response, embed_request, json_response
 from gateway.api.middleware import DialectRoute
 from gateway.api.nim_metadata import read_query_parameter
-from gateway.api.openapi import CALLING_ENGINE, EMBEDDING, json_body, json_responses, query_parameters
+from gateway.api.openapi import (
+    CALLING_ENGINE,
+    EMBEDDING,
+    json_body,
+    json_responses,
+    path_parameter,
+    query_parameters,
+)
+from gateway.api.openrouter_models import describe_endpoints, describe_model
 from gateway.api.request import EmbeddingsBody
-from gateway.engine import ServedModel
 from gateway.errors import InvalidRequestError, NotFoundError
 
 DIALECT = Dialect("openrouter", "OpenRouter", status_overrides={503: 529})
@@ -76,6 +82,13 @@ class ModelPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """A served model, as OpenRouter describes it: alone, or with its endpoints."""
+
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """A number of models."""
 
@@ -108,6 +121,11 @@ class OpenRouter:
                 limit="Number of models per page.",
             ),
         )
+        model_route = partial(
+            route,
+            responses=json_responses(DIALECT, ModelDetails, NotFoundError, *CALLING_ENGINE),
+            openapi_extra=path_parameter("model", "Id of a model (`author/slug`), with or without a suffix."),
+        )
         return [
             route(
                 "/api/v1/embeddings",
@@ -123,6 +141,9 @@ class OpenRouter:
                 self.count_models,
                 responses=json_responses(DIALECT, ModelCount, *CALLING_ENGINE),
             ),
+            model_route("/api/v1/models/{model:path}/endpoints", self.list_endpoints),
+            model_route("/api/v1/models/{model:path}", self.show_model),
+            model_route("/api/v1/model/{model:path}", self.show_model),  # the path that OpenRouter's SDKs request
         ]
 
     async def create_embeddings(self, request: Request) -> Response:
@@ -145,6 +166,16 @@ class OpenRouter:
     async def count_models(self, request: Request) -> Response:
         """Return how many models are served."""
         return json_response(ModelCount(Count(len(await self._services.catalogue.models()))))
+
+    async def show_model(self, request: Request) -> Response:
+        """Return one served model."""
+        resolved = await self._services.catalogue.resolve(request.path_params["model"])
+        return json_response(ModelDetails(describe_model(resolved.model)))
+
+    async def list_endpoints(self, request: Request) -> Response:
+        """Return one served model with its endpoints: this server."""
+        resolved = await self._services.catalogue.resolve(request.path_params["model"])
+        return json_response(ModelDetails(describe_endpoints(resolved.model, self._services.settings.provider_name)))
 
     def _check_provider(self, body: OpenRouterBody) -> None:
         """Apply the `provider` field: this server is the only provider there is.
@@ -181,35 +212,3 @@ def read_count(request: Request, name: str, default: int) -> int:
 def next_page(request: Request, offset: int, limit: int, count: int) -> str | None:
     """Return the path of the next page, or None on the last one."""
     return f"{request.url.path}?offset={offset}&limit={limit}" if 0 < limit and offset < count else None
-
-
-def describe_model(model: ServedModel) -> dict[str, Any]:
-    """Return a model as OpenRouter lists it, with every field that its own SDKs require."""
-    modalities = ["text", "image"] if model.takes_images else ["text"]
-    return {
-        "id": model.public_id,
-        "canonical_slug": model.public_id,
-        "hugging_face_id": str(model.manifest.get("source", "")) or None,
-        "name": model.public_id.rsplit("/", 1)[-1],
-        "description": str(model.manifest.get("description", "")),
-        "created": model.created_s,
-        "context_length": model.max_tokens,
-        "architecture": {
-            "modality": "+".join(modalities) + "->embeddings",
-            "input_modalities": modalities,
-            "output_modalities": ["embeddings"],
-            "tokenizer": "Other",
-            "instruct_type": None,
-        },
-        "pricing": {"prompt": "0", "completion": "0", "request": "0", "image": "0"},
-        "top_provider": {
-            "context_length": model.max_tokens,
-            "max_completion_tokens": None,
-            "is_moderated": False,
-        },
-        "per_request_limits": None,
-        "supported_parameters": [],
-        "default_parameters": None,
-        "supported_voices": None,
-        "links": {"details": f"/v1/metadata?model={percent_encode(model.public_id)}"},
-    }

@@ -358,6 +358,37 @@ async def test_unexpected_exception_returns_our_500_with_request_id(
     assert SECRET not in response.text
 
 
+@pytest.mark.parametrize("path", ["/v1/models", f"/v1/models/{MODEL}", f"/api/v1/models/{MODEL}/endpoints"])
+async def test_unexpected_exception_of_any_route_returns_our_500_and_is_logged_once(
+    client: httpx.AsyncClient, engine: FakeEngine, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    async def explode(**options: object) -> None:
+        raise RuntimeError(SECRET)
+
+    engine.models = explode
+    response = await client.get(path)
+    assert (response.status_code, response.json()["message"]) == (500, "the server failed")
+    assert response.headers["x-request-id"]
+    assert [record.exc_info[0] for record in caplog.records if record.levelname == "ERROR"] == [RuntimeError]
+
+
+async def test_routes_with_a_parameter_keep_the_request_context(
+    client: httpx.AsyncClient, engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="gateway.access")
+    engine.available = False
+    for path, dialect, status in [("/v1/models/a/b", "openai_nim", 503), ("/api/v1/models/a/b", "openrouter", 529)]:
+        caplog.clear()
+        response = await client.get(path, headers={"x-request-id": "r-18"})
+        assert (response.status_code, response.headers["x-request-id"]) == (status, "r-18")
+        assert int(response.headers["retry-after"]) >= 1
+        (line,) = [json.loads(record.message) for record in caplog.records if record.name == "gateway.access"]
+        assert (line["dialect"], line["status"], line["request_id"]) == (dialect, status, "r-18")
+        assert line["route"] == path.removesuffix("a/b") + "{model}"
+    wrong_method = await client.delete("/v1/models/a/b")
+    assert (wrong_method.status_code, wrong_method.headers["allow"]) == (405, "GET")
+
+
 async def test_disconnect_cancels_the_work(client: httpx.AsyncClient, engine: FakeEngine) -> None:
     engine.delay_s = 30
     gone = asyncio.Event()

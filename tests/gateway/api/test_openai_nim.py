@@ -170,6 +170,33 @@ async def test_models_are_listed(client: httpx.AsyncClient) -> None:
     assert {"id": IMAGE_MODEL.public_id, "object": "model", "created": 0, "owned_by": "nvidia"} in answer["data"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        IMAGE_MODEL.public_id,
+        IMAGE_MODEL.public_id.replace("/", "%2F"),
+        IMAGE_MODEL.public_id.replace("/", "%2f") + "-query",
+        IMAGE_MODEL.public_id + ":free",
+    ],
+)
+async def test_one_model_is_shown_by_any_of_its_names(client: httpx.AsyncClient, name: str) -> None:
+    response = await client.get(f"/v1/models/{name}")
+    assert (response.status_code, response.json()) == (
+        200,
+        {"id": IMAGE_MODEL.public_id, "object": "model", "created": 0, "owned_by": "nvidia"},
+    )
+    assert response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/api/v1/models", "/api/v1/model"])
+@pytest.mark.parametrize("name", ["no/such", "no%2Fsuch", "", "{model:path}", "a%252Fb", "a/b/c/d"])
+async def test_unknown_model_gets_404(client: httpx.AsyncClient, path: str, name: str) -> None:
+    response = await client.get(f"{path}/{name}")
+    body = response.json()
+    assert (response.status_code, body["object"], body["error"]["param"]) == (404, "error", "model")
+    assert "not found; available: " in body["message"]
+
+
 async def test_health_bodies_are_the_published_ones(client: httpx.AsyncClient) -> None:
     live = await client.get("/v1/health/live")
     assert (live.status_code, live.json()) == (200, {"object": "health.response", "message": "live", "live": True})
