@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -22,6 +22,7 @@ from gateway.api.openapi import (
     query_parameters,
 )
 from gateway.api.openrouter_models import describe_endpoints, describe_model
+from gateway.api.provider_preferences import ProviderPreferences, check_provider, check_quantizations
 from gateway.api.request import EmbeddingsBody
 from gateway.errors import InvalidRequestError, NotFoundError
 
@@ -33,21 +34,10 @@ Ignored = Annotated[Raw, Meta(description="Accepted and ignored.")] | UnsetType
 """Listed on the pages of embedding models, or sent by OpenRouter's SDK, and meaningless here."""
 
 
-class ProviderPreferences(Struct):
-    """OpenRouter's provider preferences; fields not listed have no effect."""
-
-    only: Annotated[list[str] | None, Meta(description="Providers that may respond; 404 without this one.")] = None
-    order: Annotated[
-        list[str] | None,
-        Meta(description="Providers to try; 404 without this one, unless `allow_fallbacks` is true."),
-    ] = None
-    allow_fallbacks: Annotated[Any, Meta(description="Whether providers outside `order` may respond.")] = None
-
-
 class OpenRouterBody(EmbeddingsBody):
     """What to embed, and how to respond, with OpenRouter's own fields."""
 
-    provider: ProviderPreferences | None = None
+    provider: Annotated[ProviderPreferences | None, Meta(description="Which providers may respond.")] = None
     temperature: Ignored = UNSET
     top_p: Ignored = UNSET
     seed: Ignored = UNSET
@@ -177,22 +167,25 @@ class OpenRouter:
         resolved = await self._services.catalogue.resolve(request.path_params["model"])
         return json_response(ModelDetails(describe_endpoints(resolved.model, self._services.settings.provider_name)))
 
-    def _check_provider(self, body: OpenRouterBody) -> None:
-        """Apply the `provider` field: this server is the only provider there is.
-
-        An `order` without this server excludes it unless fallbacks are explicitly allowed.
+    async def _check_provider(self, body: OpenRouterBody) -> None:
+        """Apply the `provider` field.
 
         Raises:
-            NotFoundError: The field excludes this server.
+            NotFoundError: It excludes this server.
+            InvalidRequestError: It asks for what this server cannot do.
         """
         if body.provider is None:
             return
-        name = self._services.settings.provider_name.lower()
-        only = [each.lower() for each in body.provider.only or []]
-        order = [each.lower() for each in body.provider.order or []]
-        out_of_order = order and name not in order and body.provider.allow_fallbacks is not True
-        if (only and name not in only) or out_of_order:
-            raise NotFoundError("no allowed providers are available for the selected model", param="provider")
+        check_provider(body.provider, self._services.settings.provider_name, has_ignored_parameter(body))
+        if body.provider.quantizations:
+            resolved = await self._services.catalogue.resolve(body.model)
+            check_quantizations(body.provider, resolved.model)
+
+
+def has_ignored_parameter(body: OpenRouterBody) -> bool:
+    """Return whether a body has a parameter of the model that this server accepts and ignores."""
+    parameters = (body.temperature, body.top_p, body.seed, body.max_tokens, body.response_format)
+    return any(value is not UNSET and bytes(value) != b"null" for value in parameters)
 
 
 def read_count(request: Request, name: str, default: int) -> int:

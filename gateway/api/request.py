@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from starlette.requests import ClientDisconnect, Request
 
+from gateway.api.provider_preferences import explain_provider
 from gateway.errors import InvalidRequestError, TooLargeError, UnsupportedMediaTypeError, quote
 from gateway.types import EmbeddingType, EncodingFormat, InputType, Modality, Truncate
 
@@ -131,7 +132,6 @@ MESSAGES = {
     "dimensions": "dimensions must be a positive integer",
     "embedding_type": "Input should be 'float', 'binary', 'ubinary', 'int8' or 'uint8'",  # the embedding NIM's message
     "user": "user must be a string",
-    "provider": "provider must be an object",
 }
 """What is wrong with a field, where it has no choices."""
 
@@ -244,9 +244,8 @@ def explain(problem: str) -> InvalidRequestError:
         listed = ", ".join(f"'{choice}'" for choice in CHOICES[field])
         message = f"{field} must be one of {listed}; got {describe_value(problem)}"
         return InvalidRequestError(message, param=field)
-    if field == "provider" and rest:
-        name = rest[0].partition("[")[0]
-        return InvalidRequestError(f"provider.{name} must be an array of strings", param=f"provider.{name}")
+    if field == "provider":
+        return explain_provider(path.removeprefix("$."), problem)
     return InvalidRequestError(MESSAGES.get(field, f"{field} is invalid"), param=field)
 
 

@@ -39,32 +39,6 @@ async def test_unknown_fields_are_refused_here_too(client: httpx.AsyncClient) ->
     assert (response.status_code, response.json()["message"]) == (400, "unknown field 'bogus'")
 
 
-@pytest.mark.parametrize(
-    ("provider", "status"),
-    [
-        (None, 200),
-        ({}, 200),
-        ({"only": []}, 200),
-        ({"only": ["Tessera"]}, 200),
-        ({"only": ["openai"]}, 404),
-        ({"order": ["openai", "tessera"]}, 200),
-        ({"order": ["openai", "azure"]}, 404),
-        ({"order": ["openai", "azure"], "allow_fallbacks": False}, 404),
-        ({"order": ["openai", "azure"], "allow_fallbacks": True, "data_collection": "deny"}, 200),
-        ({"only": ["openai"], "allow_fallbacks": True}, 404),
-        ({"sort": "price", "ignore": ["openai"]}, 200),
-        ("openai", 400),
-        ({"only": "openai"}, 400),
-        ({"order": [1]}, 400),
-        ({"order": {}}, 400),
-    ],
-)
-async def test_provider_preferences_can_exclude_this_server(
-    client: httpx.AsyncClient, provider: object, status: int
-) -> None:
-    assert (await post(client, provider=provider)).status_code == status
-
-
 @pytest.mark.parametrize("kind", [OverloadedError, EngineUnavailableError])
 async def test_overload_is_529_here_and_503_elsewhere(
     client: httpx.AsyncClient, engine: FakeEngine, kind: type[Exception]
