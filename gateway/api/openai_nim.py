@@ -76,6 +76,13 @@ class OpenAINim:
         """Return every route of the dialect."""
         route = partial(DialectRoute, dialect=DIALECT, access=self._services.access)
         open_route = partial(DialectRoute, dialect=DIALECT)  # for monitoring, which has no key
+        metrics_route = partial(open_route, handler=self.show_metrics, response_class=PlainTextResponse)
+        ready_route = partial(
+            open_route,
+            handler=self.check_ready,
+            responses=json_responses(DIALECT, Ready)
+            | {503: {"content": content_of(Ready), "description": "Not ready; see Retry-After."}},
+        )
         return [
             route(
                 "/v1/embeddings",
@@ -91,7 +98,8 @@ class OpenAINim:
                 responses=json_responses(DIALECT, Model, NotFoundError, *CALLING_ENGINE),
                 openapi_extra=path_parameter("model", "Id of a model, with or without a suffix."),
             ),
-            open_route("/v1/metrics", self.show_metrics, response_class=PlainTextResponse),
+            metrics_route("/v1/metrics"),
+            metrics_route("/metrics"),
             open_route(
                 "/v1/metrics/triton",
                 self.show_triton_metrics,
@@ -99,12 +107,8 @@ class OpenAINim:
                 responses=error_responses(DIALECT, EngineUnavailableError),
             ),
             open_route("/v1/health/live", self.check_live, responses=json_responses(DIALECT, Live)),
-            open_route(
-                "/v1/health/ready",
-                self.check_ready,
-                responses=json_responses(DIALECT, Ready)
-                | {503: {"content": content_of(Ready), "description": "Not ready; see Retry-After."}},
-            ),
+            ready_route("/v1/health/ready"),
+            ready_route("/health"),  # where vLLM and TEI have it
         ]
 
     async def create_embeddings(self, request: Request) -> Response:

@@ -152,6 +152,9 @@ async def test_dimensions_are_bounded_by_the_model(
     assert response.status_code == status
     if status == 200:
         assert len(response.json()["data"][0]["embedding"]) == dimensions
+    else:
+        smallest = 128 if model is IMAGE_MODEL else 32
+        assert response.json()["message"] == f"dimensions must be from {smallest} to {model.dimensions}"
 
 
 @pytest.mark.parametrize(("kind", "size"), [("int8", 256), ("uint8", 256), ("binary", 32), ("ubinary", 32)])
@@ -195,6 +198,19 @@ async def test_unknown_model_gets_404(client: httpx.AsyncClient, path: str, name
     body = response.json()
     assert (response.status_code, body["object"], body["error"]["param"]) == (404, "error", "model")
     assert "not found; available: " in body["message"]
+
+
+@pytest.mark.parametrize("ready", [True, False])
+async def test_health_and_metrics_are_also_at_the_root(
+    client: httpx.AsyncClient, engine: FakeEngine, ready: bool
+) -> None:
+    engine.available = ready
+    short, versioned = await client.get("/health"), await client.get("/v1/health/ready")
+    assert (short.status_code, short.json()) == (versioned.status_code, versioned.json())
+    assert (short.status_code, short.headers.get("retry-after")) == ((200, None) if ready else (503, "1"))
+    metrics = await client.get("/metrics")
+    assert metrics.headers["content-type"] == (await client.get("/v1/metrics")).headers["content-type"]
+    assert f'route="/health",status="{short.status_code}"' in metrics.text
 
 
 async def test_health_bodies_are_the_published_ones(client: httpx.AsyncClient) -> None:
