@@ -86,7 +86,7 @@ def create_app(
 
 def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy) -> Services:
     """Build the parts that handlers work with around an engine, which need not be started yet."""
-    catalogue = Catalogue(engine)
+    catalogue = Catalogue(engine, settings.model_aliases)
     tracker = HealthTracker()
     admission = Admission(settings)
     return Services(

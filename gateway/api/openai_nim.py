@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -30,19 +30,19 @@ from gateway.errors import EngineUnavailableError, NotFoundError
 DIALECT = Dialect("openai_nim", "OpenAI and NVIDIA NIM")
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A served model."""
+class Model(TypedDict):
+    """A served model, or an alias of one."""
 
     id: str
     object: Literal["model"]
     created: Annotated[int, Meta(description="When it was exported, in Unix seconds.")]
     owned_by: str
+    root: NotRequired[Annotated[str, Meta(description="Of an alias: the public id of its model.")]]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """The served models."""
+    """The served models, and their aliases."""
 
     object: Literal["list"]
     data: list[Model]
@@ -116,9 +116,11 @@ class OpenAINim:
         return json_response(build_response(await embed_request(request, self._services, EmbeddingsBody)))
 
     async def list_models(self, request: Request) -> Response:
-        """List the served models."""
-        models = await self._services.catalogue.models()
-        return json_response(ModelList("list", [describe_model(model) for model in models.values()]))
+        """List the served models, and their aliases."""
+        data = [describe_model(model) for model in (await self._services.catalogue.models()).values()]
+        for alias, model in (await self._services.catalogue.aliases()).items():
+            data.append(describe_model(model) | {"id": alias, "root": model.public_id})
+        return json_response(ModelList("list", data))
 
     async def show_model(self, request: Request) -> Response:
         """Return one served model."""
@@ -148,4 +150,4 @@ class OpenAINim:
 
 def describe_model(model: ServedModel) -> Model:
     """Return a model as OpenAI lists it."""
-    return Model(model.public_id, "model", model.created_s, model.owner)
+    return {"id": model.public_id, "object": "model", "created": model.created_s, "owned_by": model.owner}

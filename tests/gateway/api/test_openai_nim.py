@@ -6,6 +6,8 @@ import httpx
 import numpy as np
 import pytest
 
+from gateway.app import create_app
+from gateway.settings import Settings
 from gateway.types import ImageItem, TextImageItem, TextItem, TokensItem
 from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine, fake_vector
 
@@ -198,6 +200,28 @@ async def test_unknown_model_gets_404(client: httpx.AsyncClient, path: str, name
     body = response.json()
     assert (response.status_code, body["object"], body["error"]["param"]) == (404, "error", "model")
     assert "not found; available: " in body["message"]
+
+
+async def test_aliases_embed_with_their_model_and_are_listed(engine: FakeEngine) -> None:
+    settings = Settings(model_aliases=f"text-embedding-3-small={TEXT_MODEL.public_id},absent=no/such")
+    transport = httpx.ASGITransport(create_app(settings, engine))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        for path in ("/v1/embeddings", "/api/v1/embeddings"):
+            body = {"model": "text-embedding-3-small-query", "input": "a"}
+            response = await client.post(path, json=body)
+            assert (response.status_code, response.json()["model"]) == (200, TEXT_MODEL.public_id)
+        shown = await client.get("/v1/models/text-embedding-3-small")
+        listed = (await client.get("/v1/models")).json()["data"]
+        absent = await client.post("/v1/embeddings", json={"model": "absent", "input": "a"})
+    assert [batch.input_type for batch in engine.batches] == ["query", "query"]
+    assert shown.json()["id"] == TEXT_MODEL.public_id
+    assert {entry["id"]: entry.get("root") for entry in listed} == {
+        TEXT_MODEL.public_id: None,
+        IMAGE_MODEL.public_id: None,
+        "text-embedding-3-small": TEXT_MODEL.public_id,
+    }
+    assert listed[-1]["owned_by"] == "sentence-transformers"
+    assert absent.status_code == 404
 
 
 @pytest.mark.parametrize("ready", [True, False])
