@@ -1,6 +1,7 @@
 """The gateway's settings, read once from the environment."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -9,6 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
+
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
 
 
 def read_aliases(value: object) -> object:
@@ -47,9 +50,25 @@ def check_aliases(aliases: Mapping[str, str]) -> Mapping[str, str]:
     return aliases
 
 
+def read_origins(value: object) -> object:
+    """Return the origins in a text that separates them by commas.
+
+    Raises:
+        ValueError: One is not an origin: a browser would send no such thing, and the setting would have no effect.
+    """
+    if not isinstance(value, str):
+        return value
+    origins = tuple(value.lower().replace(",", " ").split())
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise ValueError(f"'{origin}' must be *, or scheme://host[:port] without a path")
+    return origins
+
+
 ModelAliases: TypeAlias = Annotated[
     Mapping[str, str], NoDecode, BeforeValidator(read_aliases), AfterValidator(check_aliases)
 ]
+Origins: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_origins)]
 
 
 class Settings(BaseSettings):
@@ -178,6 +197,11 @@ class Settings(BaseSettings):
         "all of them (`redis://host:port/db`).",
     )
 
+    cors_origins: Origins = Field(
+        default=(),
+        description="Origins whose web pages may call the API from a browser, separated by commas, or `*` for all: "
+        "`https://app.example.com`. Empty: none.",
+    )
     provider_name: str = Field(
         default="tessera", description="Name of this server in OpenRouter's provider preferences."
     )

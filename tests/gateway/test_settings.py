@@ -41,3 +41,23 @@ def test_malformed_aliases_are_refused_at_start(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(ValidationError, match="model_aliases") as wrong:
         Settings()
     assert reason in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("", ()),
+        ("*", ("*",)),
+        ("https://App.example.com, http://localhost:3000", ("https://app.example.com", "http://localhost:3000")),
+    ],
+)
+def test_origins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch, text: str, origins: tuple[str, ...]) -> None:
+    monkeypatch.setenv("GATEWAY_CORS_ORIGINS", text)
+    assert Settings().cors_origins == origins
+
+
+@pytest.mark.parametrize("text", ["app.example.com", "https://app.example.com/", "https://a.example/path", "https://"])
+def test_malformed_origins_are_refused_at_start(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("GATEWAY_CORS_ORIGINS", text)
+    with pytest.raises(ValidationError, match="without a path"):
+        Settings()
