@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +24,7 @@ BODY = {"model": TEXT_MODEL.public_id, "input": "a"}
 
 
 @asynccontextmanager
-async def serving(delay_s: float = 0.0, **settings: object) -> AsyncIterator[httpx.AsyncClient]:
+async def serving(delay_s: float = 0.0, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(Settings(image_urls="off", **settings), FakeEngine(delay_s=delay_s))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
         yield client

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -42,7 +43,7 @@ def openai_client(base_url: str) -> Iterator[openai.OpenAI]:
 
 
 @pytest.mark.parametrize("options", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}])
-def test_openai_client_gets_the_engines_vectors(openai_client: openai.OpenAI, options: dict[str, str]) -> None:
+def test_openai_client_gets_the_engines_vectors(openai_client: openai.OpenAI, options: dict[str, Any]) -> None:
     answer = openai_client.embeddings.create(model=TEXT_MODEL.public_id, input=["a", "b"], **options)
     for text, entry in zip("ab", answer.data, strict=True):
         received = entry.embedding

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gateway.app import create_app
+from gateway.engine import ServedModel
 from gateway.settings import Settings
 from gateway.types import ImageItem, TextImageItem, TextItem, TokensItem
 from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine, fake_vector
@@ -148,7 +149,7 @@ async def test_contradicting_input_types_are_refused(client: httpx.AsyncClient) 
     ],
 )
 async def test_dimensions_are_bounded_by_the_model(
-    client: httpx.AsyncClient, model: object, dimensions: int, status: int
+    client: httpx.AsyncClient, model: ServedModel, dimensions: int, status: int
 ) -> None:
     response = await post(client, model=model.public_id, input="a", dimensions=dimensions)
     assert response.status_code == status

@@ -95,7 +95,7 @@ async def test_vectors_are_as_described(client: httpx.AsyncClient) -> None:
 
 def check_shape(content: bytes, kind: type) -> None:
     """The content is of the type, with no field beyond it."""
-    parsed = msgspec.json.decode(content, type=kind)
+    parsed: object = msgspec.json.decode(content, type=kind)
     assert msgspec.to_builtins(parsed).keys() == json.loads(content).keys()
 
 
@@ -105,7 +105,7 @@ async def test_routes_that_need_keys_are_documented_so(engine: FakeEngine, keys:
     settings = Settings(api_keys=json.dumps(entries) if keys else "")
     document = create_app(settings, engine).openapi()
     [scheme] = document["components"]["securitySchemes"]
-    asked = [{scheme: []}] if keys else [{scheme: []}, {}]
+    asked: list[dict[str, list[str]]] = [{scheme: []}] if keys else [{scheme: []}, {}]
     operations = {path: operation for path, methods in document["paths"].items() for operation in methods.values()}
     assert operations["/v1/embeddings"]["security"] == operations["/api/v1/models"]["security"] == asked
     assert "security" not in operations["/v1/health/live"]

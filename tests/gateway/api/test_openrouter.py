@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import httpx
+import numpy as np
 import pytest
 
-from gateway.errors import EngineUnavailableError, OverloadedError
+from gateway.errors import EngineUnavailableError, GatewayError, OverloadedError
 from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine
 from tests.gateway.requests import DATA_URL
 
@@ -41,9 +42,9 @@ async def test_unknown_fields_are_refused_here_too(client: httpx.AsyncClient) ->
 
 @pytest.mark.parametrize("kind", [OverloadedError, EngineUnavailableError])
 async def test_overload_is_529_here_and_503_elsewhere(
-    client: httpx.AsyncClient, engine: FakeEngine, kind: type[Exception]
+    client: httpx.AsyncClient, engine: FakeEngine, kind: type[GatewayError]
 ) -> None:
-    def explode(*arguments: object) -> object:
+    def explode(*arguments: object) -> np.ndarray:
         raise kind("full", retry_after_s=1)
 
     engine.make_vector = explode

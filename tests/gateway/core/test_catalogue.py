@@ -1,10 +1,12 @@
 """How the names that clients write find their model."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from gateway.core.catalogue import Catalogue, ResolvedName, match_name
+from gateway.engine import ServedModel
 from gateway.errors import EngineUnavailableError, ModelNotFoundError
 from tests.gateway.fake_engine import TEXT_MODEL, FakeEngine
 
@@ -69,7 +71,7 @@ async def test_aliases_without_effect_are_not_listed_and_warned_of_once(caplog: 
 
 async def test_an_alias_does_not_refresh_the_list() -> None:
     class FixedEngine(FakeEngine):
-        async def models(self, *, refresh: bool = False) -> dict[str, object]:
+        async def models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:
             assert not refresh
             return MODELS
 
@@ -80,7 +82,7 @@ async def test_an_unknown_name_refreshes_the_list_but_not_every_time() -> None:
     class CountingEngine(FakeEngine):
         refreshes = 0
 
-        async def models(self, *, refresh: bool = False) -> dict[str, object]:
+        async def models(self, *, refresh: bool = False) -> dict[str, ServedModel]:
             self.refreshes += refresh
             return MODELS if self.refreshes else {"a/old": PLAIN}
 

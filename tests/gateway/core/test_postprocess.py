@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gateway.core.postprocess import cut_dimensions, encode, normalise, quantize
+from gateway.types import EmbeddingType
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_int8_reproduces_the_published_example() -> None:
 def test_uint8_is_int8_plus_128(vectors: np.ndarray) -> None:
     int8 = quantize(vectors, "int8", "fixed")
     uint8 = quantize(vectors, "uint8", "fixed")
-    assert (int8.dtype, uint8.dtype) == (np.int8, np.uint8)
+    assert (int8.dtype, uint8.dtype) == (np.dtype(np.int8), np.dtype(np.uint8))
     np.testing.assert_array_equal(uint8.astype(int), int8.astype(int) + 128)
     np.testing.assert_array_equal(int8, np.trunc(127 * vectors.astype(np.float64)))
 
@@ -70,7 +71,7 @@ def test_quantized_rows_do_not_depend_on_the_batch(vectors: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float", "int8", "uint8", "binary", "ubinary"])
-def test_base64_holds_the_same_numbers(vectors: np.ndarray, kind: str) -> None:
+def test_base64_holds_the_same_numbers(vectors: np.ndarray, kind: EmbeddingType) -> None:
     values = quantize(cut_dimensions(vectors, 48), kind, "fixed")
     for row, text in zip(encode(values, "float"), encode(values, "base64"), strict=True):
         decoded = np.frombuffer(base64.b64decode(text), values.dtype)

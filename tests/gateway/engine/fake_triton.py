@@ -51,7 +51,7 @@ def item_vector(text: bytes, image: bytes) -> np.ndarray:
 
 
 @dataclass
-class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """The servicer.
 
     Attributes:

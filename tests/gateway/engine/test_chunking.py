@@ -1,5 +1,7 @@
 """How batches are cut, and that no result is lost or swapped."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,11 +51,7 @@ def test_results_return_to_the_indices_of_their_items() -> None:
             np.array([[value] * 2 for value in values], np.float32), counts, counts + 10, counts + 20, {}
         )
 
-    failed = EmbedResult(
-        *[getattr(answer(3), n) for n in ("embeddings", "token_counts", "image_token_counts")],
-        np.array([23]),
-        {0: ItemFailure("c", "m")},
-    )
+    failed = replace(answer(3), failures={0: ItemFailure("c", "m")})
     merged = merge_results(
         [Chunk("text", [0, 2]), Chunk("text", [4]), Chunk("image", [1]), Chunk("image", [3])],
         [answer(0, 2), answer(4), answer(1), failed],
