@@ -70,7 +70,7 @@ class Tokenize:
         return json_response(build_response(tokenized, len(parsed.items)))
 
 
-def isolate_errors(body: EmbeddingsBody) -> None:
+async def isolate_errors(body: EmbeddingsBody) -> None:
     """Let every item fail by itself, whatever the body says."""
     body.on_error = "item"
 
