@@ -18,6 +18,7 @@ from gateway.types import (
     TextImageItem,
     TextItem,
     TokensItem,
+    VectorFormat,
 )
 
 ItemValue: TypeAlias = str | list[int] | ContentBlock
@@ -47,10 +48,9 @@ def build_request(body: EmbeddingsBody, settings: Settings) -> EmbeddingsRequest
         model=body.model,
         items=build_items(body, settings),
         input_type=INPUT_TYPE_SYNONYMS[body.input_type] if body.input_type else None,
-        dimensions=body.dimensions,
-        embedding_type=body.embedding_type or "float",
-        encoding_format=body.encoding_format or "float",
+        formats=(VectorFormat(body.dimensions, body.embedding_type or "float", body.encoding_format or "float"),),
         truncate=body.truncate or "NONE",
+        user=body.user,
     )
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from gateway.core.admission import Admission
 from gateway.core.catalogue import Catalogue
 from gateway.core.health import HealthTracker
-from gateway.core.postprocess import cut_dimensions, encode, quantize
+from gateway.core.postprocess import write_vectors
 from gateway.engine import EmbedBatch, EmbedResult, Engine, ItemFailure, ServedModel
 from gateway.engine.chunking import estimate_tokens
 from gateway.errors import (
@@ -24,7 +24,7 @@ from gateway.errors import (
 )
 from gateway.fetch import ByteBudget, ImageFetcher
 from gateway.settings import Settings
-from gateway.types import Deadline, EmbeddingsRequest, ImageUrl, InputType, Item, ItemWithImage
+from gateway.types import Deadline, EmbeddingsRequest, ImageUrl, InputType, Item, ItemWithImage, TokenLimit
 
 IMAGE_QUERY = (
     'input_type="query" is not supported with images; the VLM model processes images as passages only. '
@@ -68,15 +68,20 @@ class EmbeddingsResult:
 
     Attributes:
         model: The model that embedded the items.
-        vectors: One per item, as `postprocess.encode` returns them.
+        outputs: For each requested format the vectors, one per item, as `postprocess.encode` returns them.
         usage: Exact counts.
         stage_s: Seconds spent in each stage, by its name.
     """
 
     model: ServedModel
-    vectors: list[Any]
+    outputs: list[list[Any]]
     usage: Usage
     stage_s: dict[str, float]
+
+    @property
+    def vectors(self) -> list[Any]:
+        """The vectors in the first format, which is the only one in most dialects."""
+        return self.outputs[0]
 
 
 class EmbeddingService:
@@ -116,7 +121,9 @@ class EmbeddingService:
         resolved = await self._catalogue.resolve(request.model)
         model = resolved.model
         input_type = resolve_input_type(request.input_type, resolved.input_type)
-        check_dimensions(request.dimensions, model)
+        for vector_format in request.formats:
+            check_dimensions(vector_format.dimensions, model)
+        check_token_limit(request.token_limit, model)
         check_modality(request.items, model, input_type)
         item_tokens = [estimate_tokens(item, model) for item in request.items]
         cost = sum(item_tokens)
@@ -130,16 +137,15 @@ class EmbeddingService:
             admitted_s = time.perf_counter()
             result = await self._infer(EmbedBatch(model, items, item_tokens, input_type, request.truncate, slot))
         inferred_s = time.perf_counter()
-        vectors = cut_dimensions(result.embeddings, request.dimensions or model.dimensions)
-        quantized = quantize(vectors, request.embedding_type, self._settings.int8_scale)
-        encoded = encode(quantized, request.encoding_format)
+        int8_scale = self._settings.int8_scale
+        outputs = [write_vectors(result.embeddings, each, int8_scale) for each in request.formats]
         stage_s = {
             "fetch": fetched_s - started_s,
             "admission": admitted_s - fetched_s,
             "inference": inferred_s - admitted_s,
             "postprocess": time.perf_counter() - inferred_s,
         }
-        return EmbeddingsResult(model, encoded, count_usage(items, result), stage_s)
+        return EmbeddingsResult(model, outputs, count_usage(items, result), stage_s)
 
     async def _infer(self, batch: EmbedBatch) -> EmbedResult:
         """Call the engine, and record how that went.
@@ -212,6 +218,19 @@ def check_dimensions(dimensions: int | None, model: ServedModel) -> None:
     if not smallest <= dimensions <= model.dimensions:
         allowed = f"from {smallest} to {model.dimensions}" if smallest < model.dimensions else f"{model.dimensions}"
         raise InvalidRequestError(f"dimensions must be {allowed}", param="dimensions")
+
+
+def check_token_limit(limit: TokenLimit | None, model: ServedModel) -> None:
+    """Check that a client's limit leaves the model's own in force: the engine truncates at no other.
+
+    Raises:
+        InvalidRequestError: The limit is lower.
+    """
+    if limit is not None and limit.max_tokens < model.max_tokens:
+        raise InvalidRequestError(
+            f"{limit.field} must be at least {model.max_tokens}, the model's limit: lower limits are not supported",
+            param=limit.field,
+        )
 
 
 def check_modality(items: Sequence[Item], model: ServedModel, input_type: InputType) -> None:
