@@ -13,10 +13,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message
 
+from gateway.api.body import read_embeddings_body
 from gateway.api.context import Services, context_of
 from gateway.api.inputs import build_request
-from gateway.api.request import EmbeddingsBody, read_embeddings_body
+from gateway.api.request import Body, EmbeddingsBody
 from gateway.core.service import EmbeddingsResult
+from gateway.types import EmbeddingsRequest
 
 USER_HASH_CHARS = 16
 
@@ -24,7 +26,8 @@ WATCH_AFTER_S = 0.05
 """Shorter work is not worth a task that watches the connection: what Triton has begun, it finishes anyway."""
 
 Count = Annotated[int, Meta(ge=0)]
-B = TypeVar("B", bound=EmbeddingsBody)
+B = TypeVar("B", bound=Body)
+E = TypeVar("E", bound=EmbeddingsBody)
 
 
 @dataclass(slots=True)
@@ -64,9 +67,9 @@ class EmbeddingsResponse:
 
 
 async def embed_request(
-    request: Request, services: Services, body_type: type[B], check: Callable[[B], None] | None = None
+    request: Request, services: Services, body_type: type[E], check: Callable[[E], None] | None = None
 ) -> EmbeddingsResult:
-    """Serve an embeddings request, and note in its context what becomes known on the way.
+    """Serve an embeddings request in the format that the OpenAI, NIM and OpenRouter dialects share.
 
     Args:
         request: Its body has not been read.
@@ -78,18 +81,41 @@ async def embed_request(
         GatewayError: The request is invalid, or could not be served.
         ClientDisconnect: The client has closed the connection.
     """
-    context = context_of(request)
-    services.admission.check_room()
-    body = await read_embeddings_body(request, body_type, max_bytes=services.settings.max_body_bytes)
-    context.body_is_read = True
+    body = await receive_body(request, services, body_type)
     if check is not None:
         check(body)
-    parsed = build_request(body, services.settings)
-    context.items = len(parsed.items)
-    context.user_hash = hash_user(body.user)
+    return await embed(request, services, build_request(body, services.settings))
+
+
+async def receive_body(
+    request: Request, services: Services, body_type: type[B], extended_type: type[B] | None = None
+) -> B:
+    """Read and parse the body of an embeddings request, unless the queues are full; see `read_embeddings_body`."""
+    services.admission.check_room()
+    max_bytes = services.settings.max_body_bytes
+    body = await read_embeddings_body(request, body_type, max_bytes=max_bytes, extended_kind=extended_type)
+    context_of(request).body_is_read = True
+    return body
+
+
+async def embed(request: Request, services: Services, embeddings_request: EmbeddingsRequest) -> EmbeddingsResult:
+    """Embed the items of a request, and note in its context what becomes known on the way.
+
+    Args:
+        request: Its body has been read.
+        services: Of the application.
+        embeddings_request: What the body asks for.
+
+    Raises:
+        GatewayError: The request is invalid, or could not be served.
+        ClientDisconnect: The client has closed the connection.
+    """
+    context = context_of(request)
+    context.items = len(embeddings_request.items)
+    context.user_hash = hash_user(embeddings_request.user)
     context.stage_s["read"] = context.age_s()
     with DisconnectWatch(request):
-        result = await services.embedding.embed(parsed, context.deadline)
+        result = await services.embedding.embed(embeddings_request, context.deadline)
     context.model = result.model.public_id
     context.result = result
     context.stage_s.update(result.stage_s)
