@@ -26,10 +26,11 @@ ItemValue: TypeAlias = str | list[int] | ContentBlock
 INPUT_TYPE_SYNONYMS: dict[str, InputType] = {
     "query": "query",
     "passage": "passage",
+    "document": "passage",
     "search_query": "query",
     "search_document": "passage",
 }
-"""The last two are Cohere's names, which OpenRouter passes on."""
+"""`document` is Voyage AI's name. The last two are Cohere's, which OpenRouter passes on."""
 
 
 def build_request(body: EmbeddingsBody, settings: Settings) -> EmbeddingsRequest:

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
+from gateway.api.compatibility import CompatibleBody, build_compatible_request
 from gateway.api.context import Dialect, Services
-from gateway.api.embeddings import EmbeddingsResponse, build_response, embed_request, json_response
+from gateway.api.embeddings import EmbeddingsResponse, build_response, embed, json_response, receive_body
 from gateway.api.middleware import DialectRoute
 from gateway.api.openapi import CALLING_ENGINE, EMBEDDING, content_of, error_responses, json_body, json_responses
 from gateway.api.request import EmbeddingsBody
@@ -73,7 +74,7 @@ class OpenAINim:
                 self.create_embeddings,
                 methods=["POST"],
                 responses=json_responses(DIALECT, EmbeddingsResponse, *EMBEDDING),
-                openapi_extra=json_body(EmbeddingsBody),
+                openapi_extra=json_body(EmbeddingsBody, CompatibleBody),
             ),
             route("/v1/models", self.list_models, responses=json_responses(DIALECT, ModelList, *CALLING_ENGINE)),
             open_route("/v1/metrics", self.show_metrics, response_class=PlainTextResponse),
@@ -94,7 +95,9 @@ class OpenAINim:
 
     async def create_embeddings(self, request: Request) -> Response:
         """Generate embeddings of texts, images, or both together."""
-        return json_response(build_response(await embed_request(request, self._services, EmbeddingsBody)))
+        body = await receive_body(request, self._services, EmbeddingsBody, CompatibleBody)
+        embeddings_request = build_compatible_request(body, self._services.settings)
+        return json_response(build_response(await embed(request, self._services, embeddings_request)))
 
     async def list_models(self, request: Request) -> Response:
         """List the served models."""

@@ -21,7 +21,7 @@ from gateway.settings import Settings
 DOCS_PATH = "/docs"
 ASSETS_PATH = "/docs/assets"
 
-BODIES = {"EmbeddingsBody", "OpenRouterBody"}
+BODIES = {"EmbeddingsBody", "CompatibleBody", "OpenRouterBody"}
 
 SCHEMA_PATH = "#/components/schemas/{name}"
 
@@ -107,9 +107,10 @@ class SchemaRegistry:
 SCHEMAS = SchemaRegistry()
 
 
-def json_body(kind: type) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route that reads an embeddings body of this type."""
-    content = {"schema": SCHEMAS.reference(kind), "examples": EXAMPLES}
+def json_body(*kinds: type, examples: dict[str, Any] = EXAMPLES) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads an embeddings body of one of these types."""
+    references = [SCHEMAS.reference(kind) for kind in kinds]
+    content = {"schema": references[0] if len(kinds) == 1 else {"anyOf": references}, "examples": examples}
     return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
@@ -182,6 +183,8 @@ def build_openapi(app: FastAPI, settings: Settings) -> Callable[[], dict[str, An
             schemas = SCHEMAS.components()
             for name in BODIES & schemas.keys():
                 separate_forms(schemas[name]["properties"]["input"], settings.max_items)
+            if compatible := schemas.get("CompatibleBody"):
+                compatible["oneOf"] = [{"required": ["input"]}, {"required": ["messages"]}]
             document["components"] = {
                 "schemas": schemas,
                 "securitySchemes": {KEY_SCHEME: {"type": "http", "scheme": "bearer", "description": KEYS}},

@@ -67,6 +67,14 @@ Text = Annotated[
 TokenId = Annotated[int, Meta(ge=0, le=MAX_TOKEN_ID)]
 TokenIds = Annotated[list[TokenId], Meta(description="Token ids of one item.", extra_json_schema={"minItems": 1})]
 
+Input = Annotated[
+    Text | list[Text | TokenId | TokenIds | ContentBlock],
+    Meta(
+        description="A text; an array of texts and content blocks, in any mixture; the token ids of one item; "
+        "or an array of the token ids of several."
+    ),
+]
+
 
 class EmbeddingsBody(Body, kw_only=True):
     """What to embed, and how to respond."""
@@ -79,15 +87,9 @@ class EmbeddingsBody(Body, kw_only=True):
             "effect.",
         ),
     ]
-    input: Annotated[
-        Text | list[Text | TokenId | TokenIds | ContentBlock],
-        Meta(
-            description="A text; an array of texts and content blocks, in any mixture; the token ids of one item; "
-            "or an array of the token ids of several."
-        ),
-    ]
+    input: Input
     input_type: Annotated[
-        Literal["query", "passage", "search_query", "search_document"] | None,
+        Literal["query", "passage", "document", "search_query", "search_document"] | None,
         Meta(description="Whether texts are queries or documents; `passage` if absent. Images are passages."),
     ] = None
     modality: Annotated[
