@@ -129,6 +129,11 @@ class Settings(BaseSettings):
         "all of them (`redis://host:port/db`).",
     )
 
+    default_model: str = Field(
+        default="",
+        description="Model of requests that name none, as those of Text Embeddings Inference; empty: the only model "
+        "served.",
+    )
     provider_name: str = Field(
         default="tessera", description="Name of this server in OpenRouter's provider preferences."
     )

@@ -51,7 +51,7 @@ class Catalogue:
         """Find the model of a name.
 
         Args:
-            name: A public id, with or without `-query` or `-passage`, and `:free`.
+            name: A public id, with or without `-query` or `-passage`, and `:free`; empty for the only model there is.
 
         Raises:
             ModelNotFoundError: There is none.
@@ -66,6 +66,8 @@ class Catalogue:
             found = match_name(name, models)
         if not models:
             raise EngineUnavailableError("no model is ready yet")
+        if found is None and not name:
+            raise ModelNotFoundError("several models are served, and the request names none", param="model")
         if found is None:
             available = ", ".join(f"'{public_id}'" for public_id in list(models)[:MAX_NAMES_SHOWN])
             raise ModelNotFoundError(f"model {quote(name)} not found; available: {available}", param="model")
@@ -74,6 +76,8 @@ class Catalogue:
 
 def match_name(name: str, models: Mapping[str, ServedModel]) -> ResolvedName | None:
     """Return what a name means: a public id that happens to end in a suffix wins over the suffix."""
+    if not name and len(models) == 1:
+        return ResolvedName(next(iter(models.values())))
     for candidate in (name, name.removesuffix(FREE_SUFFIX)):
         if candidate in models:
             return ResolvedName(models[candidate])
