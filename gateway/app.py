@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from gateway.access import AccessPolicy, build_access
+from gateway.api.cohere import Cohere
 from gateway.api.context import Services
 from gateway.api.error_responses import add_error_handlers
 from gateway.api.middleware import ContextMiddleware, RouteTable
@@ -16,6 +17,7 @@ from gateway.api.nim_metadata import NimMetadata
 from gateway.api.openai_nim import OpenAINim
 from gateway.api.openapi import add_openapi
 from gateway.api.openrouter import OpenRouter
+from gateway.api.tei import TextEmbeddingsInference
 from gateway.api.tokenize import Tokenize
 from gateway.core.admission import Admission
 from gateway.core.catalogue import Catalogue
@@ -66,7 +68,14 @@ def create_app(
     """
     engine = engine or TritonEngine(settings)
     services = build_services(settings, engine, fetcher or build_fetcher(settings), access or build_access(settings))
-    dialects = (OpenAINim(services), NimMetadata(services), OpenRouter(services), Tokenize(services))
+    dialects = (
+        OpenAINim(services),
+        NimMetadata(services),
+        OpenRouter(services),
+        Cohere(services),
+        TextEmbeddingsInference(services),
+        Tokenize(services),
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -220,6 +220,11 @@ class Settings(BaseSettings):
         description="Origins whose web pages may call the API from a browser, separated by commas, or `*` for all: "
         "`https://app.example.com`. Empty: none.",
     )
+    default_model: str = Field(
+        default="",
+        description="Model of requests that name none, as those of Text Embeddings Inference; empty: the only model "
+        "served.",
+    )
     provider_name: str = Field(
         default="tessera", description="Name of this server in OpenRouter's provider preferences."
     )

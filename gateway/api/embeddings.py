@@ -2,21 +2,23 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from msgspec import Meta
+from msgspec.structs import replace
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message
 
+from gateway.api.body import read_embeddings_body
 from gateway.api.context import Services, context_of
 from gateway.api.error_responses import ErrorDetails, describe_error
 from gateway.api.inputs import build_request
-from gateway.api.request import EmbeddingsBody, read_embeddings_body
+from gateway.api.request import Body, EmbeddingsBody
 from gateway.core.checks import FINGERPRINT_HEADER
 from gateway.core.results import EmbeddingsResult, Truncation
 from gateway.types import EmbeddingsRequest
@@ -27,7 +29,8 @@ WATCH_AFTER_S = 0.05
 """Shorter work is not worth a task that watches the connection: what Triton has begun, it finishes anyway."""
 
 Count = Annotated[int, Meta(ge=0)]
-B = TypeVar("B", bound=EmbeddingsBody)
+B = TypeVar("B", bound=Body)
+E = TypeVar("E", bound=EmbeddingsBody)
 
 
 @dataclass(slots=True)
@@ -84,9 +87,9 @@ class EmbeddingsResponse:
 
 
 async def embed_request(
-    request: Request, services: Services, body_type: type[B], check: Callable[[B], Awaitable[None]] | None = None
+    request: Request, services: Services, body_type: type[E], check: Callable[[E], Awaitable[None]] | None = None
 ) -> EmbeddingsResult:
-    """Serve an embeddings request, and note in its context what becomes known on the way.
+    """Serve an embeddings request in the format that the OpenAI, NIM and OpenRouter dialects share.
 
     Args:
         request: Its body has not been read.
@@ -98,10 +101,44 @@ async def embed_request(
         GatewayError: The request is invalid, or could not be served.
         ClientDisconnect: The client has closed the connection.
     """
+    body = await receive_body(request, services, body_type)
+    if check is not None:
+        await check(body)
+    return await embed(request, services, build_request(body, services.settings))
+
+
+async def receive_body(
+    request: Request, services: Services, body_type: type[B], extended_type: type[B] | None = None
+) -> B:
+    """Read and parse the body of an embeddings request, unless the queues are full; see `read_embeddings_body`."""
+    services.admission.check_room()
+    max_bytes = services.settings.max_body_bytes
+    body = await read_embeddings_body(request, body_type, max_bytes=max_bytes, extended_kind=extended_type)
+    context_of(request).body_is_read = True
+    return body
+
+
+async def embed(request: Request, services: Services, embeddings_request: EmbeddingsRequest) -> EmbeddingsResult:
+    """Embed the items of a request, and note in its context what becomes known on the way.
+
+    Args:
+        request: Its body has been read.
+        services: Of the application.
+        embeddings_request: What the body asks for.
+
+    Raises:
+        GatewayError: The request is invalid, or could not be served.
+        ClientDisconnect: The client has closed the connection.
+    """
     context = context_of(request)
-    parsed = await read_request(request, services, body_type, check)
+    context.items = len(embeddings_request.items)
+    context.user_hash = hash_user(embeddings_request.user)
+    context.stage_s["read"] = context.age_s()
+    fingerprint = read_fingerprint(request)
+    if fingerprint is not None:
+        embeddings_request = replace(embeddings_request, fingerprint=fingerprint)
     with DisconnectWatch(request):
-        result = await services.embedding.embed(parsed, context.deadline)
+        result = await services.embedding.embed(embeddings_request, context.deadline)
     context.model = result.model.public_id
     context.result = result
     context.stage_s.update(result.stage_s)
@@ -109,28 +146,10 @@ async def embed_request(
     return result
 
 
-async def read_request(
-    request: Request, services: Services, body_type: type[B], check: Callable[[B], Awaitable[None]] | None = None
-) -> EmbeddingsRequest:
-    """Read and parse an embeddings request; arguments and errors are those of `embed_request`."""
-    context = context_of(request)
-    services.admission.check_room()
-    headers = dict(request.scope["headers"])  # Starlette's own mapping searches and decodes all of them each time
-    body = await read_embeddings_body(request, headers, body_type, max_bytes=services.settings.max_body_bytes)
-    context.body_is_read = True
-    if check is not None:
-        await check(body)
-    parsed = build_request(body, services.settings, read_fingerprint(headers))
-    context.items = len(parsed.items)
-    context.user_hash = hash_user(body.user)
-    context.stage_s["read"] = context.age_s()
-    return parsed
-
-
-def read_fingerprint(headers: Mapping[bytes, bytes]) -> str | None:
+def read_fingerprint(request: Request) -> str | None:
     """Return the fingerprint of the embedding space that the client expects, or None."""
-    value = headers.get(FINGERPRINT_HEADER.encode())
-    return None if value is None else value.decode("latin-1")
+    name = FINGERPRINT_HEADER.encode()
+    return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), None)
 
 
 def hash_user(user: str | None) -> str:

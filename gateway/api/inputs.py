@@ -19,6 +19,7 @@ from gateway.types import (
     TextImageItem,
     TextItem,
     TokensItem,
+    VectorFormat,
 )
 
 ItemValue: TypeAlias = str | list[int | float] | ContentBlock
@@ -26,19 +27,19 @@ ItemValue: TypeAlias = str | list[int | float] | ContentBlock
 INPUT_TYPE_SYNONYMS: dict[str, InputType] = {
     "query": "query",
     "passage": "passage",
+    "document": "passage",
     "search_query": "query",
     "search_document": "passage",
 }
-"""The last two are Cohere's names, which OpenRouter passes on."""
+"""`document` is Voyage AI's name. The last two are Cohere's, which OpenRouter passes on."""
 
 
-def build_request(body: EmbeddingsBody, settings: Settings, fingerprint: str | None = None) -> EmbeddingsRequest:
+def build_request(body: EmbeddingsBody, settings: Settings) -> EmbeddingsRequest:
     """Return the request that a body makes.
 
     Args:
         body: As parsed.
         settings: Limits of items, images and image bytes, and the default for `truncate`.
-        fingerprint: Of the embedding space that the client expects, or None.
 
     Raises:
         InvalidRequestError: The input has no published form, no item, or too many.
@@ -49,12 +50,10 @@ def build_request(body: EmbeddingsBody, settings: Settings, fingerprint: str | N
         model=body.model,
         items=build_items(body, settings),
         input_type=INPUT_TYPE_SYNONYMS[body.input_type] if body.input_type else None,
-        dimensions=body.dimensions,
-        embedding_type=body.embedding_type or "float",
-        encoding_format=body.encoding_format or "float",
+        formats=(VectorFormat(body.dimensions, body.embedding_type or "float", body.encoding_format or "float"),),
         truncate=body.truncate or settings.truncate,
+        user=body.user,
         isolate_errors=body.on_error == "item",
-        fingerprint=fingerprint,
     )
 
 

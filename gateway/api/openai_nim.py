@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
+from gateway.api.compatibility import CompatibleBody, build_compatible_request
 from gateway.api.context import Dialect, Services
-from gateway.api.embeddings import EmbeddingsResponse, build_response, embed_request, json_response
+from gateway.api.embeddings import EmbeddingsResponse, build_response, embed, json_response, receive_body
 from gateway.api.middleware import DialectRoute
 from gateway.api.openapi import (
     CALLING_ENGINE,
@@ -89,7 +90,7 @@ class OpenAINim:
                 self.create_embeddings,
                 methods=["POST"],
                 responses=json_responses(DIALECT, EmbeddingsResponse, *EMBEDDING),
-                openapi_extra=json_body(EmbeddingsBody),
+                openapi_extra=json_body(EmbeddingsBody, CompatibleBody),
             ),
             route("/v1/models", self.list_models, responses=json_responses(DIALECT, ModelList, *CALLING_ENGINE)),
             route(
@@ -113,7 +114,9 @@ class OpenAINim:
 
     async def create_embeddings(self, request: Request) -> Response:
         """Generate embeddings of texts, images, or both together."""
-        return json_response(build_response(await embed_request(request, self._services, EmbeddingsBody)))
+        body = await receive_body(request, self._services, EmbeddingsBody, CompatibleBody)
+        embeddings_request = build_compatible_request(body, self._services.settings)
+        return json_response(build_response(await embed(request, self._services, embeddings_request)))
 
     async def list_models(self, request: Request) -> Response:
         """List the served models, and their aliases."""
@@ -124,7 +127,7 @@ class OpenAINim:
 
     async def show_model(self, request: Request) -> Response:
         """Return one served model."""
-        resolved = await self._services.catalogue.resolve(request.path_params["model"])
+        resolved = await self._services.catalogue.resolve(read_model_name(request))
         return json_response(describe_model(resolved.model))
 
     async def show_metrics(self, request: Request) -> Response:
@@ -146,6 +149,11 @@ class OpenAINim:
         if await self._services.readiness.is_ready():
             return json_response(Ready("health.response", "ready", True))
         return json_response(Ready("health.response", "not ready", False), 503, {"retry-after": "1"})
+
+
+def read_model_name(request: Request) -> str:
+    """Return the model that the path names; an empty name, which elsewhere means the default model, is no model here."""
+    return str(request.path_params["model"]) or "/"
 
 
 def describe_model(model: ServedModel) -> Model:

@@ -13,6 +13,7 @@ from gateway.api.context import Dialect, Services, context_of
 from gateway.api.embeddings import EmbeddingsResponse, Usage, build_response, embed_request, json_response
 from gateway.api.middleware import DialectRoute
 from gateway.api.nim_metadata import read_query_parameter
+from gateway.api.openai_nim import read_model_name
 from gateway.api.openapi import (
     CALLING_ENGINE,
     EMBEDDING,
@@ -159,12 +160,12 @@ class OpenRouter:
 
     async def show_model(self, request: Request) -> Response:
         """Return one served model."""
-        resolved = await self._services.catalogue.resolve(request.path_params["model"])
+        resolved = await self._services.catalogue.resolve(read_model_name(request))
         return json_response(ModelDetails(describe_model(resolved.model)))
 
     async def list_endpoints(self, request: Request) -> Response:
         """Return one served model with its endpoints: this server."""
-        resolved = await self._services.catalogue.resolve(request.path_params["model"])
+        resolved = await self._services.catalogue.resolve(read_model_name(request))
         return json_response(ModelDetails(describe_endpoints(resolved.model, self._services.settings.provider_name)))
 
     async def _check_provider(self, body: OpenRouterBody) -> None:

@@ -10,8 +10,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from gateway.api.context import Services, context_of
-from gateway.api.embeddings import Count, json_response, read_request
+from gateway.api.embeddings import Count, json_response, receive_body
 from gateway.api.error_responses import ErrorDetails, describe_error
+from gateway.api.inputs import build_request
 from gateway.api.middleware import DialectRoute
 from gateway.api.openai_nim import DIALECT
 from gateway.api.openapi import EMBEDDING, json_body, json_responses
@@ -65,14 +66,11 @@ class Tokenize:
 
     async def tokenize(self, request: Request) -> Response:
         """Count the tokens and tiles of an embeddings request, and what would be cut, without inference."""
-        parsed = await read_request(request, self._services, EmbeddingsBody, isolate_errors)
+        body = await receive_body(request, self._services, EmbeddingsBody)
+        body.on_error = "item"  # whatever it says: counting one item does not depend on another
+        parsed = build_request(body, self._services.settings)
         tokenized = await self._services.embedding.tokenize(parsed, context_of(request).deadline)
         return json_response(build_response(tokenized, len(parsed.items)))
-
-
-async def isolate_errors(body: EmbeddingsBody) -> None:
-    """Let every item fail by itself, whatever the body says."""
-    body.on_error = "item"
 
 
 def build_response(tokenized: TokenizedRequest, count: int) -> TokenizeResponse:

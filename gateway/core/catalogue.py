@@ -74,7 +74,8 @@ class Catalogue:
         """Find the model of a name.
 
         Args:
-            name: A public id or an alias, with or without `-query` or `-passage`, and `:free`.
+            name: A public id or an alias, with or without `-query` or `-passage`, and `:free`; empty for the only model
+                there is.
 
         Raises:
             ModelNotFoundError: There is none.
@@ -89,6 +90,8 @@ class Catalogue:
             found = match_name(name, models, self._aliases)
         if not models:
             raise EngineUnavailableError("no model is ready yet")
+        if found is None and not name:
+            raise ModelNotFoundError("several models are served, and the request names none", param="model")
         if found is None:
             available = ", ".join(f"'{public_id}'" for public_id in list(models)[:MAX_NAMES_SHOWN])
             raise ModelNotFoundError(f"model {quote(name)} not found; available: {available}", param="model")
@@ -111,6 +114,8 @@ class Catalogue:
 
 def match_name(name: str, models: Mapping[str, ServedModel], aliases: Mapping[str, str]) -> ResolvedName | None:
     """Return what a name means: a served model's own name wins over an alias."""
+    if not name and len(models) == 1:
+        return ResolvedName(next(iter(models.values())))
     if own := split_name(name, models):
         return ResolvedName(models[own[0]], own[1])
     alias = split_name(name, aliases)

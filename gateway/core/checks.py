@@ -11,7 +11,7 @@ from gateway.errors import (
     InvalidRequestError,
     TooLargeError,
 )
-from gateway.types import InputType, Item, ItemWithImage
+from gateway.types import InputType, Item, ItemWithImage, TokenLimit
 
 IMAGE_QUERY = (
     'input_type="query" is not supported with images; the VLM model processes images as passages only. '
@@ -54,6 +54,19 @@ def check_dimensions(dimensions: int | None, model: ServedModel) -> None:
     if not smallest <= dimensions <= model.dimensions:
         allowed = f"from {smallest} to {model.dimensions}" if smallest < model.dimensions else f"{model.dimensions}"
         raise InvalidRequestError(f"dimensions must be {allowed}", param="dimensions")
+
+
+def check_token_limit(limit: TokenLimit | None, model: ServedModel) -> None:
+    """Check that a client's limit leaves the model's own in force: the engine truncates at no other.
+
+    Raises:
+        InvalidRequestError: The limit is lower.
+    """
+    if limit is not None and limit.max_tokens < model.max_tokens:
+        raise InvalidRequestError(
+            f"{limit.field} must be at least {model.max_tokens}, the model's limit: lower limits are not supported",
+            param=limit.field,
+        )
 
 
 def check_fingerprint(fingerprint: str | None, model: ServedModel) -> None:

@@ -52,7 +52,8 @@ class EmbeddingsResult:
 
     Attributes:
         model: The model that embedded the items.
-        vectors: One per item, as `postprocess.encode` returns them; None for an item that failed.
+        outputs: For each requested format the vectors, one per item, as `postprocess.encode` returns them; None for an
+            item that failed.
         usage: Exact counts.
         stage_s: Seconds spent in each stage, by its name.
         truncations: The items that were cut.
@@ -60,11 +61,16 @@ class EmbeddingsResult:
     """
 
     model: ServedModel
-    vectors: list[Any]
+    outputs: list[list[Any]]
     usage: Usage
     stage_s: dict[str, float]
     truncations: Sequence[Truncation] = ()
     errors: Mapping[int, GatewayError] = field(default_factory=dict)
+
+    @property
+    def vectors(self) -> list[Any]:
+        """The vectors in the first format, which is the only one in most dialects."""
+        return self.outputs[0]
 
 
 @dataclass(frozen=True, slots=True)

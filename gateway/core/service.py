@@ -1,9 +1,9 @@
 """The embedding service: model lookup, image fetching, admission, inference, post-processing."""
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -14,12 +14,13 @@ from gateway.core.checks import (
     check_fingerprint,
     check_image_size,
     check_modality,
+    check_token_limit,
     describe_failure,
     error_of_item,
     resolve_input_type,
 )
 from gateway.core.health import HealthTracker
-from gateway.core.postprocess import cut_dimensions, encode, quantize
+from gateway.core.postprocess import write_vectors
 from gateway.core.results import (
     EmbeddingsResult,
     ItemErrors,
@@ -84,12 +85,13 @@ class EmbeddingService:
         items = await self._fetch_images(items, model, deadline, errors)
         fetched_s = time.perf_counter()
         if not items:
-            return EmbeddingsResult(model, [None] * len(request.items), Usage(), {}, errors=errors)
+            outputs: list[list[Any]] = [[None] * len(request.items) for _ in request.formats]
+            return EmbeddingsResult(model, outputs, Usage(), {}, errors=errors)
         with await gate.enter(sum(tokens.values())) as slot:
             admitted_s = time.perf_counter()
             result = await self._infer(self._build_batch(request, model, input_type, items, tokens, slot))
         inferred_s = time.perf_counter()
-        vectors = self._encode(request, model, items, result, errors)
+        outputs = self._write(request, items, result, errors)
         stage_s = {
             "fetch": fetched_s - started_s,
             "admission": admitted_s - fetched_s,
@@ -97,7 +99,7 @@ class EmbeddingService:
             "postprocess": time.perf_counter() - inferred_s,
         }
         usage = count_usage(items.values(), result)
-        return EmbeddingsResult(model, vectors, usage, stage_s, find_truncations(items, result), errors)
+        return EmbeddingsResult(model, outputs, usage, stage_s, find_truncations(items, result), errors)
 
     async def tokenize(self, request: EmbeddingsRequest, deadline: Deadline) -> TokenizedRequest:
         """Tokenise the items of a request, and tile its images, without inference; each item fails by itself.
@@ -106,7 +108,7 @@ class EmbeddingService:
             GatewayError: The request failed as a whole.
         """
         if request.truncate == "NONE":
-            request = dataclasses.replace(request, truncate="END")  # to count what it would cut
+            request = replace(request, truncate="END")  # to count what it would cut
         model, input_type = await self._resolve(request)
         errors = ItemErrors(isolate=True)
         items = self._check_items(request, model, input_type, errors)
@@ -129,7 +131,9 @@ class EmbeddingService:
         """
         resolved = await self._catalogue.resolve(request.model)
         input_type = resolve_input_type(request.input_type, resolved.input_type)
-        check_dimensions(request.dimensions, resolved.model)
+        for vector_format in request.formats:
+            check_dimensions(vector_format.dimensions, resolved.model)
+        check_token_limit(request.token_limit, resolved.model)
         check_fingerprint(request.fingerprint, resolved.model)
         return resolved.model, input_type
 
@@ -222,27 +226,18 @@ class EmbeddingService:
         self._tracker.record_success(batch.model)
         return result
 
-    def _encode(
-        self,
-        request: EmbeddingsRequest,
-        model: ServedModel,
-        items: Mapping[int, Item],
-        result: EmbedResult,
-        errors: ItemErrors,
-    ) -> list[object]:
-        """Return the vectors as the request asks for them, one per item of the request; None for those that failed."""
+    def _write(
+        self, request: EmbeddingsRequest, items: Mapping[int, Item], result: EmbedResult, errors: ItemErrors
+    ) -> list[list[Any]]:
+        """Return, for each format, one vector per item of the request; None for those that failed."""
         embeddings, indices = result.embeddings, list(items)
         if result.failures:
             for position, failure in result.failures.items():
                 errors.add(indices[position], describe_failure(indices[position], failure))
             succeeded = [position for position in range(len(indices)) if position not in result.failures]
             embeddings, indices = embeddings[succeeded], [indices[position] for position in succeeded]
-        vectors = cut_dimensions(embeddings, request.dimensions or model.dimensions)
-        quantized = quantize(vectors, request.embedding_type, self._settings.int8_scale)
-        encoded = encode(quantized, request.encoding_format)
+        outputs = [write_vectors(embeddings, each, self._settings.int8_scale) for each in request.formats]
         if not errors:
-            return encoded
-        spread: list[object] = [None] * len(request.items)
-        for index, vector in zip(indices, encoded, strict=True):
-            spread[index] = vector
-        return spread
+            return outputs
+        rows = [dict(zip(indices, vectors, strict=True)) for vectors in outputs]
+        return [[vectors.get(index) for index in range(len(request.items))] for vectors in rows]

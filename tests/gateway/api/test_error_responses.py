@@ -229,15 +229,16 @@ async def test_unannounced_large_body_is_refused_midway(client: httpx.AsyncClien
     assert sent <= settings.max_body_bytes + (2 << 20)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/embeddings/", f"/{SECRET}", "/v1/../etc/passwd"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/embeddings/", f"/{SECRET}", "/v1/../etc/passwd"])
 async def test_unknown_routes_get_our_404(client: httpx.AsyncClient, path: str) -> None:
     response = await client.get(path)
     assert (response.status_code, response.json()["object"]) == (404, "error")
     assert SECRET not in response.text
 
 
-async def test_wrong_method_gets_our_405(client: httpx.AsyncClient) -> None:
-    response = await client.delete("/v1/embeddings")
+@pytest.mark.parametrize(("method", "path"), [("DELETE", "/v1/embeddings"), ("GET", "/")])
+async def test_wrong_method_gets_our_405(client: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await client.request(method, path)
     assert (response.status_code, response.json()["error"]["code"]) == (405, 405)
     assert response.headers["allow"] == "POST"
 

@@ -1,12 +1,13 @@
 """Every step against plain NumPy, and the numbers the sources publish."""
 
 import base64
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from gateway.core.postprocess import cut_dimensions, encode, normalise, quantize
-from gateway.types import EmbeddingType
+from gateway.core.postprocess import cut_dimensions, encode, normalise, quantize, write_vectors
+from gateway.types import EmbeddingType, Endianness, VectorFormat
 
 
 @pytest.fixture
@@ -76,3 +77,13 @@ def test_base64_holds_the_same_numbers(vectors: np.ndarray, kind: EmbeddingType)
     for row, text in zip(encode(values, "float"), encode(values, "base64"), strict=True):
         decoded = np.frombuffer(base64.b64decode(text), values.dtype)
         np.testing.assert_array_equal(decoded, row)
+
+
+@pytest.mark.parametrize(("endianness", "mark"), [("little", "<"), ("big", ">")])
+@pytest.mark.parametrize(("component_type", "dtype"), [("float", "f4"), ("float16", "f2")])
+def test_base64_is_written_in_the_requested_byte_order(
+    vectors: np.ndarray, component_type: Literal["float", "float16"], dtype: str, endianness: Endianness, mark: str
+) -> None:
+    texts = write_vectors(vectors, VectorFormat(40, component_type, "base64", endianness), "fixed")
+    decoded = np.stack([np.frombuffer(base64.b64decode(text), mark + dtype) for text in texts])
+    np.testing.assert_array_equal(decoded, cut_dimensions(vectors, 40).astype(dtype))
