@@ -152,7 +152,7 @@ class OpenAINim:
 
 
 def read_model_name(request: Request) -> str:
-    """Return the model that the path names; an empty name, which elsewhere means the default model, is no model here."""
+    """Return the model that the path names; an empty one, which elsewhere means the default model, is none here."""
     return str(request.path_params["model"]) or "/"
 
 
