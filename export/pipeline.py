@@ -16,9 +16,11 @@ from export.model_card import ModelCard, read_model_card
 from export.progress import Progress, stage
 from export.publish import Staging, disk_errors, recover, require_free_space
 from export.repository import ModelFolders, list_replaced_models
+from export.sample_texts import SAMPLE_TEXTS
 from export.serving import ServedModel, ServingSpec
 from export.sources import Source
 from export.spec import BYTES_PER_PARAMETER, Identity, Precision
+from export.tokenizer import survives_round_trip
 from export.triton.steps import preprocessing_parameters
 from export.validation import Agreement, require_agreement
 
@@ -60,11 +62,12 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
         require_free_space(staging.folder, _needed_bytes(checkpoint, request.precision))
         folders = ModelFolders(staging.models, public_id)
         agreement = _build(plan, folders, request.precision, progress)
+        round_trip = _check_round_trip(plan, progress)
         folders.write_tokenizer(plan.tokenizer, plan.spec)
         folders.write_warmup(plan.spec)
         with progress.step("compute the checksums of the files"):
             manifest = _describe(request, source, checkpoint, card, plan, agreement, folders)
-        folders.write_configs(_serve(manifest, plan, request))
+        folders.write_configs(_serve(manifest, plan, request, round_trip))
         with progress.step(f"publish into {request.repository}"):
             staging.publish(names.model_names(public_id, plan.spec.modalities), replaced)
     return public_id
@@ -97,6 +100,18 @@ def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Pr
         f" lowest cosine {agreement.min_cosine:.6f}"
     )
     return agreement
+
+
+def _check_round_trip(plan: Plan, progress: Progress) -> bool:
+    """Return whether the server can tell the model's own token ids from others."""
+    with stage("check the tokenizer", CheckpointError):
+        survives = survives_round_trip(plan.tokenizer, SAMPLE_TEXTS)
+    if not survives:
+        progress.say(
+            "the tokenizer does not turn the text of its token ids into the same ids again: the server cannot check"
+            " the token ids of clients, and refuses them unless GATEWAY_TOKEN_IDS=any"
+        )
+    return survives
 
 
 def _describe(
@@ -134,7 +149,7 @@ def _describe(
     )
 
 
-def _serve(manifest: Manifest, plan: Plan, request: ExportRequest) -> ServedModel:
+def _serve(manifest: Manifest, plan: Plan, request: ExportRequest, token_ids_round_trip: bool) -> ServedModel:
     identity = Identity(
         public_id=manifest.public_id,
         precision=request.precision,
@@ -142,4 +157,4 @@ def _serve(manifest: Manifest, plan: Plan, request: ExportRequest) -> ServedMode
         fingerprint=manifest.fingerprint,
         manifest=manifest.to_json(),
     )
-    return ServedModel(identity, plan.spec, request.serving)
+    return ServedModel(identity, plan.spec, request.serving, token_ids_round_trip)

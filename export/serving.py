@@ -69,11 +69,19 @@ _DEFAULTS: Mapping[str, StepOptions] = {
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One public id: its identity, its numbers and how it runs."""
+    """One public id.
+
+    Attributes:
+        identity: What the ensembles publish about it.
+        spec: Its numbers.
+        serving: How Triton runs it.
+        token_ids_round_trip: Whether the tokenizer gives the same token ids again for the text of its token ids.
+    """
 
     identity: Identity
     spec: ModelSpec
     serving: ServingSpec = field(default_factory=ServingSpec)
+    token_ids_round_trip: bool = True
 
 
 def parse_serving_spec(settings: Iterable[str], target: Target) -> ServingSpec:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -63,6 +63,28 @@ def check_token_ids(tokenizer: bytes, vocab_size: int) -> None:
         raise CheckpointError(
             f"tokenizer.json gives {token!r} the id {ids[token]}, but the token embeddings have only {vocab_size} rows"
         )
+
+
+def survives_round_trip(tokenizer: bytes, texts: Iterable[str]) -> bool:
+    """Return whether the token ids of every text, decoded and encoded again, are the same.
+
+    The preprocessing backend tells a model's own token ids from others by that. Texts with unknown tokens are left out.
+
+    Args:
+        tokenizer: Content of the `tokenizer.json` to serve.
+        texts: Real texts in many scripts.
+    """
+    loaded = load_tokenizer(tokenizer)
+    loaded.encode_special_tokens = True
+    special = {token_id for token_id, token in loaded.get_added_tokens_decoder().items() if token.special}
+    unknown = getattr(loaded.model, "unk_token", None)
+    opaque = special if unknown is None else {*special, loaded.token_to_id(unknown)}
+    encodings = (loaded.encode(text, add_special_tokens=False).ids for text in texts)
+    known = [ids for ids in encodings if not opaque.intersection(ids)]
+    decoded = loaded.decode_batch(known, skip_special_tokens=False)
+    return all(
+        loaded.encode(text, add_special_tokens=False).ids == ids for text, ids in zip(decoded, known, strict=True)
+    )
 
 
 def _with_special(added: list[dict[str, Any]], token_id: int) -> list[dict[str, Any]]:

@@ -60,6 +60,13 @@ class Truncate(Enum):
     START = "START"
 
 
+class TokenIdPolicy(Enum):
+    """Which token ids are accepted: those that survive being decoded and encoded again, or any in the vocabulary."""
+
+    CHECKED = "checked"
+    ANY = "any"
+
+
 @dataclass(frozen=True)
 class TextItem:
     """A text, with its input type and truncation."""
@@ -76,6 +83,7 @@ class TokensItem:
     ids: Sequence[int]
     input_type: InputType
     truncate: Truncate
+    policy: TokenIdPolicy = TokenIdPolicy.CHECKED
 
 
 @dataclass(frozen=True)
@@ -86,18 +94,35 @@ class ImageItem:
     text: str | ItemError
 
 
+@dataclass(frozen=True, slots=True)
+class TokenSequence:
+    """The tokens of one item.
+
+    Attributes:
+        ids: Token ids that the embedder gets, including special, prefix and image tokens.
+        untruncated_count: Number of tokens before truncation.
+    """
+
+    ids: list[int]
+    untruncated_count: int
+
+
+EMPTY_SEQUENCE = TokenSequence([], 0)
+
+
 def read_text_items(request: Tensors) -> list[TextItem | TokensItem | ItemError]:
     """Read the items of a text request; one that is not UTF-8 fails alone.
 
     Raises:
-        RequestError: `input_type`, `truncate` or the token ids are invalid.
+        RequestError: `input_type`, `truncate`, `token_id_policy` or the token ids are invalid.
     """
     input_type = read_choice(request, "input_type", InputType.PASSAGE)
     truncate = read_truncate(request)
+    policy = read_choice(request, "token_id_policy", TokenIdPolicy.CHECKED)
     items: list[TextItem | TokensItem | ItemError] = []
     for data, token_ids in zip(request["text"], read_token_ids(request), strict=True):
         if token_ids:
-            items.append(TokensItem(token_ids, input_type, truncate))
+            items.append(TokensItem(token_ids, input_type, truncate, policy))
         else:
             text = decode_text(data)
             items.append(text if isinstance(text, ItemError) else TextItem(text, input_type, truncate))
@@ -168,22 +193,24 @@ def decode_text(data: bytes) -> str | ItemError:
         return ItemError("text_invalid", "text must be UTF-8")
 
 
-def pack_sequences(encoded: Sequence[list[int] | ItemError]) -> dict[str, NDArray[Any]]:
-    """Pack token ids into `input_ids` [T], `sequence_lengths` [n], `token_counts` [n] and `errors` [n].
+def pack_sequences(encoded: Sequence[TokenSequence | ItemError]) -> dict[str, NDArray[Any]]:
+    """Pack token ids into `input_ids` [T], and `sequence_lengths`, counts and `errors` [n].
 
     A failed item becomes a sequence without tokens.
 
     Raises:
         RequestError: Every item failed, so there is nothing to embed.
     """
-    sequences = [[] if isinstance(item, ItemError) else item for item in encoded]
+    sequences = [EMPTY_SEQUENCE if isinstance(item, ItemError) else item for item in encoded]
     errors = [str(item) if isinstance(item, ItemError) else "" for item in encoded]
-    if not any(sequences):
+    if not any(sequence.ids for sequence in sequences):
         raise RequestError("\n".join(errors))
-    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int32)
+    lengths = np.array([len(sequence.ids) for sequence in sequences], dtype=np.int32)
+    ids = chain.from_iterable(sequence.ids for sequence in sequences)
     return {
-        "input_ids": np.fromiter(chain.from_iterable(sequences), dtype=np.int64, count=int(lengths.sum())),
+        "input_ids": np.fromiter(ids, dtype=np.int64, count=int(lengths.sum())),
         "sequence_lengths": lengths,
         "token_counts": lengths,
+        "untruncated_token_counts": np.array([each.untruncated_count for each in sequences], dtype=np.int32),
         "errors": np.array([error.encode() for error in errors], dtype=np.object_),
     }

@@ -26,6 +26,7 @@ class TextSettings:
         vocab_size: Rows of the token embedding table.
         image_token_id: Id of the token replaced by a row of `image_embeds`; None if the embedder takes no images.
         image_embeds_dim: Width of a row of `image_embeds`; 0 if the embedder takes no images.
+        token_ids_round_trip: Whether the tokenizer gives the same token ids again for the text of its token ids.
     """
 
     query_prefix: str
@@ -35,6 +36,7 @@ class TextSettings:
     vocab_size: int
     image_token_id: int | None
     image_embeds_dim: int
+    token_ids_round_trip: bool = True
 
     @classmethod
     def read(cls, parameters: Mapping[str, str]) -> TextSettings:
@@ -48,6 +50,7 @@ class TextSettings:
             vocab_size=int(parameters["vocab_size"]),
             image_token_id=None if image_token_id is None else int(image_token_id),
             image_embeds_dim=int(parameters.get("image_embeds_dim", "0")),
+            token_ids_round_trip=parameters.get("token_ids_round_trip", "true") == "true",
         )
 
 

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess.items import (
+    EMPTY_SEQUENCE,
     ImageItem,
     ItemError,
     RequestError,
     Tensors,
     TextItem,
+    TokenSequence,
     TokensItem,
     Truncate,
     pack_sequences,
@@ -68,12 +70,12 @@ class TextStep:
             items if isinstance(items, RequestError) else self.pack(list(islice(encoded, len(items)))) for items in read
         ]
 
-    def encode(self, items: Sequence[TextItem | TokensItem | ItemError]) -> list[list[int] | ItemError]:
+    def encode(self, items: Sequence[TextItem | TokensItem | ItemError]) -> list[TokenSequence | ItemError]:
         """Tokenise valid items and pass errors on."""
         encoded = iter(self.tokenizer.encode([item for item in items if not isinstance(item, ItemError)]))
         return [item if isinstance(item, ItemError) else next(encoded) for item in items]
 
-    def pack(self, encoded: list[list[int] | ItemError]) -> Tensors | RequestError:
+    def pack(self, encoded: list[TokenSequence | ItemError]) -> Tensors | RequestError:
         """Return one request's tensors."""
         try:
             tensors = pack_sequences(encoded)
@@ -140,9 +142,9 @@ class ImageStep:
 
     def encode(
         self, items: Sequence[ImageItem], tiled: Sequence[TiledImage | ItemError], truncate: Truncate
-    ) -> list[list[int] | ItemError]:
+    ) -> list[TokenSequence | ItemError]:
         """Tokenise the prompts of valid items and pass the errors of the others on."""
-        encoded: list[list[int] | ItemError] = [[] for _ in items]
+        encoded: list[TokenSequence | ItemError] = [EMPTY_SEQUENCE] * len(items)
         valid: dict[int, tuple[str, int]] = {}  # index to text and number of image tokens
         for index, (item, image) in enumerate(zip(items, tiled, strict=True)):
             if isinstance(image, ItemError):

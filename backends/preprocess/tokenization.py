@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
-from preprocess.items import InputType, ItemError, TextItem, TokensItem, Truncate
+from preprocess.items import (
+    EMPTY_SEQUENCE,
+    InputType,
+    ItemError,
+    TextItem,
+    TokenIdPolicy,
+    TokenSequence,
+    TokensItem,
+    Truncate,
+)
+from preprocess.round_trip import RoundTrip
 from preprocess.settings import ImageSettings, TextSettings
+
+# Messages of the error `token_id_invalid`.
+OUTSIDE_VOCABULARY = "token ids must be in the vocabulary and not the image token"
+FOREIGN_IDS = (
+    "these token ids do not come from this model's tokenizer; send text instead "
+    "(LangChain: check_embedding_ctx_length=False)"
+)
+UNVERIFIABLE_IDS = (
+    "this model's tokenizer cannot tell its own token ids from others; send text instead "
+    "(the server accepts them with GATEWAY_TOKEN_IDS=any)"
+)
 
 
 class TextTokenizer:
@@ -27,36 +48,85 @@ class TextTokenizer:
         # A user's "[CLS]" or "<IMG_CONTEXT>" is text, not a special token.
         self.tokenizer.encode_special_tokens = True
         self.head, self.tail = special_tokens(self.tokenizer)
+        self.round_trip = RoundTrip(self.tokenizer)
 
-    def encode(self, items: Sequence[TextItem | TokensItem]) -> list[list[int] | ItemError]:
+    def encode(self, items: Sequence[TextItem | TokensItem]) -> list[TokenSequence | ItemError]:
         """Tokenise items together.
 
         Returns:
-            For each item its ids, including special and prefix tokens, or its error.
+            For each item its sequence, or its error.
         """
-        encoded: list[list[int] | ItemError] = [[] for _ in items]
+        encoded: list[TokenSequence | ItemError] = [EMPTY_SEQUENCE] * len(items)
+        given = {index: item for index, item in enumerate(items) if isinstance(item, TokensItem)}
+        bodies = self.read_bodies(given) if given else {}
         prompts: dict[int, str] = {}
         for index, item in enumerate(items):
             if isinstance(item, TextItem):
                 prompts[index] = self.prefix(item.input_type) + item.text
                 continue
-            try:
-                body = self.body_of(item)
-            except ItemError as error:
-                encoded[index] = error
-                continue
-            if isinstance(body, str):
-                prompts[index] = body
-            else:
+            body = bodies[index]
+            if isinstance(body, ItemError):
+                encoded[index] = body
+            elif self.has_prefix(body, item.input_type):
                 encoded[index] = self.fit(body, item, lambda: 0)
+            else:
+                text = self.tokenizer.decode(body, skip_special_tokens=False)
+                prompts[index] = self.prefix(item.input_type) + text
         for index, encoding in zip(prompts, self.tokenizer.encode_batch_fast(list(prompts.values())), strict=True):
             body = self.without_special(encoding.ids)
             encoded[index] = self.fit(body, items[index], self.prefix_counter(items[index], prompts[index]))
         return encoded
 
+    def read_bodies(self, items: Mapping[int, TokensItem]) -> dict[int, list[int] | ItemError]:
+        """Return the token ids of each item without the special tokens around them, or its error.
+
+        Args:
+            items: Items given as token ids, by any key.
+        """
+        bodies: dict[int, list[int] | ItemError] = {}
+        checked: dict[int, list[int]] = {}
+        for key, item in items.items():
+            try:
+                body = self.body_of(item)
+            except ItemError as error:
+                bodies[key] = error
+                continue
+            bodies[key] = body
+            if item.policy is TokenIdPolicy.CHECKED:
+                checked[key] = body
+        for key, survives in zip(checked, self.round_trip.survives(list(checked.values())), strict=True):
+            if not survives:
+                bodies[key] = ItemError("token_id_invalid", FOREIGN_IDS)
+        return bodies
+
+    def body_of(self, item: TokensItem) -> list[int]:
+        """Return the body of a sequence given as token ids, with or without special tokens around them.
+
+        Raises:
+            ItemError: An id is outside the vocabulary or the image token, or the policy allows no token ids.
+        """
+        checked = item.policy is TokenIdPolicy.CHECKED
+        if checked and not self.settings.token_ids_round_trip:
+            raise ItemError("token_id_invalid", UNVERIFIABLE_IDS)
+        ids = list(item.ids)
+        if self.settings.image_token_id in ids:
+            raise ItemError("token_id_invalid", OUTSIDE_VOCABULARY)
+        if min(ids) < 0 or max(ids) >= self.settings.vocab_size:
+            raise ItemError("token_id_invalid", FOREIGN_IDS if checked else OUTSIDE_VOCABULARY)
+        if self.head and ids[: len(self.head)] == self.head:
+            ids = ids[len(self.head) :]
+        if self.tail and ids[-len(self.tail) :] == self.tail:
+            ids = ids[: -len(self.tail)]
+        return ids
+
+    def has_prefix(self, body: list[int], input_type: InputType) -> bool:
+        """Return whether a body begins with the prefix of its input type, or needs none."""
+        prefix_ids = self.tokenizer.encode(self.prefix(input_type).rstrip(), add_special_tokens=False).ids
+        return bool(body[: len(prefix_ids)] == prefix_ids)
+
     def fit(
         self, body: list[int], item: TextItem | TokensItem, count_prefix: Callable[[], int]
-    ) -> list[int] | ItemError:
+    ) -> TokenSequence | ItemError:
         """Add the special tokens to a body, truncating it as the item asks.
 
         Args:
@@ -66,12 +136,13 @@ class TextTokenizer:
         """
         query = item.input_type is InputType.QUERY
         limit = self.settings.max_query_tokens if query else self.settings.max_passage_tokens
-        excess = len(self.head) + len(body) + len(self.tail) - limit
+        count = len(self.head) + len(body) + len(self.tail)
+        excess = count - limit
         if excess > 0:
             if item.truncate is Truncate.NONE:
-                return too_long_error(limit + excess, limit)
+                return too_long_error(count, limit)
             body = cut(body, excess, item.truncate, count_prefix)
-        return [*self.head, *body, *self.tail]
+        return TokenSequence([*self.head, *body, *self.tail], count)
 
     def prefix(self, input_type: InputType) -> str:
         """Return the prompt prefix of an input type."""
@@ -85,30 +156,6 @@ class TextTokenizer:
         """Remove the special tokens that the tokenizer has added."""
         return ids[len(self.head) : len(ids) - len(self.tail)]
 
-    def body_of(self, item: TokensItem) -> list[int] | str:
-        """Return the body of a sequence given as token ids, or a prompt to tokenise in its place.
-
-        Token ids, with or without special tokens around them, get the same embedding as the text they encode. If the
-        model has a prefix and the ids do not begin with it, their text is tokenised again behind the prefix.
-
-        Raises:
-            ItemError: An id is outside the vocabulary or the image token.
-        """
-        ids = list(item.ids)
-        for token_id in ids:
-            if not 0 <= token_id < self.settings.vocab_size or token_id == self.settings.image_token_id:
-                raise ItemError("token_id_invalid", "token ids must be in the vocabulary and not the image token")
-        if self.head and ids[: len(self.head)] == self.head:
-            ids = ids[len(self.head) :]
-        if self.tail and ids[-len(self.tail) :] == self.tail:
-            ids = ids[: -len(self.tail)]
-        prefix = self.prefix(item.input_type)
-        prefix_ids = self.tokenizer.encode(prefix.rstrip(), add_special_tokens=False).ids
-        if ids[: len(prefix_ids)] == prefix_ids:
-            return ids
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=False)
-        return prefix + text
-
 
 class ImagePrompter:
     """Turns an image's token count and its text into the token ids of one sequence."""
@@ -121,7 +168,7 @@ class ImagePrompter:
 
     def encode(
         self, texts: Sequence[str], image_token_counts: Sequence[int], truncate: Truncate
-    ) -> list[list[int] | ItemError]:
+    ) -> list[TokenSequence | ItemError]:
         """Tokenise the text beside each image and put its image tokens, which are never cut, before it."""
         afters = self.text.tokenizer.encode_batch_fast([self.suffix + text for text in texts], add_special_tokens=False)
         return [
@@ -129,7 +176,9 @@ class ImagePrompter:
             for text, after, count in zip(texts, afters, image_token_counts, strict=True)
         ]
 
-    def assemble(self, text: str, after: Encoding, image_token_count: int, truncate: Truncate) -> list[int] | ItemError:
+    def assemble(
+        self, text: str, after: Encoding, image_token_count: int, truncate: Truncate
+    ) -> TokenSequence | ItemError:
         """Return one sequence; its text is cut if truncation is on and cutting it is enough."""
         limit = self.text.settings.max_passage_tokens
         image_token_id = self.text.settings.image_token_id
@@ -143,7 +192,7 @@ class ImagePrompter:
             if truncate is Truncate.NONE or total - limit > len(body) - kept:
                 return too_long_error(total, limit)
             body = cut(body, total - limit, truncate, lambda: kept)
-        return [*fixed, *body, *self.text.tail]
+        return TokenSequence([*fixed, *body, *self.text.tail], total)
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import names
 from export.serving import ServedModel
 from export.triton import steps, tensors
-from export.triton.steps import embedder_inputs, set_parameters
+from export.triton.steps import embedder_inputs, set_parameters, token_id_parameters
 from export.triton.tensors import Tensor
 
 _HEADER = "# Written by `python -m export`. What the tensors and parameters mean: docs/contract.md\n"
@@ -21,7 +21,7 @@ def render_repository(model: ServedModel) -> dict[str, pb.ModelConfig]:
     prefix = names.slug(model.identity.public_id)
     spec, serving = model.spec, model.serving
     builders = {
-        names.PREPROCESS_TEXT: lambda name: steps.preprocess_text(name, spec, serving.preprocess_text),
+        names.PREPROCESS_TEXT: lambda name: steps.preprocess_text(name, model),
         names.PREPROCESS_IMAGE: lambda name: steps.preprocess_image(name, spec, serving.preprocess_image),
         names.VISION_ENCODER: lambda name: steps.vision_encoder(name, spec, serving),
         names.EMBEDDER: lambda name: steps.embedder(name, spec, serving),
@@ -40,17 +40,12 @@ def to_text(config: pb.ModelConfig) -> str:
 def _text_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
     """Return the ensemble from `text` to `embeddings`, the only one that carries the manifest."""
     spec = model.spec
-    outputs = (tensors.embeddings(spec.dimensions), tensors.TOKEN_COUNTS, tensors.ERRORS)
-    config = _ensemble(f"{prefix}_{names.TEXT}", tensors.TEXT_INPUTS, outputs)
+    embeddings = tensors.embeddings(spec.dimensions)
+    config = _ensemble(f"{prefix}_{names.TEXT}", tensors.TEXT_INPUTS, (embeddings, *tensors.TEXT_RESULTS))
     between = embedder_inputs(spec)
-    _add_step(
-        config,
-        f"{prefix}_{names.PREPROCESS_TEXT}",
-        tensors.TEXT_INPUTS,
-        (*between, tensors.TOKEN_COUNTS, tensors.ERRORS),
-    )
-    _add_step(config, f"{prefix}_{names.EMBEDDER}", between, outputs[:1])
-    set_parameters(config, {"modality": "text", **_identity(model)})
+    _add_step(config, f"{prefix}_{names.PREPROCESS_TEXT}", tensors.TEXT_INPUTS, (*between, *tensors.TEXT_RESULTS))
+    _add_step(config, f"{prefix}_{names.EMBEDDER}", between, (embeddings,))
+    set_parameters(config, {"modality": "text", **token_id_parameters(model), **_identity(model)})
     if model.identity.manifest is not None:
         set_parameters(config, {"manifest": model.identity.manifest})
     return config
@@ -61,11 +56,10 @@ def _image_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
     spec, image = model.spec, model.spec.image
     if image is None or spec.image_embeds_dim is None:
         raise ValueError("a model without images has no image ensemble")
-    counts = (tensors.TOKEN_COUNTS, tensors.IMAGE_TOKEN_COUNTS, tensors.TILE_COUNTS, tensors.ERRORS)
     embeddings, image_embeds = tensors.embeddings(spec.dimensions), tensors.image_embeds(spec.image_embeds_dim)
-    config = _ensemble(f"{prefix}_{names.IMAGE}", tensors.IMAGE_INPUTS, (embeddings, *counts))
+    config = _ensemble(f"{prefix}_{names.IMAGE}", tensors.IMAGE_INPUTS, (embeddings, *tensors.IMAGE_RESULTS))
     between = (tensors.PATCHES, tensors.INPUT_IDS, tensors.SEQUENCE_LENGTHS, tensors.IMAGE_ROWS)
-    _add_step(config, f"{prefix}_{names.PREPROCESS_IMAGE}", tensors.IMAGE_INPUTS, (*between, *counts))
+    _add_step(config, f"{prefix}_{names.PREPROCESS_IMAGE}", tensors.IMAGE_INPUTS, (*between, *tensors.IMAGE_RESULTS))
     _add_step(config, f"{prefix}_{names.VISION_ENCODER}", (tensors.PATCHES,), (image_embeds,))
     _add_step(config, f"{prefix}_{names.EMBEDDER}", embedder_inputs(spec), (embeddings,))
     values = {

@@ -9,7 +9,7 @@ from PIL import Image
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
-from export.serving import GraphOptions, ImageOptions, ServingSpec, StepOptions
+from export.serving import GraphOptions, ImageOptions, ServedModel, ServingSpec, StepOptions
 from export.spec import ImageSpec, ModelSpec, Target
 from export.triton import tensors
 from export.triton.tensors import Tensor
@@ -21,11 +21,11 @@ TEXT_FILE = "one_text"
 IMAGE_FILE = "one_image"
 
 
-def preprocess_text(name: str, spec: ModelSpec, options: StepOptions) -> pb.ModelConfig:
+def preprocess_text(name: str, model: ServedModel) -> pb.ModelConfig:
     """Return the step from `text` to the embedder's inputs."""
-    outputs = (*embedder_inputs(spec), tensors.TOKEN_COUNTS, tensors.ERRORS)
-    config = _preprocess(name, tensors.TEXT_INPUTS, outputs, options)
-    set_parameters(config, {"modality": names.TEXT, **_text_parameters(spec)})
+    outputs = (*embedder_inputs(model.spec), *tensors.TEXT_RESULTS)
+    config = _preprocess(name, tensors.TEXT_INPUTS, outputs, model.serving.preprocess_text)
+    set_parameters(config, {"modality": names.TEXT, **_text_parameters(model.spec), **token_id_parameters(model)})
     _fill_from_file(config.model_warmup.add(name="one_text", batch_size=1), tensors.TEXT, TEXT_FILE)
     return config
 
@@ -37,10 +37,7 @@ def preprocess_image(name: str, spec: ModelSpec, options: ImageOptions) -> pb.Mo
         tensors.INPUT_IDS,
         tensors.SEQUENCE_LENGTHS,
         tensors.IMAGE_ROWS,
-        tensors.TOKEN_COUNTS,
-        tensors.IMAGE_TOKEN_COUNTS,
-        tensors.TILE_COUNTS,
-        tensors.ERRORS,
+        *tensors.IMAGE_RESULTS,
     )
     config = _preprocess(name, tensors.IMAGE_INPUTS, outputs, options)
     limits = {"decode_workers": str(options.decode_workers), "max_image_bytes": str(options.max_image_bytes)}
@@ -117,6 +114,11 @@ def embedder_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
 def preprocessing_parameters(spec: ModelSpec) -> dict[str, str]:
     """Return the parameters that decide how texts and images are preprocessed, which the manifest records."""
     return {**_text_parameters(spec), **(_image_parameters(spec.image) if spec.image else {})}
+
+
+def token_id_parameters(model: ServedModel) -> dict[str, str]:
+    """Return the parameter of a text step and its ensemble that says that token ids cannot be checked, if so."""
+    return {} if model.token_ids_round_trip else {"token_ids_round_trip": "false"}
 
 
 def set_parameters(config: pb.ModelConfig, values: Mapping[str, str]) -> None:

@@ -62,6 +62,7 @@ SEQUENCE_LENGTHS = Tensor("sequence_lengths", "INT32")
 IMAGE_ROWS = Tensor("image_rows", "INT32")
 PATCHES = Tensor("patches", "UINT8", (-1, PATCH_BYTES))
 TOKEN_COUNTS = Tensor("token_counts", "INT32")
+UNTRUNCATED_TOKEN_COUNTS = Tensor("untruncated_token_counts", "INT32")
 IMAGE_TOKEN_COUNTS = Tensor("image_token_counts", "INT32")
 TILE_COUNTS = Tensor("tile_counts", "INT32")
 ERRORS = Tensor("errors", "BYTES")
@@ -75,5 +76,8 @@ TEXT_INPUTS = (
     TRUNCATE,
     Tensor("token_ids", "INT64", optional=True),
     Tensor("token_id_counts", "INT32", optional=True),
+    Tensor("token_id_policy", "BYTES", (1,), optional=True),
 )
+TEXT_RESULTS = (TOKEN_COUNTS, UNTRUNCATED_TOKEN_COUNTS, ERRORS)
 IMAGE_INPUTS = (IMAGE, Tensor("text", "BYTES", optional=True), TRUNCATE)
+IMAGE_RESULTS = (TOKEN_COUNTS, UNTRUNCATED_TOKEN_COUNTS, IMAGE_TOKEN_COUNTS, TILE_COUNTS, ERRORS)

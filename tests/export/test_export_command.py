@@ -62,6 +62,22 @@ def test_export_publishes_a_repository_that_agrees_with_its_manifest(export_comm
     assert session.run(None, inputs)[0].shape == (1, DIMENSIONS)
 
 
+def test_tokenizer_that_cannot_round_trip_is_reported_and_marked(export_command, own_tiny_bert, repository):
+    done = export_command(own_tiny_bert, "--repository", repository, "--name", "tests/none")
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if "GATEWAY_TOKEN_IDS=any" in line]
+    assert "cannot check the token ids of clients" in line
+    for name in ("none_text", "none_preprocess_text"):
+        assert read_config(repository / name).parameters["token_ids_round_trip"].string_value == "false"
+    tokenizer = json.loads((own_tiny_bert / "tokenizer.json").read_text())
+    tokenizer["decoder"] = {"type": "WordPiece", "prefix": "##", "cleanup": True}
+    write_json(own_tiny_bert / "tokenizer.json", tokenizer)
+    done = export_command(own_tiny_bert, "--repository", repository, "--name", "tests/decoder")
+    assert done.returncode == 0, done.stderr
+    assert "GATEWAY_TOKEN_IDS" not in done.stderr
+    assert "token_ids_round_trip" not in read_config(repository / "decoder_text").parameters
+
+
 def test_serving_options_reach_the_published_configs(export_command, tiny_bert, repository):
     settings = ["--set", "embedder.max_batch_size=32", "--set", "preprocess_text.instances=2"]
     done = export_command(tiny_bert, "--repository", repository, *settings)

@@ -4,7 +4,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from export.errors import CheckpointError
-from export.tokenizer import check_token_ids, load_tokenizer, prepare_tokenizer
+from export.sample_texts import SAMPLE_TEXTS
+from export.tokenizer import check_token_ids, load_tokenizer, prepare_tokenizer, survives_round_trip
+from tests.export.golden_inputs import CHECKPOINT
 from tests.export.tiny_bert import character_tokenizer
 
 
@@ -50,6 +52,23 @@ def test_special_token_without_a_row_is_named(published):
     published["post_processor"]["special_tokens"]["[SEP]"]["ids"] = [9999]
     with pytest.raises(CheckpointError, match=r"gives '\[SEP\]' the id 9999"):
         check_token_ids(prepare_tokenizer(published), 1000)
+
+
+def test_tokenizer_that_decodes_what_it_has_encoded_survives_the_round_trip():
+    tokenizer = (CHECKPOINT / "tokenizer.json").read_bytes()
+    assert survives_round_trip(tokenizer, SAMPLE_TEXTS)
+
+
+def test_tokenizer_without_a_decoder_does_not_survive_the_round_trip(published):
+    assert not survives_round_trip(prepare_tokenizer(published), SAMPLE_TEXTS)
+
+
+def test_texts_with_unknown_tokens_do_not_count_in_the_round_trip(published):
+    published["decoder"] = {"type": "WordPiece", "prefix": "##", "cleanup": True}
+    assert survives_round_trip(prepare_tokenizer(published), SAMPLE_TEXTS)
+    published["decoder"]["prefix"] = "@@"
+    assert survives_round_trip(prepare_tokenizer(published), ["漢字"])
+    assert not survives_round_trip(prepare_tokenizer(published), ["漢字", "kanji"])
 
 
 @pytest.mark.parametrize("content", [b"{}", b"", b"[]", b'{"model": {"type": "unheard-of"}}', b"\xff"])

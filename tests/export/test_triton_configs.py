@@ -144,7 +144,7 @@ def test_serving_options_are_not_part_of_the_manifests_preprocessing():
 
 def test_optional_inputs_are_optional_in_ensembles_and_preprocessing_alike():
     configs = render()
-    optional = {"input_type", "truncate", "token_ids", "token_id_counts"}
+    optional = {"input_type", "truncate", "token_ids", "token_id_counts", "token_id_policy"}
     for name in ("m_text", "m_preprocess_text"):
         assert {tensor.name for tensor in configs[name].input if tensor.optional} == optional
         assert {tensor.name for tensor in configs[name].input} == optional | {"text"}
@@ -152,6 +152,21 @@ def test_optional_inputs_are_optional_in_ensembles_and_preprocessing_alike():
         assert {tensor.name: tensor.optional for tensor in configs[name].input} == {
             "image": False, "text": True, "truncate": True,
         }  # fmt: skip
+
+
+def test_steps_and_ensembles_report_tokens_before_truncation():
+    configs = render()
+    for name in ("m_text", "m_preprocess_text", "m_image", "m_preprocess_image"):
+        [output] = [tensor for tensor in configs[name].output if tensor.name == "untruncated_token_counts"]
+        assert (output.data_type, list(output.dims)) == (pb.DataType.TYPE_INT32, [-1])
+
+
+@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
+def test_a_tokenizer_that_cannot_round_trip_is_marked_on_the_text_step_and_ensemble(spec):
+    configs = render_repository(ServedModel(IDENTITY, spec, token_ids_round_trip=False))
+    marked = {name for name, config in configs.items() if "token_ids_round_trip" in config.parameters}
+    assert marked == {"m_text", "m_preprocess_text"}
+    assert all(parameters(configs[name])["token_ids_round_trip"] == "false" for name in marked)
 
 
 def test_ensembles_describe_themselves():

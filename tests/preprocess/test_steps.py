@@ -66,6 +66,8 @@ def test_requests_of_a_batch_get_separate_results(step: TextStep, byte_level: Pa
     reference = Tokenizer.from_file(str(byte_level))
     assert first["input_ids"].tolist() == reference.encode("ab").ids + reference.encode("c").ids
     assert first["sequence_lengths"].tolist() == first["token_counts"].tolist() == [3, 2]
+    assert first["untruncated_token_counts"].tolist() == [3, 2]
+    assert first["untruncated_token_counts"].dtype == np.int32
     assert second["input_ids"].tolist() == reference.encode("def").ids
     assert first["input_ids"].dtype == np.int64
     assert first["sequence_lengths"].dtype == np.int32
@@ -74,7 +76,14 @@ def test_requests_of_a_batch_get_separate_results(step: TextStep, byte_level: Pa
 def test_a_failed_item_has_an_error_and_no_tokens(step: TextStep) -> None:
     [result] = process(step, make_request(["ab", "far too long", b"\xff", "c"]))
     assert result["sequence_lengths"].tolist() == [3, 0, 0, 2]
+    assert result["untruncated_token_counts"].tolist() == [3, 0, 0, 2]
     assert read_codes(result) == ["", "text_too_long", "text_invalid", ""]
+
+
+def test_tokens_before_truncation_are_reported(step: TextStep) -> None:
+    [result] = process(step, make_request(["ab", "far too long", "c"], truncate="END"))
+    assert result["token_counts"].tolist() == [3, 8, 2]
+    assert result["untruncated_token_counts"].tolist() == [3, 13, 2]
 
 
 def test_a_request_whose_items_all_fail_fails_without_its_neighbours(step: TextStep) -> None:
@@ -84,7 +93,7 @@ def test_a_request_whose_items_all_fail_fails_without_its_neighbours(step: TextS
     assert not isinstance(valid, RequestError) and valid["sequence_lengths"].tolist() == [2]
 
 
-@pytest.mark.parametrize("strings", [{"input_type": "document"}, {"truncate": "end"}])
+@pytest.mark.parametrize("strings", [{"input_type": "document"}, {"truncate": "end"}, {"token_id_policy": "refuse"}])
 def test_an_unknown_choice_fails_the_request(step: TextStep, strings: dict[str, str]) -> None:
     [failed] = step.process([make_request(["a"], **strings)])
     assert isinstance(failed, RequestError) and str(failed).startswith(f"parameter_invalid: {next(iter(strings))}")
@@ -98,6 +107,27 @@ def test_a_request_may_mix_token_ids_and_texts(step: TextStep) -> None:
     [result] = process(step, request)
     assert result["sequence_lengths"].tolist() == [3, 3, 2]
     assert result["input_ids"].tolist()[:3] == [256, 65, 66] and result["input_ids"].tolist()[-1] == 67
+
+
+@pytest.mark.parametrize(
+    ("policy", "codes"),
+    [
+        ({}, ["", "token_id_invalid"]),
+        ({"token_id_policy": "checked"}, ["", "token_id_invalid"]),
+        ({"token_id_policy": "any"}, ["", ""]),
+    ],
+)
+def test_the_policy_decides_about_token_ids_that_no_text_has(
+    step: TextStep, byte_level: Path, policy: dict[str, str], codes: list[str]
+) -> None:
+    vocabulary = Tokenizer.from_file(str(byte_level)).get_vocab()
+    half_a_character = [vocabulary[token] for token in ("a", "Ã", "b")]
+    request = make_request(["ab", ""], **policy) | {
+        "token_ids": np.array(half_a_character, dtype=np.int64),
+        "token_id_counts": np.array([0, 3], dtype=np.int32),
+    }
+    [result] = process(step, request)
+    assert read_codes(result) == codes
 
 
 @pytest.mark.parametrize("counts", [[1], [2, 2], [-1, 4], [3, 1]])
@@ -144,6 +174,13 @@ def test_images_become_patches_and_prompts(image_step: ImageStep, byte_level: Pa
     length = first["sequence_lengths"][0]
     assert first["input_ids"][:length].tolist() == [*before, IMAGE_TOKEN_ID, *after]
     assert np.count_nonzero(first["input_ids"] == IMAGE_TOKEN_ID) == 4
+
+
+def test_texts_beside_images_are_counted_before_truncation(image_step: ImageStep) -> None:
+    texts = [b"a", b"far too long for this limit", b"\xff"]
+    [result] = process(image_step, make_image_request([SQUARE] * 3, texts, truncate="END"))
+    assert result["untruncated_token_counts"].tolist() == [15, 41, 0]
+    assert result["token_counts"].tolist() == [15, 30, 0]
 
 
 def test_a_failed_image_has_neither_patches_nor_tokens(image_step: ImageStep) -> None:

@@ -1,9 +1,11 @@
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
-from preprocess.items import InputType, ItemError, TextItem, TokensItem, Truncate
+from preprocess.items import InputType, ItemError, TextItem, TokenIdPolicy, TokenSequence, TokensItem, Truncate
 from preprocess.settings import ImageLimits, ImageSettings, TextSettings, Tiling
 from preprocess.tokenization import ImagePrompter, TextTokenizer
 
@@ -26,32 +28,37 @@ def text(value: str, input_type: InputType = InputType.PASSAGE, truncate: Trunca
     return TextItem(value, input_type, truncate)
 
 
+def ids_of(encoded: Sequence[TokenSequence | ItemError]) -> list[list[int]]:
+    """Return the token ids of items that must not fail."""
+    sequences = [each.ids for each in encoded if isinstance(each, TokenSequence)]
+    assert len(sequences) == len(encoded), encoded
+    return sequences
+
+
 def test_ids_equal_the_reference_tokenizers(wordpiece: Path) -> None:
     reference = Tokenizer.from_file(str(wordpiece))
     texts = ["the cat sat on a mat", "", "a", "What is THE cat?", "xyz " * 50]
     encoded = TextTokenizer(wordpiece, make_settings()).encode([text(value) for value in texts])
-    assert encoded == [reference.encode(value).ids for value in texts]
+    assert ids_of(encoded) == [reference.encode(value).ids for value in texts]
 
 
 def test_prefix_follows_the_input_type(byte_level: Path) -> None:
     tokenizer = TextTokenizer(byte_level, make_settings(prefixed=True))
-    query, passage = tokenizer.encode([text("cat", InputType.QUERY), text("cat")])
+    query, passage = ids_of(tokenizer.encode([text("cat", InputType.QUERY), text("cat")]))
     assert tokenizer.tokenizer.decode(query) == "query: cat"
     assert tokenizer.tokenizer.decode(passage) == "passage: cat"
 
 
 @pytest.mark.parametrize("literal", ["[CLS]", "[SEP] cat [CLS]", "[UNK]"])
 def test_special_tokens_in_a_text_stay_text(wordpiece: Path, literal: str) -> None:
-    [ids] = TextTokenizer(wordpiece, make_settings()).encode([text(literal)])
-    assert isinstance(ids, list)
+    [ids] = ids_of(TextTokenizer(wordpiece, make_settings()).encode([text(literal)]))
     assert ids[0] == 1 and ids[-1] == 2
     assert not {0, 1, 2} & set(ids[1:-1])
 
 
 @pytest.mark.parametrize("literal", [IMAGE_TOKEN, "<bos>", f"a{IMAGE_TOKEN}{IMAGE_TOKEN}b", "<img>"])
 def test_image_placeholders_in_a_text_stay_text(byte_level: Path, literal: str) -> None:
-    [ids] = TextTokenizer(byte_level, make_settings(image_token_id=257)).encode([text(literal)])
-    assert isinstance(ids, list)
+    [ids] = ids_of(TextTokenizer(byte_level, make_settings(image_token_id=257)).encode([text(literal)]))
     assert ids[0] == 256 and max(ids[1:]) < 256
     assert len(ids) == 1 + len(literal.encode())
 
@@ -62,8 +69,7 @@ def test_a_text_above_the_limit_is_refused_alone(wordpiece: Path) -> None:
     )
     assert isinstance(refused, ItemError)
     assert str(refused).startswith("text_too_long: 9 tokens exceed the limit of 8")
-    assert isinstance(ok, list) and len(ok) == 8
-    assert isinstance(also_ok, list) and len(also_ok) == 3
+    assert [len(ids) for ids in ids_of([ok, also_ok])] == [8, 3]
 
 
 @pytest.mark.parametrize(
@@ -72,14 +78,28 @@ def test_a_text_above_the_limit_is_refused_alone(wordpiece: Path) -> None:
 def test_truncation_keeps_specials_and_prefix(wordpiece: Path, truncate: Truncate, kept: str) -> None:
     tokenizer = TextTokenizer(wordpiece, make_settings(limit=6, prefixed=True))
     item = text("the cat sat on a mat", InputType.QUERY, truncate)
-    assert tokenizer.encode([item]) == [tokenizer.tokenizer.encode(kept).ids]
+    assert ids_of(tokenizer.encode([item])) == [tokenizer.tokenizer.encode(kept).ids]
+
+
+def test_tokens_are_counted_before_truncation(wordpiece: Path) -> None:
+    tokenizer = TextTokenizer(wordpiece, make_settings(limit=6, prefixed=True))
+    value = "the cat sat on a mat"
+    ids = tokenizer.tokenizer.encode(value).ids
+    items: list[TextItem | TokensItem] = [
+        text(value, InputType.QUERY, Truncate.END),
+        TokensItem(ids, InputType.QUERY, Truncate.START),
+        text("cat", InputType.QUERY, Truncate.END),
+    ]
+    encoded = tokenizer.encode(items)
+    assert [len(ids) for ids in ids_of(encoded)] == [6, 6, 5]
+    assert [each.untruncated_count for each in encoded if isinstance(each, TokenSequence)] == [10, 10, 5]
 
 
 def test_token_ids_equal_their_text_with_or_without_special_tokens(wordpiece: Path) -> None:
     tokenizer = TextTokenizer(wordpiece, make_settings())
     whole = tokenizer.tokenizer.encode("the cat sat").ids
     for ids in (whole, whole[1:-1]):
-        assert tokenizer.encode([TokensItem(ids, InputType.PASSAGE, Truncate.NONE)]) == [whole]
+        assert ids_of(tokenizer.encode([TokensItem(ids, InputType.PASSAGE, Truncate.NONE)])) == [whole]
 
 
 @pytest.mark.parametrize("prompt", ["What is it?", "query: What is it?"])
@@ -91,11 +111,46 @@ def test_token_ids_get_the_prefix_unless_they_have_it(byte_level: Path, prompt: 
     )
 
 
+@pytest.mark.parametrize("policy", list(TokenIdPolicy))
 @pytest.mark.parametrize("bad_id", [-1, 258, 257], ids=["negative", "above", "image token"])
-def test_token_ids_outside_the_vocabulary_are_refused(byte_level: Path, bad_id: int) -> None:
+def test_token_ids_outside_the_vocabulary_are_refused(byte_level: Path, bad_id: int, policy: TokenIdPolicy) -> None:
     tokenizer = TextTokenizer(byte_level, make_settings(image_token_id=257))
-    [refused] = tokenizer.encode([TokensItem([65, bad_id], InputType.PASSAGE, Truncate.NONE)])
+    [refused] = tokenizer.encode([TokensItem([65, bad_id], InputType.PASSAGE, Truncate.NONE, policy)])
     assert isinstance(refused, ItemError) and refused.code == "token_id_invalid"
+
+
+def test_token_ids_of_another_tokenizer_are_refused_with_the_remedy(wordpiece: Path) -> None:
+    tokenizer = TextTokenizer(wordpiece, make_settings())
+    own = tokenizer.tokenizer.encode("the cat sat").ids
+    foreign = [tokenizer.tokenizer.token_to_id(token) for token in ("the", "##c", "##a", "##t", "c", "##a", "##t")]
+    items = [TokensItem(ids, InputType.PASSAGE, Truncate.NONE) for ids in (own, foreign, [5, 9999])]
+    accepted, refused, outside = tokenizer.encode(items)
+    assert ids_of([accepted]) == [own]
+    for error in (refused, outside):
+        assert isinstance(error, ItemError)
+        assert str(error) == (
+            "token_id_invalid: these token ids do not come from this model's tokenizer; send text instead "
+            "(LangChain: check_embedding_ctx_length=False)"
+        )
+        assert len(str(error)) < 200
+
+
+def test_token_ids_of_another_tokenizer_are_accepted_on_request(wordpiece: Path) -> None:
+    tokenizer = TextTokenizer(wordpiece, make_settings())
+    ids = [tokenizer.tokenizer.token_to_id(token) for token in ("the", "##c", "##a", "##t", "c", "##a", "##t")]
+    [encoded] = ids_of(tokenizer.encode([TokensItem(ids, InputType.PASSAGE, Truncate.NONE, TokenIdPolicy.ANY)]))
+    assert encoded[1:-1] == ids
+
+
+def test_token_ids_are_refused_where_they_cannot_be_checked(wordpiece: Path) -> None:
+    tokenizer = TextTokenizer(wordpiece, replace(make_settings(), token_ids_round_trip=False))
+    ids = tokenizer.tokenizer.encode("the cat").ids
+    refused, accepted = tokenizer.encode(
+        [TokensItem(ids, InputType.PASSAGE, Truncate.NONE, policy) for policy in TokenIdPolicy]
+    )
+    assert isinstance(refused, ItemError) and refused.code == "token_id_invalid"
+    assert "GATEWAY_TOKEN_IDS=any" in refused.message and len(str(refused)) < 200
+    assert ids_of([accepted]) == [ids]
 
 
 @pytest.fixture
@@ -105,8 +160,7 @@ def prompter(byte_level: Path) -> ImagePrompter:
 
 
 def test_image_prompt_has_image_tokens_for_the_image_alone(prompter: ImagePrompter) -> None:
-    [ids] = prompter.encode([f"a {IMAGE_TOKEN}"], [4], Truncate.NONE)
-    assert isinstance(ids, list)
+    [ids] = ids_of(prompter.encode([f"a {IMAGE_TOKEN}"], [4], Truncate.NONE))
     assert ids[: ids.index(257)] == prompter.text.tokenizer.encode("passage: <img>").ids
     assert ids.count(257) == 4
     after = prompter.text.tokenizer.encode(f"</img> a {IMAGE_TOKEN}", add_special_tokens=False).ids
@@ -118,8 +172,10 @@ def test_image_prompt_has_image_tokens_for_the_image_alone(prompter: ImagePrompt
 )
 def test_image_prompt_cuts_text_and_never_image_tokens(prompter: ImagePrompter, truncate: Truncate, kept: str) -> None:
     # 15 tokens before, 28 image tokens, 17 left of 60
-    [ids] = prompter.encode(["0123456789abcdefghijkl"], [28], truncate)
-    assert isinstance(ids, list) and len(ids) == 60 and ids.count(257) == 28
+    [encoded] = prompter.encode(["0123456789abcdefghijkl"], [28], truncate)
+    [ids] = ids_of([encoded])
+    assert len(ids) == 60 and ids.count(257) == 28
+    assert isinstance(encoded, TokenSequence) and encoded.untruncated_count == 15 + 28 + 29
     assert prompter.text.tokenizer.decode(ids[-17:]) == kept
 
 
