@@ -1,4 +1,4 @@
-"""The requests of Open WebUI and Dify, which are too large to run here, as their source code builds them from the page's settings."""
+"""The requests of Open WebUI and Dify, which are too large to run here, built as their source code builds them."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
