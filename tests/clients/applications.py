@@ -1,4 +1,7 @@
-"""The requests of Open WebUI and Dify, which are too large to run here, as their source code builds them from the page's settings."""
+"""The requests of Open WebUI and Dify, built from the settings on the page as their source code does.
+
+They are too large to run here.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

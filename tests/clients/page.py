@@ -10,7 +10,10 @@ PAGE = PROJECT / "docs" / "clients.md"
 
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ROW = re.compile(r"^\| \[(?P<client>.+?)\]\(#(?P<anchor>.+?)\) \| (?P<tried>.+?) \| (?P<set>.+?) \| (?P<queries>.*?) ?\|$", re.MULTILINE)
+ROW = re.compile(
+    r"^\| \[(?P<client>.+?)\]\(#(?P<anchor>.+?)\) \| (?P<tried>.+?) \| (?P<set>.+?) \| (?P<queries>.*?) ?\|$",
+    re.MULTILINE,
+)
 INLINE_CODE = re.compile(r"`([^`]+)`")
 
 
