@@ -1,10 +1,11 @@
 """The application: settings, services, lifespan, routes, error handlers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from gateway.access import AccessPolicy, build_access
@@ -40,9 +41,11 @@ class GatewayApp(FastAPI):
         self._services = services
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Return the whole ASGI application: request context, dialects' routes, FastAPI."""
+        """Return the whole ASGI application: CORS if set, request context, dialects' routes, FastAPI."""
+        settings = self._services.settings
         table = RouteTable(super().build_middleware_stack(), self.routes)
-        return ContextMiddleware(table, self._services.settings.request_timeout_s, self._services.metrics)
+        app = ContextMiddleware(table, settings.request_timeout_s, self._services.metrics)
+        return allow_origins(app, settings.cors_origins) if settings.cors_origins else app
 
 
 def create_app(
@@ -84,9 +87,16 @@ def create_app(
     return app
 
 
+def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Return the application with CORS: it answers preflights, which carry no key, and covers errors too."""
+    return CORSMiddleware(
+        app, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=["*"]
+    )
+
+
 def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy) -> Services:
     """Build the parts that handlers work with around an engine, which need not be started yet."""
-    catalogue = Catalogue(engine)
+    catalogue = Catalogue(engine, settings.model_aliases)
     tracker = HealthTracker()
     admission = Admission(settings)
     return Services(

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Annotated, Any, Literal, TypeVar
@@ -64,7 +64,7 @@ class EmbeddingsResponse:
 
 
 async def embed_request(
-    request: Request, services: Services, body_type: type[B], check: Callable[[B], None] | None = None
+    request: Request, services: Services, body_type: type[B], check: Callable[[B], Awaitable[None]] | None = None
 ) -> EmbeddingsResult:
     """Serve an embeddings request, and note in its context what becomes known on the way.
 
@@ -83,7 +83,7 @@ async def embed_request(
     body = await read_embeddings_body(request, body_type, max_bytes=services.settings.max_body_bytes)
     context.body_is_read = True
     if check is not None:
-        check(body)
+        await check(body)
     parsed = build_request(body, services.settings)
     context.items = len(parsed.items)
     context.user_hash = hash_user(body.user)

@@ -141,8 +141,17 @@ async def handle_validation_error(request: Request, error: Exception) -> Respons
     return await handle_gateway_error(request, errors.InvalidRequestError("the request is malformed"))
 
 
+async def handle_unexpected_error(request: Request, error: Exception) -> Response:
+    """Respond to any other exception; Starlette raises it again, and `ContextMiddleware` logs it."""
+    context = context_of(request)
+    known = errors.GatewayError("the server failed")
+    context.error_type = status_of(known).type
+    return render_error(known, context.dialect)
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Give every error, the framework's and ours, the same body."""
     app.add_exception_handler(errors.GatewayError, handle_gateway_error)
     app.add_exception_handler(HTTPException, handle_http_exception)
     app.add_exception_handler(RequestValidationError, handle_validation_error)
+    app.add_exception_handler(Exception, handle_unexpected_error)

@@ -20,7 +20,7 @@ from gateway.types import (
     TokensItem,
 )
 
-ItemValue: TypeAlias = str | list[int] | ContentBlock
+ItemValue: TypeAlias = str | list[int | float] | ContentBlock
 
 INPUT_TYPE_SYNONYMS: dict[str, InputType] = {
     "query": "query",
@@ -68,7 +68,9 @@ def build_items(body: EmbeddingsBody, settings: Settings) -> list[Item]:
     return items
 
 
-def list_values(value: str | list[str | int | list[int] | ContentBlock], max_items: int) -> Sequence[ItemValue]:
+def list_values(
+    value: str | list[str | int | float | list[int | float] | ContentBlock], max_items: int
+) -> Sequence[ItemValue]:
     """Return the field's value as a list with one entry per item.
 
     Raises:
@@ -79,7 +81,7 @@ def list_values(value: str | list[str | int | list[int] | ContentBlock], max_ite
     if not value:
         raise InvalidRequestError("input must not be empty", param="input")
     kinds = set(map(type, value))
-    if kinds == {int}:
+    if kinds <= {int, float}:
         return [value]  # type: ignore[list-item]  # all of them are ids
     if len(value) > max_items:
         raise InvalidRequestError(f"input must have at most {max_items} items; got {len(value)}", param="input")
@@ -162,11 +164,12 @@ def read_block(index: int, block: ContentBlock, max_image_bytes: int) -> Item:
     return TextImageItem(text, image) if text.strip() else ImageItem(image)
 
 
-def read_token_ids(index: int, token_ids: list[int]) -> Item:
-    """Return the item of a list of token ids."""
+def read_token_ids(index: int, token_ids: list[int | float]) -> Item:
+    """Return the item of a list of token ids, of which the parser takes integers and whole floats."""
     if not token_ids:
         raise InvalidItemError(index, "must not be blank or empty")
-    return TokensItem(token_ids)
+    has_floats = isinstance(sum(token_ids), float)  # the quickest way to look at every type
+    return TokensItem(list(map(int, token_ids)) if has_floats else token_ids)  # type: ignore[arg-type]
 
 
 def check_modality(index: int, item: Item, modality: Modality | None) -> Item:

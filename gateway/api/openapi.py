@@ -123,6 +123,14 @@ def query_parameters(schema: dict[str, Any], **descriptions: str) -> dict[str, A
     }
 
 
+def path_parameter(name: str, description: str) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route whose path has a parameter, which may contain slashes."""
+    schema = {"type": "string", "minLength": 1}
+    return {
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": schema, "description": description}]
+    }
+
+
 def json_responses(dialect: Dialect, kind: type, *errors: type[errors.GatewayError]) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI `responses` of a route: its type, and errors, of which those of one status are combined.
 
@@ -195,12 +203,15 @@ def build_openapi(app: FastAPI, settings: Settings) -> Callable[[], dict[str, An
 def separate_forms(schema: dict[str, Any], max_items: int) -> None:
     """Say what the parser's one type for arrays cannot: which forms of `input` exclude each other, and their limits.
 
+    Whole floats as token ids need no form: JSON Schema counts them as integers.
+
     Args:
         schema: Of the field, as made from its type; changed in place.
         max_items: Limit of this server.
     """
     string, array = schema["anyOf"]
-    text, token_id, token_ids, block = array["items"]["anyOf"]
+    text, token_id, _, token_ids, block = array["items"]["anyOf"]
+    token_ids["items"] = token_id
     size = {"minItems": 1, "maxItems": max_items}
     schema["anyOf"] = [
         string,

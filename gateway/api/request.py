@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from starlette.requests import ClientDisconnect, Request
 
+from gateway.api.provider_preferences import explain_provider
 from gateway.errors import InvalidRequestError, TooLargeError, UnsupportedMediaTypeError, quote
 from gateway.types import EmbeddingType, EncodingFormat, InputType, Modality, Truncate
 
@@ -61,7 +62,12 @@ Text = Annotated[
     str, Meta(description="A text, or an image as or within a data URL.", extra_json_schema={"minLength": 1})
 ]
 TokenId = Annotated[int, Meta(ge=0, le=MAX_TOKEN_ID)]
-TokenIds = Annotated[list[TokenId], Meta(description="Token ids of one item.", extra_json_schema={"minItems": 1})]
+FloatTokenId = Annotated[float, Meta(ge=0, le=MAX_TOKEN_ID, multiple_of=1)]
+"""A token id as OpenRouter's Python SDK sends it: `101.0`. `inputs.read_token_ids` turns it into an integer."""
+
+TokenIds = Annotated[
+    list[TokenId | FloatTokenId], Meta(description="Token ids of one item.", extra_json_schema={"minItems": 1})
+]
 
 
 class EmbeddingsBody(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -76,7 +82,7 @@ class EmbeddingsBody(Struct, forbid_unknown_fields=True, kw_only=True):
         ),
     ]
     input: Annotated[
-        Text | list[Text | TokenId | TokenIds | ContentBlock],
+        Text | list[Text | TokenId | FloatTokenId | TokenIds | ContentBlock],
         Meta(
             description="A text; an array of texts and content blocks, in any mixture; the token ids of one item; "
             "or an array of the token ids of several."
@@ -126,7 +132,6 @@ MESSAGES = {
     "dimensions": "dimensions must be a positive integer",
     "embedding_type": "Input should be 'float', 'binary', 'ubinary', 'int8' or 'uint8'",  # the embedding NIM's message
     "user": "user must be a string",
-    "provider": "provider must be an object",
 }
 """What is wrong with a field, where it has no choices."""
 
@@ -239,9 +244,8 @@ def explain(problem: str) -> InvalidRequestError:
         listed = ", ".join(f"'{choice}'" for choice in CHOICES[field])
         message = f"{field} must be one of {listed}; got {describe_value(problem)}"
         return InvalidRequestError(message, param=field)
-    if field == "provider" and rest:
-        name = rest[0].partition("[")[0]
-        return InvalidRequestError(f"provider.{name} must be an array of strings", param=f"provider.{name}")
+    if field == "provider":
+        return explain_provider(path.removeprefix("$."), problem)
     return InvalidRequestError(MESSAGES.get(field, f"{field} is invalid"), param=field)
 
 

@@ -31,7 +31,7 @@ def alice_and_bob(**limits: int) -> dict[str, Any]:
     return alice(**limits) | {"bob": {"sha256": BOB_SHA256, **limits}}
 
 
-OPEN_ROUTES = {"/v1/health/live", "/v1/health/ready", "/v1/metrics", "/v1/metrics/triton"}
+OPEN_ROUTES = {"/health", "/metrics", "/v1/health/live", "/v1/health/ready", "/v1/metrics", "/v1/metrics/triton"}
 
 
 @asynccontextmanager

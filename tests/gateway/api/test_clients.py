@@ -85,6 +85,14 @@ def test_openai_client_lists_models(openai_client: openai.OpenAI) -> None:
     assert {model.id for model in openai_client.models.list()} == {TEXT_MODEL.public_id, IMAGE_MODEL.public_id}
 
 
+@pytest.mark.parametrize("suffix", ["", "-query"])
+def test_openai_client_retrieves_a_model(openai_client: openai.OpenAI, suffix: str) -> None:
+    assert openai_client.models.retrieve(IMAGE_MODEL.public_id + suffix).id == IMAGE_MODEL.public_id
+    with pytest.raises(openai.NotFoundError) as unknown:
+        openai_client.models.retrieve("no/such")
+    assert unknown.value.param == "model"
+
+
 def test_announced_large_body_is_refused_before_it_is_sent(base_url: str) -> None:
     host, port = base_url.removeprefix("http://").split(":")
     headers = ("Host: a", "Content-Type: application/json", "Content-Length: 1000000000")
