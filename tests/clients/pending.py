@@ -10,8 +10,6 @@ PENDING = {
     "LiteLLM, cohere": "POST /v2/embed",
     "AIPerf chat-embeddings": "`messages` on POST /v1/embeddings",
     "Dify, images": "`messages` with an instruction and an empty response around the user's",
-    "OpenAI, models.retrieve": "GET /v1/models/{id}",
-    "OpenRouter, token ids": "token ids written as floats",
     "LangChain, refused ids": "token ids of another tokenizer are refused",
     "LangChain, decoded ids": "GATEWAY_TOKEN_IDS=cl100k_base",
 }

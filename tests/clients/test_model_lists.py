@@ -4,7 +4,6 @@ import pytest
 
 from tests.clients.api import Api
 from tests.clients.conftest import Install
-from tests.clients.pending import pending
 from tests.clients.runs import run_python
 from tests.end_to_end.samples import MINILM, TINY
 
@@ -48,7 +47,6 @@ def test_a_client_lists_the_served_models(api: Api, install: Install, group: str
     assert result == {"models": [TINY, MINILM]}
 
 
-@pending("OpenAI, models.retrieve")
 def test_openai_retrieves_one_model(api: Api, install: Install) -> None:
     [result] = run_python(install("openai"), [RETRIEVE % api.url])
     assert result == {"models": [MINILM]}

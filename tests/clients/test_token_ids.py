@@ -87,7 +87,6 @@ def test_langchain_at_its_defaults_is_right_if_the_server_decodes_its_ids(
     assert_same_vectors([result["query"]], decoding_api.embed(MINILM, TEXTS[:1]))
 
 
-@pending("OpenRouter, token ids")
 def test_openrouter_sends_token_ids(api: Api, install: Install) -> None:
     [result] = run_python(install("openrouter"), [OPENROUTER % api.url])
     assert "error" not in result, result
