@@ -1,4 +1,7 @@
-"""The requests of Open WebUI and Dify, which are too large to run here, built as their source code builds them."""
+"""The requests of Open WebUI and Dify, built from the settings on the page as their source code does.
+
+They are too large to run here.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

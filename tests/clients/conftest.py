@@ -15,13 +15,15 @@ Install = Callable[[str], Path]
 
 @pytest.fixture(scope="session")
 def install(pytestconfig: pytest.Config) -> Install:
-    """Return a function that installs a group of packages and shows on the terminal that it does."""
+    """Return a function that installs a group of packages, and shows on the terminal that it does."""
     terminal = pytestconfig.pluginmanager.getplugin("terminalreporter")
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 
     def report(line: str) -> None:
-        if terminal is not None:
-            terminal.ensure_newline()
-            terminal.write_line(line)
+        if terminal is not None and capture is not None:
+            with capture.global_and_fixture_disabled():
+                terminal.ensure_newline()
+                terminal.write_line(line)
 
     return lambda group: environments.install(group, report)
 

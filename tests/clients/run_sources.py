@@ -1,6 +1,7 @@
-"""Run in a client's environment: execute pieces of code, and print what each assigned to `vectors` and `query` as JSON.
+"""Execute pieces of code in a client's environment, and print what each assigned to `vectors`, `query` and `models`.
 
-Standard input is a JSON list of sources; an exception is printed in place of a result, and does not affect the others.
+Standard input is a JSON list of sources, the last line of the output a JSON list of results. An exception takes the
+place of its source's result.
 """
 
 import json
@@ -14,8 +15,14 @@ def execute(source: str) -> dict[str, Any]:
         exec(compile(source, "docs/clients.md", "exec"), names)
     except Exception as error:
         return {"error": type(error).__name__, "message": str(error)}
-    vectors = [[float(number) for number in vector] for vector in names["vectors"]]
-    return {"vectors": vectors, "query": [float(number) for number in names["query"]]}
+    return {name: to_json(names[name]) for name in ("vectors", "query", "models") if name in names}
+
+
+def to_json(value: Any) -> Any:
+    """Convert lists and arrays of numbers, of any library, to lists of floats."""
+    if isinstance(value, str):
+        return value
+    return [to_json(entry) for entry in value] if hasattr(value, "__len__") else float(value)
 
 
 if __name__ == "__main__":

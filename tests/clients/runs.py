@@ -23,7 +23,7 @@ ENVIRONMENT = {
 }
 
 Result = dict[str, Any]
-"""`vectors` and `query`, or `error` and `message`."""
+"""What a source assigned to `vectors`, `query` and `models`, or `error` and `message`."""
 
 
 def write_source(block: Block, url: str, model: str = MINILM) -> str:

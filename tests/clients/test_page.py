@@ -4,7 +4,7 @@ import pytest
 
 from tests.clients.applications import DIFY, OPEN_WEBUI
 from tests.clients.environments import read_node_pins, read_pins
-from tests.clients.page import Client, find_anchor, find_client, read_blocks, read_clients
+from tests.clients.page import PAGE, Client, find_anchor, find_client, read_blocks, read_clients
 from tests.clients.runs import NODE_PACKAGES
 
 CLIENTS = [pytest.param(client, id=client.name) for client in read_clients()]
@@ -14,14 +14,8 @@ QUERY_WORDS = {"suffix": "-query", "`input_type`": "input_type="}
 
 
 def test_every_row_of_the_table_is_read() -> None:
-    lines = [line for line in read_page_lines() if line.startswith("| [")]
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| [")]
     assert len(read_clients()) == len(lines) > 15
-
-
-def read_page_lines() -> list[str]:
-    from tests.clients.page import PAGE
-
-    return PAGE.read_text().splitlines()
 
 
 @pytest.mark.parametrize("client", CLIENTS)
