@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constrain
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install export test coverage lint format bench perf constraints clean
+.PHONY: help serve install export test clients coverage lint format bench perf constraints clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ export: install ## MODEL=hub id or folder, and any of NAME, PRECISION, TARGET, R
 
 test: $(VENV)/.dev ## run all tests; PYTEST_ARGS=… selects some
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+clients: $(VENV)/.dev ## run other people's clients against a real server, each in its own environment
+	$(BIN)/pytest tests/clients -m clients $(PYTEST_ARGS)
 
 coverage: $(VENV)/.dev ## run all tests and list the code that they do not cover
 	$(BIN)/pytest --cov --cov-report=term-missing $(PYTEST_ARGS)
@@ -53,9 +56,13 @@ perf: $(VENV)/.bench ## measure Triton alone with perf_analyzer, beside the engi
 	@echo "This takes about six minutes: two exports, then three loads on the bare engine, on Triton alone and on the gateway."
 	$(BIN)/python -m bench triton
 
-constraints: $(BIN)/uv ## compile constraints.txt from pyproject.toml; UPGRADE=1 takes the latest versions
+constraints: $(BIN)/uv ## compile constraints.txt and the clients' requirements; UPGRADE=1 takes the latest versions
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 $(if $(UPGRADE),--upgrade) \
 		--no-annotate --custom-compile-command 'make constraints' --output-file constraints.txt --quiet
+	for group in tests/clients/requirements/*.in; do \
+		$(BIN)/uv pip compile $$group --universal --python-version 3.11 --no-config $(if $(UPGRADE),--upgrade) \
+			--no-annotate --custom-compile-command 'make constraints' --output-file $${group%.in}.txt --quiet || exit; \
+	done
 
 clean: ## remove exports, caches and virtual environments
 	rm -rf build .venv .venv-* *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

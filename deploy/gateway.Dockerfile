@@ -8,7 +8,7 @@ WORKDIR /app
 # Dependencies have a layer of their own: they change less often than the code. pip cannot install them without it.
 COPY pyproject.toml constraints.txt ./
 RUN pip install --constraint constraints.txt uv \
- && uv pip install --constraint constraints.txt --requirements pyproject.toml \
+ && uv pip install --constraint constraints.txt --requirements pyproject.toml --extra redis --extra tiktoken \
  && pip uninstall --yes uv
 
 COPY gateway gateway

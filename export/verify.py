@@ -14,27 +14,27 @@ from export.errors import ChecksumError, RepositoryError
 from export.repository import CONFIG, read_config
 
 
-def verify(repository: Path) -> tuple[str, ...]:
+def verify(repository: Path) -> dict[str, Mapping[str, Any]]:
     """Compare the size and the SHA-256 sum of every file that a manifest lists.
 
     Models without a manifest, which this project did not export, are skipped.
 
     Returns:
-        The public ids whose files are unchanged.
+        The manifests, by public id, of the models whose files are all unchanged.
 
     Raises:
         ChecksumError: A file is missing or has changed; the message names it.
         RepositoryError: A config or a manifest cannot be read.
     """
     sums: dict[str, str] = {}
-    public_ids = []
+    manifests = {}
     for manifest in _read_manifests(repository):
-        public_ids.append(str(manifest["public_id"]))
+        manifests[str(manifest["public_id"])] = manifest
         for entry in manifest["files"]:
             _check_size(repository, entry["path"], entry["bytes"])
             sums[entry["path"]] = entry["sha256"]
     check_files(repository, sums)
-    return tuple(public_ids)
+    return manifests
 
 
 def check_files(folder: Path, sums: Mapping[str, str]) -> None:

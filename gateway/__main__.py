@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from gateway.access import AccessSettingsError, build_access
 from gateway.app import create_app
 from gateway.core.metrics import MULTIPROCESS_DIR
+from gateway.core.token_ids import TokenIdSettingsError, build_token_id_policy
 from gateway.settings import Settings
 
 KEEP_ALIVE_S = 75
@@ -49,8 +50,9 @@ def main() -> None:
     """Read the settings and serve until SIGTERM or SIGINT."""
     try:
         settings = Settings()
+        build_token_id_policy(settings)
         build_access(settings)  # here for its errors: a worker that fails to start would be restarted for ever
-    except AccessSettingsError as error:
+    except (AccessSettingsError, TokenIdSettingsError) as error:
         sys.exit(str(error))
     except ValidationError as error:
         sys.exit("\n".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))

@@ -1,13 +1,15 @@
 """The application: settings, services, lifespan, routes, error handlers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from gateway.access import AccessPolicy, build_access
+from gateway.api.cohere import Cohere
 from gateway.api.context import Services
 from gateway.api.error_responses import add_error_handlers
 from gateway.api.middleware import ContextMiddleware, RouteTable
@@ -15,11 +17,14 @@ from gateway.api.nim_metadata import NimMetadata
 from gateway.api.openai_nim import OpenAINim
 from gateway.api.openapi import add_openapi
 from gateway.api.openrouter import OpenRouter
+from gateway.api.tei import TextEmbeddingsInference
+from gateway.api.tokenize import Tokenize
 from gateway.core.admission import Admission
 from gateway.core.catalogue import Catalogue
 from gateway.core.health import HealthTracker, ReadinessProbe
 from gateway.core.metrics import Metrics
 from gateway.core.service import EmbeddingService
+from gateway.core.token_ids import build_token_id_policy
 from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
 from gateway.fetch import ImageFetcher, build_fetcher
@@ -40,9 +45,11 @@ class GatewayApp(FastAPI):
         self._services = services
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Return the whole ASGI application: request context, dialects' routes, FastAPI."""
+        """Return the whole ASGI application: CORS if set, request context, dialects' routes, FastAPI."""
+        settings = self._services.settings
         table = RouteTable(super().build_middleware_stack(), self.routes)
-        return ContextMiddleware(table, self._services.settings.request_timeout_s, self._services.metrics)
+        app = ContextMiddleware(table, settings.request_timeout_s, self._services.metrics)
+        return allow_origins(app, settings.cors_origins) if settings.cors_origins else app
 
 
 def create_app(
@@ -61,7 +68,14 @@ def create_app(
     """
     engine = engine or TritonEngine(settings)
     services = build_services(settings, engine, fetcher or build_fetcher(settings), access or build_access(settings))
-    dialects = (OpenAINim(services), NimMetadata(services), OpenRouter(services))
+    dialects = (
+        OpenAINim(services),
+        NimMetadata(services),
+        OpenRouter(services),
+        Cohere(services),
+        TextEmbeddingsInference(services),
+        Tokenize(services),
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -84,15 +98,24 @@ def create_app(
     return app
 
 
+def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Return the application with CORS: it answers preflights, which carry no key, and covers errors too."""
+    return CORSMiddleware(
+        app, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=["*"]
+    )
+
+
 def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy) -> Services:
     """Build the parts that handlers work with around an engine, which need not be started yet."""
-    catalogue = Catalogue(engine)
+    catalogue = Catalogue(engine, settings.model_aliases)
     tracker = HealthTracker()
     admission = Admission(settings)
     return Services(
         settings=settings,
         catalogue=catalogue,
-        embedding=EmbeddingService(engine, catalogue, tracker, fetcher, admission, settings),
+        embedding=EmbeddingService(
+            engine, catalogue, tracker, fetcher, admission, build_token_id_policy(settings), settings
+        ),
         readiness=ReadinessProbe(engine, tracker, settings),
         access=access,
         admission=admission,

@@ -8,6 +8,7 @@ GatewayError
 ├── NotFoundError                 no such model, route or provider
 │   └── ModelNotFoundError
 ├── MethodNotAllowedError
+├── FingerprintError              the model's embedding space is not the expected one
 ├── RequestTimeoutError           the body did not arrive in time
 ├── TooLargeError                 body or image above its limit
 ├── UnsupportedMediaTypeError     not JSON, or compressed
@@ -79,6 +80,10 @@ class ModelNotFoundError(NotFoundError):
 
 class MethodNotAllowedError(GatewayError):
     """The route exists, but not for this method."""
+
+
+class FingerprintError(GatewayError):
+    """The model's embedding space is not the one that the client expects."""
 
 
 class RequestTimeoutError(GatewayError):

@@ -1,12 +1,74 @@
 """The gateway's settings, read once from the environment."""
 
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
+
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
+
+
+def read_aliases(value: object) -> object:
+    """Return the aliases of a JSON object, or of `alias=model` pairs separated by commas.
+
+    Raises:
+        ValueError: The text is neither, or has an alias twice.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        if value.lstrip().startswith("{"):
+            pairs = json.loads(value, object_pairs_hook=list)
+        else:
+            entries = [entry.split("=") for entry in value.split(",") if entry.strip()]
+            pairs = [(alias.strip(), model.strip()) for alias, model in entries]
+    except ValueError:
+        raise ValueError("must be a JSON object, or alias=model pairs separated by commas") from None
+    aliases = dict(pairs)
+    if len(aliases) < len(pairs):
+        raise ValueError("an alias is given twice")
+    return aliases
+
+
+def check_aliases(aliases: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the aliases if each has a name and a model.
+
+    Raises:
+        ValueError: A name is empty, or an alias stands for another alias.
+    """
+    if not all(alias and model for alias, model in aliases.items()):
+        raise ValueError("an alias and its model must not be empty")
+    for alias, model in aliases.items():
+        if model in aliases:
+            raise ValueError(f"'{alias}' must stand for a model, and '{model}' is an alias")
+    return aliases
+
+
+def read_origins(value: object) -> object:
+    """Return the origins in a text that separates them by commas.
+
+    Raises:
+        ValueError: One is not an origin: a browser would send no such thing, and the setting would have no effect.
+    """
+    if not isinstance(value, str):
+        return value
+    origins = tuple(value.lower().replace(",", " ").split())
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise ValueError(f"'{origin}' must be *, or scheme://host[:port] without a path")
+    return origins
+
+
+ModelAliases: TypeAlias = Annotated[
+    Mapping[str, str], NoDecode, BeforeValidator(read_aliases), AfterValidator(check_aliases)
+]
+Origins: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_origins)]
 
 
 class Settings(BaseSettings):
@@ -33,6 +95,12 @@ class Settings(BaseSettings):
         validation_alias="TRITON_METRICS_URL",
         description="Triton's metrics page, proxied at `/v1/metrics/triton`.",
     )
+    model_aliases: ModelAliases = Field(
+        default={},
+        description="Further names of served models, for clients with a fixed model id: "
+        "`text-embedding-3-small=sentence-transformers/all-MiniLM-L6-v2`, separated by commas, or a JSON object. "
+        "A served model's own name wins over an alias.",
+    )
     catalogue_ttl_s: float = Field(
         default=10.0, ge=0, description="Seconds after which the list of models is refreshed in the background."
     )
@@ -54,6 +122,24 @@ class Settings(BaseSettings):
         ge=1,
         description="Limit of one encoded image (PNG, JPEG, ...), in bytes. A model may have a lower limit of its own, "
         "set when it is exported.",
+    )
+
+    truncate: Literal["NONE", "END", "START"] = Field(
+        default="NONE",
+        description="Default for requests without `truncate`, which OpenAI clients cannot send: a text above the "
+        "model's limit is refused (NONE), or cut at its end (END) or start (START). The response reports what was cut.",
+    )
+    token_ids: Literal["checked", "any", "refuse", "gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base"] = (
+        Field(
+            default="checked",
+            description="Input given as token ids: ids of another model's tokenizer are refused (checked), none are "
+            "checked (any), or all are refused (refuse). With the name of a tiktoken encoding, ids are taken for "
+            "OpenAI's and decoded to text, so that LangChain works at its defaults; this needs `tessera[tiktoken]`.",
+        )
+    )
+    tiktoken_file: Path | None = Field(
+        default=None,
+        description="The `.tiktoken` file of that encoding. Without it, tiktoken uses its own cache, or downloads it.",
     )
 
     image_urls: Literal["off", "https", "on"] = Field(
@@ -129,6 +215,16 @@ class Settings(BaseSettings):
         "all of them (`redis://host:port/db`).",
     )
 
+    cors_origins: Origins = Field(
+        default=(),
+        description="Origins whose web pages may call the API from a browser, separated by commas, or `*` for all: "
+        "`https://app.example.com`. Empty: none.",
+    )
+    default_model: str = Field(
+        default="",
+        description="Model of requests that name none, as those of Text Embeddings Inference; empty: the only model "
+        "served.",
+    )
     provider_name: str = Field(
         default="tessera", description="Name of this server in OpenRouter's provider preferences."
     )

@@ -7,13 +7,15 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from gateway.errors import DeadlineError
+from gateway.errors import DeadlineError, GatewayError
 
 Modality: TypeAlias = Literal["text", "image", "text_image"]
 InputType: TypeAlias = Literal["query", "passage"]
 Truncate: TypeAlias = Literal["NONE", "START", "END"]
 EmbeddingType: TypeAlias = Literal["float", "binary", "ubinary", "int8", "uint8"]
+ComponentType: TypeAlias = EmbeddingType | Literal["float16"]
 EncodingFormat: TypeAlias = Literal["float", "base64"]
+Endianness: TypeAlias = Literal["little", "big"]
 Int8Scale: TypeAlias = Literal["fixed", "absmax"]
 
 
@@ -55,6 +57,16 @@ class TextImageItem(Struct, frozen=True):
     image: bytes | ImageUrl
 
 
+class FailedItem(Struct, frozen=True):
+    """An item that is reported instead of embedded, in requests with `on_error: item`.
+
+    Attributes:
+        error: What is wrong with it.
+    """
+
+    error: GatewayError
+
+
 class TokensItem(Struct, frozen=True):
     """A text that the client has tokenised.
 
@@ -70,27 +82,58 @@ Item: TypeAlias = TextItem | ItemWithImage | TokensItem
 """The closed union of what can be embedded. Dialects build items, the engine reads them."""
 
 
-@dataclass(frozen=True, slots=True)
-class EmbeddingsRequest:
+class VectorFormat(Struct, frozen=True):
+    """One way of writing the vectors of a response.
+
+    Attributes:
+        dimensions: None for the model's own.
+        component_type: Type of the vectors' components.
+        encoding_format: How vectors are written in the response.
+        endianness: Byte order of what is encoded as base64.
+    """
+
+    dimensions: int | None = None
+    component_type: ComponentType = "float"
+    encoding_format: EncodingFormat = "float"
+    endianness: Endianness = "little"
+
+
+class TokenLimit(Struct, frozen=True):
+    """A limit of tokens per item that the client sets.
+
+    Attributes:
+        field: Name of the limit in the request, for errors.
+        max_tokens: Special, prefix and image tokens included.
+    """
+
+    field: str
+    max_tokens: int
+
+
+class EmbeddingsRequest(Struct, frozen=True, kw_only=True):
     """What a client asks for, independent of the dialect.
 
     Attributes:
-        model: As the client wrote it, suffixes included.
+        model: As the client wrote it, suffixes included; empty for the only model there is.
         items: At least one.
         input_type: None where the request leaves it open.
-        dimensions: None for the model's own.
-        embedding_type: Type of the vectors' components.
-        encoding_format: How vectors are written in the response.
+        formats: At least one; every vector is written in each of them.
         truncate: Which end of an over-long text is cut; `NONE` refuses it.
+        isolate_errors: Whether an item that fails is reported in its place, instead of failing the request.
+        fingerprint: Of the embedding space that the client expects, or None.
+        token_limit: None for the model's own.
+        user: As the client wrote it; only its hash may be logged.
     """
 
     model: str
-    items: Sequence[Item]
+    items: Sequence[Item | FailedItem]
     input_type: InputType | None = None
-    dimensions: int | None = None
-    embedding_type: EmbeddingType = "float"
-    encoding_format: EncodingFormat = "float"
+    formats: Sequence[VectorFormat] = (VectorFormat(),)
     truncate: Truncate = "NONE"
+    isolate_errors: bool = False
+    fingerprint: str | None = None
+    token_limit: TokenLimit | None = None
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from types import FrameType
 
 from pydantic import ValidationError
@@ -20,13 +21,16 @@ from launcher.supervisor import Supervisor
 log = logging.getLogger("launcher")
 
 READY = """
-Ready in {elapsed:.1f} s: http://{host}:{port}  ({models})
+Ready in {elapsed:.1f} s: http://{host}:{port}
+{models}
 Triton: gRPC 127.0.0.1:{grpc_port}, metrics 127.0.0.1:{metrics_port}; logs in {logs}
 
 Try:
 {curl}
 
 Ctrl-C stops everything."""
+
+LIMIT = "  {model}: up to {tokens} tokens; longer input is refused unless truncated (GATEWAY_TRUNCATE=END)"
 
 CURL = """curl http://{host}:{port}/v1/embeddings -H 'Content-Type: application/json' \\
   -d '{{"model": "{model}", "input": "Hello, world"}}'"""
@@ -101,17 +105,23 @@ def check_port_free(host: str, port: int, variable: str) -> None:
             raise PortTakenError(host, port, variable) from error
 
 
-def describe_service(settings: LauncherSettings, models: tuple[str, ...], elapsed_s: float) -> str:
-    """Return what is shown once the service is ready: its ports, and a request to try."""
+def describe_service(settings: LauncherSettings, models: Mapping[str, int], elapsed_s: float) -> str:
+    """Return what is shown once the service is ready: models and their limits, ports, and a request to try.
+
+    Args:
+        settings: Where the service listens.
+        models: The longest input of each model, in tokens.
+        elapsed_s: How long the start took.
+    """
     address = {"host": settings.host, "port": settings.gateway_port}
     return READY.format(
         **address,
         elapsed=elapsed_s,
-        curl=CURL.format(**address, model=models[0] if models else "MODEL"),
+        curl=CURL.format(**address, model=next(iter(models), "MODEL")),
         grpc_port=settings.triton_grpc_port,
         metrics_port=settings.triton_metrics_port,
         logs=settings.build_dir / "logs",
-        models=", ".join(models),
+        models="\n".join(LIMIT.format(model=model, tokens=tokens) for model, tokens in models.items()),
     )
 
 

@@ -19,11 +19,11 @@ from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
 log = logging.getLogger(__name__)
 
 
-def prepare_repository(settings: LauncherSettings) -> tuple[str, ...]:
+def prepare_repository(settings: LauncherSettings) -> dict[str, int]:
     """Make the repository ready to serve.
 
     Returns:
-        The public ids of its models.
+        The longest input of each model, in tokens, by public id.
 
     Raises:
         LauncherError: An export failed, a file does not match its manifest, or there is no model.
@@ -41,7 +41,7 @@ def prepare_repository(settings: LauncherSettings) -> tuple[str, ...]:
         raise LauncherError(str(error)) from error
     if not any(repository.glob("*/config.pbtxt")):
         raise EmptyRepositoryError(repository)
-    return served
+    return {name: manifest["max_tokens"] for name, manifest in served.items()}
 
 
 def public_id(model: str) -> str:

@@ -51,7 +51,7 @@ def render_rows(settings: type[BaseSettings]) -> Iterable[str]:
     for name, field in settings.model_fields.items():
         variable = str(field.validation_alias or f"{prefix}{name}").upper()
         default = str(field.default).removeprefix(f"{PROJECT}/")
-        shown = f"`{default}`" if default not in ("", "None") else ""
+        shown = f"`{default}`" if default not in ("", "None", "()", "{}") else ""
         assert field.description, f"{variable} has no description"
         yield f"| `{variable}` | {shown} | {field.description} |"
 

@@ -12,7 +12,8 @@ from gateway.core.admission import Admission
 from gateway.core.catalogue import Catalogue
 from gateway.core.health import ReadinessProbe
 from gateway.core.metrics import Metrics
-from gateway.core.service import EmbeddingService, EmbeddingsResult
+from gateway.core.results import EmbeddingsResult
+from gateway.core.service import EmbeddingService
 from gateway.settings import Settings
 from gateway.types import Deadline
 

@@ -2,21 +2,26 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from msgspec import Meta
+from msgspec.structs import replace
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message
 
+from gateway.api.body import read_embeddings_body
 from gateway.api.context import Services, context_of
+from gateway.api.error_responses import ErrorDetails, describe_error
 from gateway.api.inputs import build_request
-from gateway.api.request import EmbeddingsBody, read_embeddings_body
-from gateway.core.service import EmbeddingsResult
+from gateway.api.request import Body, EmbeddingsBody
+from gateway.core.checks import FINGERPRINT_HEADER
+from gateway.core.results import EmbeddingsResult, Truncation
+from gateway.types import EmbeddingsRequest
 
 USER_HASH_CHARS = 16
 
@@ -24,7 +29,8 @@ WATCH_AFTER_S = 0.05
 """Shorter work is not worth a task that watches the connection: what Triton has begun, it finishes anyway."""
 
 Count = Annotated[int, Meta(ge=0)]
-B = TypeVar("B", bound=EmbeddingsBody)
+B = TypeVar("B", bound=Body)
+E = TypeVar("E", bound=EmbeddingsBody)
 
 
 @dataclass(slots=True)
@@ -33,7 +39,17 @@ class Embedding:
 
     object: Literal["embedding"]
     index: Annotated[int, Meta(ge=0, description="Position of the item in the request.")]
-    embedding: Annotated[list[float] | str, Meta(description="Numbers, or base64.")]
+    embedding: Annotated[
+        list[float] | str | None,
+        Meta(description="Numbers, or base64; null for an item that failed, which has an `error` instead."),
+    ]
+
+
+@dataclass(slots=True)
+class FailedEmbedding(Embedding):
+    """An item that failed, in a request with `on_error: item`."""
+
+    error: ErrorDetails
 
 
 @dataclass(slots=True)
@@ -54,6 +70,13 @@ class Usage:
 
 
 @dataclass(slots=True)
+class UsageWithTruncation(Usage):
+    """Tokens, and what was cut; only in responses to which that applies."""
+
+    truncated: Annotated[Sequence[Truncation], Meta(description="The items that were cut.")]
+
+
+@dataclass(slots=True)
 class EmbeddingsResponse:
     """The vectors, in the order of the input."""
 
@@ -64,9 +87,9 @@ class EmbeddingsResponse:
 
 
 async def embed_request(
-    request: Request, services: Services, body_type: type[B], check: Callable[[B], None] | None = None
+    request: Request, services: Services, body_type: type[E], check: Callable[[E], Awaitable[None]] | None = None
 ) -> EmbeddingsResult:
-    """Serve an embeddings request, and note in its context what becomes known on the way.
+    """Serve an embeddings request in the format that the OpenAI, NIM and OpenRouter dialects share.
 
     Args:
         request: Its body has not been read.
@@ -78,23 +101,55 @@ async def embed_request(
         GatewayError: The request is invalid, or could not be served.
         ClientDisconnect: The client has closed the connection.
     """
-    context = context_of(request)
-    services.admission.check_room()
-    body = await read_embeddings_body(request, body_type, max_bytes=services.settings.max_body_bytes)
-    context.body_is_read = True
+    body = await receive_body(request, services, body_type)
     if check is not None:
-        check(body)
-    parsed = build_request(body, services.settings)
-    context.items = len(parsed.items)
-    context.user_hash = hash_user(body.user)
+        await check(body)
+    return await embed(request, services, build_request(body, services.settings))
+
+
+async def receive_body(
+    request: Request, services: Services, body_type: type[B], extended_type: type[B] | None = None
+) -> B:
+    """Read and parse the body of an embeddings request, unless the queues are full; see `read_embeddings_body`."""
+    services.admission.check_room()
+    max_bytes = services.settings.max_body_bytes
+    body = await read_embeddings_body(request, body_type, max_bytes=max_bytes, extended_kind=extended_type)
+    context_of(request).body_is_read = True
+    return body
+
+
+async def embed(request: Request, services: Services, embeddings_request: EmbeddingsRequest) -> EmbeddingsResult:
+    """Embed the items of a request, and note in its context what becomes known on the way.
+
+    Args:
+        request: Its body has been read.
+        services: Of the application.
+        embeddings_request: What the body asks for.
+
+    Raises:
+        GatewayError: The request is invalid, or could not be served.
+        ClientDisconnect: The client has closed the connection.
+    """
+    context = context_of(request)
+    context.items = len(embeddings_request.items)
+    context.user_hash = hash_user(embeddings_request.user)
     context.stage_s["read"] = context.age_s()
+    fingerprint = read_fingerprint(request)
+    if fingerprint is not None:
+        embeddings_request = replace(embeddings_request, fingerprint=fingerprint)
     with DisconnectWatch(request):
-        result = await services.embedding.embed(parsed, context.deadline)
+        result = await services.embedding.embed(embeddings_request, context.deadline)
     context.model = result.model.public_id
     context.result = result
     context.stage_s.update(result.stage_s)
     await services.access.charge(context.caller, result.usage.total_tokens)
     return result
+
+
+def read_fingerprint(request: Request) -> str | None:
+    """Return the fingerprint of the embedding space that the client expects, or None."""
+    name = FINGERPRINT_HEADER.encode()
+    return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), None)
 
 
 def hash_user(user: str | None) -> str:
@@ -104,17 +159,15 @@ def hash_user(user: str | None) -> str:
 
 def build_response(result: EmbeddingsResult) -> EmbeddingsResponse:
     """Return the response body, with NumPy vectors still in it."""
-    usage = result.usage
-    return EmbeddingsResponse(
-        object="list",
-        data=[Embedding("embedding", index, vector) for index, vector in enumerate(result.vectors)],
-        model=result.model.public_id,
-        usage=Usage(
-            prompt_tokens=usage.total_tokens,
-            total_tokens=usage.total_tokens,
-            prompt_tokens_details=TokenDetails(usage.text_tokens, usage.image_tokens),
-        ),
-    )
+    total = result.usage.total_tokens
+    details = TokenDetails(result.usage.text_tokens, result.usage.image_tokens)
+    usage = Usage(total, total, details)
+    if result.truncations:
+        usage = UsageWithTruncation(total, total, details, result.truncations)
+    data = [Embedding("embedding", index, vector) for index, vector in enumerate(result.vectors)]
+    for index, error in result.errors.items():
+        data[index] = FailedEmbedding("embedding", index, None, describe_error(error))
+    return EmbeddingsResponse("list", data, result.model.public_id, usage)
 
 
 def json_response(content: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -61,6 +61,7 @@ STATUS_OF_ERROR: Mapping[type[errors.GatewayError], ErrorStatus] = {
     errors.QuotaSpentError: ErrorStatus(402, "insufficient_quota", "The key's quota is used up."),
     errors.NotFoundError: ErrorStatus(404, "not_found_error", "No such model, route or provider."),
     errors.MethodNotAllowedError: ErrorStatus(405, "method_not_allowed", "The route does not have this method."),
+    errors.FingerprintError: ErrorStatus(409, "conflict_error", "The embedding space is not the expected one."),
     errors.RequestTimeoutError: ErrorStatus(408, "timeout_error", "The body did not arrive in time."),
     errors.TooLargeError: ErrorStatus(413, "request_too_large", "The body or an image is above its limit."),
     errors.UnsupportedMediaTypeError: ErrorStatus(415, "unsupported_media_type", "The body is not plain JSON."),
@@ -86,6 +87,13 @@ def status_of(error: errors.GatewayError) -> ErrorStatus:
     return next(STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_OF_ERROR)
 
 
+def describe_error(error: errors.GatewayError, dialect: Dialect = NO_DIALECT) -> ErrorDetails:
+    """Return the fields of an error."""
+    status = status_of(error)
+    code = dialect.status_overrides.get(status.code, status.code)
+    return ErrorDetails(error.message, status.type, error.param, code)
+
+
 def render_error(error: errors.GatewayError, dialect: Dialect = NO_DIALECT) -> Response:
     """Return the HTTP response for an error.
 
@@ -93,16 +101,15 @@ def render_error(error: errors.GatewayError, dialect: Dialect = NO_DIALECT) -> R
         error: Any.
         dialect: Of the route; it may override statuses.
     """
-    status = status_of(error)
-    code = dialect.status_overrides.get(status.code, status.code)
-    body = ErrorBody("error", error.message, status.type, ErrorDetails(error.message, status.type, error.param, code))
+    details = describe_error(error, dialect)
+    body = ErrorBody("error", details.message, details.type, details)
     headers = {}
     if error.retry_after_s is not None:
         # Jittered, so that clients refused together do not come back together.
         headers["retry-after"] = str(max(1, round(error.retry_after_s * random.uniform(1, 2))))  # noqa: S311
-    if status.code == 401:
+    if details.code == 401:
         headers["www-authenticate"] = "Bearer"
-    return Response(orjson.dumps(body), code, headers, media_type="application/json")
+    return Response(orjson.dumps(body), details.code, headers, media_type="application/json")
 
 
 def log_fault(error: errors.GatewayError, context: RequestContext) -> None:
@@ -141,8 +148,17 @@ async def handle_validation_error(request: Request, error: Exception) -> Respons
     return await handle_gateway_error(request, errors.InvalidRequestError("the request is malformed"))
 
 
+async def handle_unexpected_error(request: Request, error: Exception) -> Response:
+    """Respond to any other exception; Starlette raises it again, and `ContextMiddleware` logs it."""
+    context = context_of(request)
+    known = errors.GatewayError("the server failed")
+    context.error_type = status_of(known).type
+    return render_error(known, context.dialect)
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Give every error, the framework's and ours, the same body."""
     app.add_exception_handler(errors.GatewayError, handle_gateway_error)
     app.add_exception_handler(HTTPException, handle_http_exception)
     app.add_exception_handler(RequestValidationError, handle_validation_error)
+    app.add_exception_handler(Exception, handle_unexpected_error)

@@ -5,10 +5,11 @@ from typing import TypeAlias
 
 from gateway.api.images import InlineImage, decode_data_url, find_image, is_data_url
 from gateway.api.request import MESSAGES, ContentBlock, EmbeddingsBody, TextPart
-from gateway.errors import InvalidItemError, InvalidRequestError
+from gateway.errors import InvalidItemError, InvalidRequestError, TooLargeError
 from gateway.settings import Settings
 from gateway.types import (
     EmbeddingsRequest,
+    FailedItem,
     ImageItem,
     ImageUrl,
     InputType,
@@ -18,17 +19,19 @@ from gateway.types import (
     TextImageItem,
     TextItem,
     TokensItem,
+    VectorFormat,
 )
 
-ItemValue: TypeAlias = str | list[int] | ContentBlock
+ItemValue: TypeAlias = str | list[int | float] | ContentBlock
 
 INPUT_TYPE_SYNONYMS: dict[str, InputType] = {
     "query": "query",
     "passage": "passage",
+    "document": "passage",
     "search_query": "query",
     "search_document": "passage",
 }
-"""The last two are Cohere's names, which OpenRouter passes on."""
+"""`document` is Voyage AI's name. The last two are Cohere's, which OpenRouter passes on."""
 
 
 def build_request(body: EmbeddingsBody, settings: Settings) -> EmbeddingsRequest:
@@ -36,7 +39,7 @@ def build_request(body: EmbeddingsBody, settings: Settings) -> EmbeddingsRequest
 
     Args:
         body: As parsed.
-        settings: Limits of items, images and image bytes.
+        settings: Limits of items, images and image bytes, and the default for `truncate`.
 
     Raises:
         InvalidRequestError: The input has no published form, no item, or too many.
@@ -47,19 +50,20 @@ def build_request(body: EmbeddingsBody, settings: Settings) -> EmbeddingsRequest
         model=body.model,
         items=build_items(body, settings),
         input_type=INPUT_TYPE_SYNONYMS[body.input_type] if body.input_type else None,
-        dimensions=body.dimensions,
-        embedding_type=body.embedding_type or "float",
-        encoding_format=body.encoding_format or "float",
-        truncate=body.truncate or "NONE",
+        formats=(VectorFormat(body.dimensions, body.embedding_type or "float", body.encoding_format or "float"),),
+        truncate=body.truncate or settings.truncate,
+        user=body.user,
+        isolate_errors=body.on_error == "item",
     )
 
 
-def build_items(body: EmbeddingsBody, settings: Settings) -> list[Item]:
+def build_items(body: EmbeddingsBody, settings: Settings) -> Sequence[Item | FailedItem]:
     """Return the items of a body; raises as `build_request` does."""
     values = list_values(body.input, settings.max_items)
     modalities = list_modalities(body.modality, len(values))
+    build = build_or_fail if body.on_error == "item" else build_item
     items = [
-        build_item(index, value, modality, settings.max_image_bytes)
+        build(index, value, modality, settings.max_image_bytes)
         for index, (value, modality) in enumerate(zip(values, modalities, strict=True))
     ]
     images = sum(isinstance(item, ItemWithImage) for item in items)
@@ -68,7 +72,9 @@ def build_items(body: EmbeddingsBody, settings: Settings) -> list[Item]:
     return items
 
 
-def list_values(value: str | list[str | int | list[int] | ContentBlock], max_items: int) -> Sequence[ItemValue]:
+def list_values(
+    value: str | list[str | int | float | list[int | float] | ContentBlock], max_items: int
+) -> Sequence[ItemValue]:
     """Return the field's value as a list with one entry per item.
 
     Raises:
@@ -79,7 +85,7 @@ def list_values(value: str | list[str | int | list[int] | ContentBlock], max_ite
     if not value:
         raise InvalidRequestError("input must not be empty", param="input")
     kinds = set(map(type, value))
-    if kinds == {int}:
+    if kinds <= {int, float}:
         return [value]  # type: ignore[list-item]  # all of them are ids
     if len(value) > max_items:
         raise InvalidRequestError(f"input must have at most {max_items} items; got {len(value)}", param="input")
@@ -128,6 +134,14 @@ def build_item(index: int, value: ItemValue, modality: Modality | None, max_imag
     return check_modality(index, item, modality)
 
 
+def build_or_fail(index: int, value: ItemValue, modality: Modality | None, max_image_bytes: int) -> Item | FailedItem:
+    """Return the item that one entry of the list makes, or what is wrong with it."""
+    try:
+        return build_item(index, value, modality, max_image_bytes)
+    except (InvalidItemError, TooLargeError) as error:
+        return FailedItem(error)
+
+
 def read_string(index: int, text: str, modality: Modality | None, max_image_bytes: int) -> Item:
     """Return the item of a string: a text, an image as a data URL, or both; with modality `text`, always a text."""
     if not text or text.isspace():
@@ -162,11 +176,12 @@ def read_block(index: int, block: ContentBlock, max_image_bytes: int) -> Item:
     return TextImageItem(text, image) if text.strip() else ImageItem(image)
 
 
-def read_token_ids(index: int, token_ids: list[int]) -> Item:
-    """Return the item of a list of token ids."""
+def read_token_ids(index: int, token_ids: list[int | float]) -> Item:
+    """Return the item of a list of token ids, of which the parser takes integers and whole floats."""
     if not token_ids:
         raise InvalidItemError(index, "must not be blank or empty")
-    return TokensItem(token_ids)
+    has_floats = isinstance(sum(token_ids), float)  # the quickest way to look at every type
+    return TokensItem(list(map(int, token_ids)) if has_floats else token_ids)  # type: ignore[arg-type]
 
 
 def check_modality(index: int, item: Item, modality: Modality | None) -> Item:

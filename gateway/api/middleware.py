@@ -27,6 +27,9 @@ access_logger = logging.getLogger("gateway.access")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 """Request ids accepted from clients; anything else could forge log lines."""
 
+MAX_INDICES_IN_HEADER = 100
+"""The response's `usage` has all of them."""
+
 CLIENT_CLOSED_REQUEST = 499
 """Logged as the status of a request whose client disconnected before the response."""
 
@@ -110,11 +113,17 @@ def add_headers(message: Message, context: RequestContext) -> None:
     """Add the request id and, to a response with vectors, times in milliseconds and tokens."""
     headers = message["headers"]
     headers.append((b"x-request-id", context.request_id.encode()))
-    if context.result is not None:
+    result = context.result
+    if result is not None and result.stage_s:
         headers.append((b"x-total-time", b"%.2f" % (context.age_s() * 1e3)))
         headers.append((b"x-queue-time", b"%.2f" % (context.stage_s["admission"] * 1e3)))
         headers.append((b"x-inference-time", b"%.2f" % (context.stage_s["inference"] * 1e3)))
-        headers.append((b"x-compute-tokens", b"%d" % context.result.usage.total_tokens))
+        headers.append((b"x-compute-tokens", b"%d" % result.usage.total_tokens))
+        if result.model.fingerprint:
+            headers.append((b"x-embedding-fingerprint", result.model.fingerprint.encode()))
+        if result.truncations:
+            indices = ",".join(str(truncation.index) for truncation in result.truncations[:MAX_INDICES_IN_HEADER])
+            headers.append((b"x-truncated-items", indices.encode()))
 
 
 def log_request(scope: Scope, context: RequestContext, status: int) -> None:
@@ -136,7 +145,7 @@ def log_request(scope: Scope, context: RequestContext, status: int) -> None:
         value = getattr(context, name)
         if value:
             line[name] = value
-    if context.result is not None:
+    if context.result is not None and context.result.stage_s:
         line["tokens"] = context.result.usage.total_tokens
         line["inference_ms"] = round(context.stage_s["inference"] * 1e3, 2)
     access_logger.info(orjson.dumps(line).decode())
@@ -170,7 +179,7 @@ class DialectRoute(APIRoute):
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         context = context_of(request)
-        context.route = self.path
+        context.route = self.path_format
         context.dialect = self._dialect
         try:
             if self._access is not None:
@@ -184,7 +193,8 @@ class DialectRoute(APIRoute):
 class RouteTable:
     """Calls the dialects' routes directly: a third of a small request's cost was FastAPI's middleware and router.
 
-    They parse and authenticate requests and handle errors themselves. What is none of theirs goes on to FastAPI.
+    They parse and authenticate requests and handle errors themselves. What is none of theirs goes on to FastAPI, and so
+    do routes with a parameter in their path.
 
     Args:
         app: FastAPI with its middleware.
@@ -196,7 +206,7 @@ class RouteTable:
         self._routes = {
             (method, route.path): route.app
             for route in routes
-            if isinstance(route, DialectRoute)
+            if isinstance(route, DialectRoute) and not route.param_convertors
             for method in route.methods or ()
         }
 

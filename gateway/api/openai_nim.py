@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
@@ -10,30 +10,40 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 
+from gateway.api.compatibility import CompatibleBody, build_compatible_request
 from gateway.api.context import Dialect, Services
-from gateway.api.embeddings import EmbeddingsResponse, build_response, embed_request, json_response
+from gateway.api.embeddings import EmbeddingsResponse, build_response, embed, json_response, receive_body
 from gateway.api.middleware import DialectRoute
-from gateway.api.openapi import CALLING_ENGINE, EMBEDDING, content_of, error_responses, json_body, json_responses
+from gateway.api.openapi import (
+    CALLING_ENGINE,
+    EMBEDDING,
+    content_of,
+    error_responses,
+    json_body,
+    json_responses,
+    path_parameter,
+)
 from gateway.api.request import EmbeddingsBody
+from gateway.engine import ServedModel
 from gateway.engine.triton import read_triton_metrics
-from gateway.errors import EngineUnavailableError
+from gateway.errors import EngineUnavailableError, NotFoundError
 
 DIALECT = Dialect("openai_nim", "OpenAI and NVIDIA NIM")
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A served model."""
+class Model(TypedDict):
+    """A served model, or an alias of one."""
 
     id: str
     object: Literal["model"]
     created: Annotated[int, Meta(description="When it was exported, in Unix seconds.")]
     owned_by: str
+    root: NotRequired[Annotated[str, Meta(description="Of an alias: the public id of its model.")]]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelList:
-    """The served models."""
+    """The served models, and their aliases."""
 
     object: Literal["list"]
     data: list[Model]
@@ -67,16 +77,30 @@ class OpenAINim:
         """Return every route of the dialect."""
         route = partial(DialectRoute, dialect=DIALECT, access=self._services.access)
         open_route = partial(DialectRoute, dialect=DIALECT)  # for monitoring, which has no key
+        metrics_route = partial(open_route, handler=self.show_metrics, response_class=PlainTextResponse)
+        ready_route = partial(
+            open_route,
+            handler=self.check_ready,
+            responses=json_responses(DIALECT, Ready)
+            | {503: {"content": content_of(Ready), "description": "Not ready; see Retry-After."}},
+        )
         return [
             route(
                 "/v1/embeddings",
                 self.create_embeddings,
                 methods=["POST"],
                 responses=json_responses(DIALECT, EmbeddingsResponse, *EMBEDDING),
-                openapi_extra=json_body(EmbeddingsBody),
+                openapi_extra=json_body(EmbeddingsBody, CompatibleBody),
             ),
             route("/v1/models", self.list_models, responses=json_responses(DIALECT, ModelList, *CALLING_ENGINE)),
-            open_route("/v1/metrics", self.show_metrics, response_class=PlainTextResponse),
+            route(
+                "/v1/models/{model:path}",
+                self.show_model,
+                responses=json_responses(DIALECT, Model, NotFoundError, *CALLING_ENGINE),
+                openapi_extra=path_parameter("model", "Id of a model, with or without a suffix."),
+            ),
+            metrics_route("/v1/metrics"),
+            metrics_route("/metrics"),
             open_route(
                 "/v1/metrics/triton",
                 self.show_triton_metrics,
@@ -84,23 +108,27 @@ class OpenAINim:
                 responses=error_responses(DIALECT, EngineUnavailableError),
             ),
             open_route("/v1/health/live", self.check_live, responses=json_responses(DIALECT, Live)),
-            open_route(
-                "/v1/health/ready",
-                self.check_ready,
-                responses=json_responses(DIALECT, Ready)
-                | {503: {"content": content_of(Ready), "description": "Not ready; see Retry-After."}},
-            ),
+            ready_route("/v1/health/ready"),
+            ready_route("/health"),  # where vLLM and TEI have it
         ]
 
     async def create_embeddings(self, request: Request) -> Response:
         """Generate embeddings of texts, images, or both together."""
-        return json_response(build_response(await embed_request(request, self._services, EmbeddingsBody)))
+        body = await receive_body(request, self._services, EmbeddingsBody, CompatibleBody)
+        embeddings_request = build_compatible_request(body, self._services.settings)
+        return json_response(build_response(await embed(request, self._services, embeddings_request)))
 
     async def list_models(self, request: Request) -> Response:
-        """List the served models."""
-        models = await self._services.catalogue.models()
-        data = [Model(model.public_id, "model", model.created_s, model.owner) for model in models.values()]
+        """List the served models, and their aliases."""
+        data = [describe_model(model) for model in (await self._services.catalogue.models()).values()]
+        for alias, model in (await self._services.catalogue.aliases()).items():
+            data.append(describe_model(model) | {"id": alias, "root": model.public_id})
         return json_response(ModelList("list", data))
+
+    async def show_model(self, request: Request) -> Response:
+        """Return one served model."""
+        resolved = await self._services.catalogue.resolve(read_model_name(request))
+        return json_response(describe_model(resolved.model))
 
     async def show_metrics(self, request: Request) -> Response:
         """Return this server's metrics in Prometheus' format."""
@@ -121,3 +149,13 @@ class OpenAINim:
         if await self._services.readiness.is_ready():
             return json_response(Ready("health.response", "ready", True))
         return json_response(Ready("health.response", "not ready", False), 503, {"retry-after": "1"})
+
+
+def read_model_name(request: Request) -> str:
+    """Return the model that the path names; an empty one, which elsewhere means the default model, is none here."""
+    return str(request.path_params["model"]) or "/"
+
+
+def describe_model(model: ServedModel) -> Model:
+    """Return a model as OpenAI lists it."""
+    return {"id": model.public_id, "object": "model", "created": model.created_s, "owned_by": model.owner}

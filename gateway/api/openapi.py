@@ -21,14 +21,15 @@ from gateway.settings import Settings
 DOCS_PATH = "/docs"
 ASSETS_PATH = "/docs/assets"
 
-BODIES = {"EmbeddingsBody", "OpenRouterBody"}
+BODIES = {"EmbeddingsBody", "CompatibleBody", "OpenRouterBody"}
 
 SCHEMA_PATH = "#/components/schemas/{name}"
 
 KEYS = "A key that this server's operator has issued; where none are configured, any key or none will do."
 
 DESCRIPTION = """Embeddings of texts and images over the APIs that clients already speak: OpenAI's and that of NVIDIA's
-embedding NIM under `/v1`, OpenRouter's under `/api/v1`.
+embedding NIM under `/v1`, OpenRouter's under `/api/v1`, Cohere's at `/v2/embed`, and that of Hugging Face's Text
+Embeddings Inference at `/embed`.
 
 Every response carries `x-request-id`, the client's own if it sends a plain one. Responses with vectors carry
 `x-total-time`, `x-queue-time` and `x-inference-time` in milliseconds, and `x-compute-tokens`.
@@ -80,6 +81,7 @@ CALLING_ENGINE = (*ALWAYS, errors.OverloadedError, errors.EngineUnavailableError
 EMBEDDING = (
     errors.InvalidRequestError,
     errors.NotFoundError,
+    errors.FingerprintError,
     errors.RequestTimeoutError,
     errors.TooLargeError,
     errors.UnsupportedMediaTypeError,
@@ -107,10 +109,11 @@ class SchemaRegistry:
 SCHEMAS = SchemaRegistry()
 
 
-def json_body(kind: type) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route that reads an embeddings body of this type."""
-    content = {"schema": SCHEMAS.reference(kind), "examples": EXAMPLES}
-    return {"requestBody": {"required": True, "content": {"application/json": content}}}
+def json_body(*kinds: type, examples: dict[str, Any] = EXAMPLES) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads an embeddings body of one of these types."""
+    content = content_of(*kinds)
+    content["application/json"]["examples"] = examples
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def query_parameters(schema: dict[str, Any], **descriptions: str) -> dict[str, Any]:
@@ -120,6 +123,14 @@ def query_parameters(schema: dict[str, Any], **descriptions: str) -> dict[str, A
             {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
             for name, description in descriptions.items()
         ]
+    }
+
+
+def path_parameter(name: str, description: str) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route whose path has a parameter, which may contain slashes."""
+    schema = {"type": "string", "minLength": 1}
+    return {
+        "parameters": [{"name": name, "in": "path", "required": True, "schema": schema, "description": description}]
     }
 
 
@@ -145,9 +156,10 @@ def error_responses(dialect: Dialect, *kinds: type[errors.GatewayError]) -> dict
     return described
 
 
-def content_of(kind: type) -> dict[str, Any]:
-    """Return the OpenAPI `content` of a JSON response."""
-    return {"application/json": {"schema": SCHEMAS.reference(kind)}}
+def content_of(*kinds: type) -> dict[str, Any]:
+    """Return the OpenAPI `content` of JSON of one of these types."""
+    references = [SCHEMAS.reference(kind) for kind in kinds]
+    return {"application/json": {"schema": references[0] if len(kinds) == 1 else {"anyOf": references}}}
 
 
 def add_openapi(app: FastAPI, settings: Settings) -> None:
@@ -182,6 +194,8 @@ def build_openapi(app: FastAPI, settings: Settings) -> Callable[[], dict[str, An
             schemas = SCHEMAS.components()
             for name in BODIES & schemas.keys():
                 separate_forms(schemas[name]["properties"]["input"], settings.max_items)
+            if compatible := schemas.get("CompatibleBody"):
+                compatible["oneOf"] = [{"required": ["input"]}, {"required": ["messages"]}]
             document["components"] = {
                 "schemas": schemas,
                 "securitySchemes": {KEY_SCHEME: {"type": "http", "scheme": "bearer", "description": KEYS}},
@@ -195,12 +209,15 @@ def build_openapi(app: FastAPI, settings: Settings) -> Callable[[], dict[str, An
 def separate_forms(schema: dict[str, Any], max_items: int) -> None:
     """Say what the parser's one type for arrays cannot: which forms of `input` exclude each other, and their limits.
 
+    Whole floats as token ids need no form: JSON Schema counts them as integers.
+
     Args:
         schema: Of the field, as made from its type; changed in place.
         max_items: Limit of this server.
     """
     string, array = schema["anyOf"]
-    text, token_id, token_ids, block = array["items"]["anyOf"]
+    text, token_id, _, token_ids, block = array["items"]["anyOf"]
+    token_ids["items"] = token_id
     size = {"minItems": 1, "maxItems": max_items}
     schema["anyOf"] = [
         string,

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
-from urllib.parse import quote as percent_encode
 
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
@@ -14,9 +13,18 @@ from gateway.api.context import Dialect, Services, context_of
 from gateway.api.embeddings import EmbeddingsResponse, Usage, build_response, embed_request, json_response
 from gateway.api.middleware import DialectRoute
 from gateway.api.nim_metadata import read_query_parameter
-from gateway.api.openapi import CALLING_ENGINE, EMBEDDING, json_body, json_responses, query_parameters
+from gateway.api.openai_nim import read_model_name
+from gateway.api.openapi import (
+    CALLING_ENGINE,
+    EMBEDDING,
+    json_body,
+    json_responses,
+    path_parameter,
+    query_parameters,
+)
+from gateway.api.openrouter_models import describe_endpoints, describe_model
+from gateway.api.provider_preferences import ProviderPreferences, check_provider, check_quantizations
 from gateway.api.request import EmbeddingsBody
-from gateway.engine import ServedModel
 from gateway.errors import InvalidRequestError, NotFoundError
 
 DIALECT = Dialect("openrouter", "OpenRouter", status_overrides={503: 529})
@@ -27,21 +35,10 @@ Ignored = Annotated[Raw, Meta(description="Accepted and ignored.")] | UnsetType
 """Listed on the pages of embedding models, or sent by OpenRouter's SDK, and meaningless here."""
 
 
-class ProviderPreferences(Struct):
-    """OpenRouter's provider preferences; fields not listed have no effect."""
-
-    only: Annotated[list[str] | None, Meta(description="Providers that may respond; 404 without this one.")] = None
-    order: Annotated[
-        list[str] | None,
-        Meta(description="Providers to try; 404 without this one, unless `allow_fallbacks` is true."),
-    ] = None
-    allow_fallbacks: Annotated[Any, Meta(description="Whether providers outside `order` may respond.")] = None
-
-
 class OpenRouterBody(EmbeddingsBody):
     """What to embed, and how to respond, with OpenRouter's own fields."""
 
-    provider: ProviderPreferences | None = None
+    provider: Annotated[ProviderPreferences | None, Meta(description="Which providers may respond.")] = None
     temperature: Ignored = UNSET
     top_p: Ignored = UNSET
     seed: Ignored = UNSET
@@ -73,6 +70,13 @@ class ModelPage:
     data: list[dict[str, Any]]
     total_count: int
     links: Annotated[dict[str, str | None], Meta(description="`next`: path of the next page, or null.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDetails:
+    """A served model, as OpenRouter describes it: alone, or with its endpoints."""
+
+    data: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,11 @@ class OpenRouter:
                 limit="Number of models per page.",
             ),
         )
+        model_route = partial(
+            route,
+            responses=json_responses(DIALECT, ModelDetails, NotFoundError, *CALLING_ENGINE),
+            openapi_extra=path_parameter("model", "Id of a model (`author/slug`), with or without a suffix."),
+        )
         return [
             route(
                 "/api/v1/embeddings",
@@ -123,6 +132,9 @@ class OpenRouter:
                 self.count_models,
                 responses=json_responses(DIALECT, ModelCount, *CALLING_ENGINE),
             ),
+            model_route("/api/v1/models/{model:path}/endpoints", self.list_endpoints),
+            model_route("/api/v1/models/{model:path}", self.show_model),
+            model_route("/api/v1/model/{model:path}", self.show_model),  # the path that OpenRouter's SDKs request
         ]
 
     async def create_embeddings(self, request: Request) -> Response:
@@ -146,22 +158,35 @@ class OpenRouter:
         """Return how many models are served."""
         return json_response(ModelCount(Count(len(await self._services.catalogue.models()))))
 
-    def _check_provider(self, body: OpenRouterBody) -> None:
-        """Apply the `provider` field: this server is the only provider there is.
+    async def show_model(self, request: Request) -> Response:
+        """Return one served model."""
+        resolved = await self._services.catalogue.resolve(read_model_name(request))
+        return json_response(ModelDetails(describe_model(resolved.model)))
 
-        An `order` without this server excludes it unless fallbacks are explicitly allowed.
+    async def list_endpoints(self, request: Request) -> Response:
+        """Return one served model with its endpoints: this server."""
+        resolved = await self._services.catalogue.resolve(read_model_name(request))
+        return json_response(ModelDetails(describe_endpoints(resolved.model, self._services.settings.provider_name)))
+
+    async def _check_provider(self, body: OpenRouterBody) -> None:
+        """Apply the `provider` field.
 
         Raises:
-            NotFoundError: The field excludes this server.
+            NotFoundError: It excludes this server.
+            InvalidRequestError: It asks for what this server cannot do.
         """
         if body.provider is None:
             return
-        name = self._services.settings.provider_name.lower()
-        only = [each.lower() for each in body.provider.only or []]
-        order = [each.lower() for each in body.provider.order or []]
-        out_of_order = order and name not in order and body.provider.allow_fallbacks is not True
-        if (only and name not in only) or out_of_order:
-            raise NotFoundError("no allowed providers are available for the selected model", param="provider")
+        check_provider(body.provider, self._services.settings.provider_name, has_ignored_parameter(body))
+        if body.provider.quantizations:
+            resolved = await self._services.catalogue.resolve(body.model)
+            check_quantizations(body.provider, resolved.model)
+
+
+def has_ignored_parameter(body: OpenRouterBody) -> bool:
+    """Return whether a body has a parameter of the model that this server accepts and ignores."""
+    parameters = (body.temperature, body.top_p, body.seed, body.max_tokens, body.response_format)
+    return any(value is not UNSET and bytes(value) != b"null" for value in parameters)
 
 
 def read_count(request: Request, name: str, default: int) -> int:
@@ -181,35 +206,3 @@ def read_count(request: Request, name: str, default: int) -> int:
 def next_page(request: Request, offset: int, limit: int, count: int) -> str | None:
     """Return the path of the next page, or None on the last one."""
     return f"{request.url.path}?offset={offset}&limit={limit}" if 0 < limit and offset < count else None
-
-
-def describe_model(model: ServedModel) -> dict[str, Any]:
-    """Return a model as OpenRouter lists it, with every field that its own SDKs require."""
-    modalities = ["text", "image"] if model.takes_images else ["text"]
-    return {
-        "id": model.public_id,
-        "canonical_slug": model.public_id,
-        "hugging_face_id": str(model.manifest.get("source", "")) or None,
-        "name": model.public_id.rsplit("/", 1)[-1],
-        "description": str(model.manifest.get("description", "")),
-        "created": model.created_s,
-        "context_length": model.max_tokens,
-        "architecture": {
-            "modality": "+".join(modalities) + "->embeddings",
-            "input_modalities": modalities,
-            "output_modalities": ["embeddings"],
-            "tokenizer": "Other",
-            "instruct_type": None,
-        },
-        "pricing": {"prompt": "0", "completion": "0", "request": "0", "image": "0"},
-        "top_provider": {
-            "context_length": model.max_tokens,
-            "max_completion_tokens": None,
-            "is_moderated": False,
-        },
-        "per_request_limits": None,
-        "supported_parameters": [],
-        "default_parameters": None,
-        "supported_voices": None,
-        "links": {"details": f"/v1/metadata?model={percent_encode(model.public_id)}"},
-    }

@@ -1,25 +1,30 @@
-"""The body of an embeddings request. One definition gives its shape, parses it, and describes it in OpenAPI."""
+"""The body of an embeddings request. One definition gives its shape, parses it, and describes it in OpenAPI.
+
+`body.py` reads it from a request.
+"""
 
 import re
 from collections.abc import Mapping
-from functools import cache
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
-import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
-from starlette.requests import ClientDisconnect, Request
 
-from gateway.errors import InvalidRequestError, TooLargeError, UnsupportedMediaTypeError, quote
+from gateway.api.provider_preferences import explain_provider
+from gateway.errors import InvalidRequestError, quote
 from gateway.types import EmbeddingType, EncodingFormat, InputType, Modality, Truncate
-
-LARGE_BODY_BYTES = 4 * 1024 * 1024
-MAX_CONTAINERS = 1_000_000
-"""A body of nothing but empty arrays would take twenty times its size in memory. Brackets within texts count too."""
 
 MAX_TOKEN_ID = 2**31 - 1
 """Above any vocabulary. Which ids a model has is for the engine to say."""
 
-B = TypeVar("B", bound="EmbeddingsBody")
+
+class Body(Struct, forbid_unknown_fields=True):
+    """Base of every dialect's body.
+
+    Attributes:
+        field_messages: What is wrong with a field, by its name, if it does not fit its type.
+    """
+
+    field_messages: ClassVar[Mapping[str, str]] = {}
 
 
 class TextPart(Struct, forbid_unknown_fields=True, tag_field="type", tag="text"):
@@ -61,10 +66,23 @@ Text = Annotated[
     str, Meta(description="A text, or an image as or within a data URL.", extra_json_schema={"minLength": 1})
 ]
 TokenId = Annotated[int, Meta(ge=0, le=MAX_TOKEN_ID)]
-TokenIds = Annotated[list[TokenId], Meta(description="Token ids of one item.", extra_json_schema={"minItems": 1})]
+FloatTokenId = Annotated[float, Meta(ge=0, le=MAX_TOKEN_ID, multiple_of=1)]
+"""A token id as OpenRouter's Python SDK sends it: `101.0`. `inputs.read_token_ids` turns it into an integer."""
+
+TokenIds = Annotated[
+    list[TokenId | FloatTokenId], Meta(description="Token ids of one item.", extra_json_schema={"minItems": 1})
+]
+
+Input = Annotated[
+    Text | list[Text | TokenId | FloatTokenId | TokenIds | ContentBlock],
+    Meta(
+        description="A text; an array of texts and content blocks, in any mixture; the token ids of one item; "
+        "or an array of the token ids of several."
+    ),
+]
 
 
-class EmbeddingsBody(Struct, forbid_unknown_fields=True, kw_only=True):
+class EmbeddingsBody(Body, kw_only=True):
     """What to embed, and how to respond."""
 
     model: Annotated[
@@ -75,15 +93,9 @@ class EmbeddingsBody(Struct, forbid_unknown_fields=True, kw_only=True):
             "effect.",
         ),
     ]
-    input: Annotated[
-        Text | list[Text | TokenId | TokenIds | ContentBlock],
-        Meta(
-            description="A text; an array of texts and content blocks, in any mixture; the token ids of one item; "
-            "or an array of the token ids of several."
-        ),
-    ]
+    input: Input
     input_type: Annotated[
-        Literal["query", "passage", "search_query", "search_document"] | None,
+        Literal["query", "passage", "document", "search_query", "search_document"] | None,
         Meta(description="Whether texts are queries or documents; `passage` if absent. Images are passages."),
     ] = None
     modality: Annotated[
@@ -108,6 +120,13 @@ class EmbeddingsBody(Struct, forbid_unknown_fields=True, kw_only=True):
         Truncate | None,
         Meta(description="Which end of a text above the model's limit is cut; `NONE`, or absent, refuses the text."),
     ] = None
+    on_error: Annotated[
+        Literal["request", "item"] | None,
+        Meta(
+            description="An extension. `item`: an item that fails has a null embedding and an `error`, and the "
+            "others are embedded. `request`, or absent: it fails the request."
+        ),
+    ] = None
     user: Annotated[str | None, Meta(description="Any string; only its hash is logged.")] = None
 
 
@@ -116,6 +135,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "modality": get_args(Modality),
     "encoding_format": get_args(EncodingFormat),
     "truncate": get_args(Truncate),
+    "on_error": ("request", "item"),
 }
 """Fields that have one of a few values, in the order in which messages list them."""
 
@@ -126,11 +146,10 @@ MESSAGES = {
     "dimensions": "dimensions must be a positive integer",
     "embedding_type": "Input should be 'float', 'binary', 'ubinary', 'int8' or 'uint8'",  # the embedding NIM's message
     "user": "user must be a string",
-    "provider": "provider must be an object",
 }
 """What is wrong with a field, where it has no choices."""
 
-ITEM = re.compile(r"\$\.input\[(\d+)\](.*)")
+ITEM = re.compile(r"\$\.inputs?\[(\d+)\](.*)")
 ITEM_MESSAGES = (
     (r"\.content\[\d+\]\.image_url", 'has an image_url with fields other than "url" and "detail"', "unknown field"),
     (r"\.content\[\d+\]", 'has a content part that is neither {"type":"text"} nor {"type":"image_url"}', ""),
@@ -145,85 +164,12 @@ KINDS |= {"array": "an array", "object": "an object"}
 """JSON types as messages name them."""
 
 
-async def read_embeddings_body(request: Request, kind: type[B], *, max_bytes: int) -> B:
-    """Read and parse a body; of a key written twice, the last value counts.
-
-    Args:
-        request: Its body has not been read.
-        kind: The body's type.
-        max_bytes: Limit of the body's size.
-
-    Raises:
-        UnsupportedMediaTypeError: Not `application/json`, or compressed.
-        TooLargeError: Above the limit; what is not read stays unread.
-        InvalidRequestError: Not JSON (RFC 8259, UTF-8), or not of this type.
-    """
-    headers = dict(request.scope["headers"])  # Starlette's own mapping searches and decodes all of them each time
-    check_media_type(headers)
-    body = await read_body(request, headers, max_bytes=max_bytes)
-    if len(body) > LARGE_BODY_BYTES and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
-        raise InvalidRequestError("the request body has too many arrays and objects")
-    try:
-        parsed: B = decoder_of(kind).decode(body)
-    except msgspec.ValidationError as error:
-        raise explain(str(error)) from None  # the parser's own text can hold pieces of the body
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidRequestError("the request body is not valid JSON") from None
-    return parsed
-
-
-@cache
-def decoder_of(kind: type[B]) -> msgspec.json.Decoder[B]:
-    """Return the decoder of a body's type."""
-    return msgspec.json.Decoder(kind)
-
-
-def check_media_type(headers: Mapping[bytes, bytes]) -> None:
-    """Accept plain UTF-8 JSON.
-
-    Raises:
-        UnsupportedMediaTypeError: The body is anything else.
-    """
-    media_type, _, parameters = headers.get(b"content-type", b"").lower().partition(b";")
-    if media_type.strip() != b"application/json":
-        raise UnsupportedMediaTypeError("the request body must be application/json")
-    if b"charset" in parameters and b"utf-8" not in parameters:
-        raise UnsupportedMediaTypeError("the request body must be in UTF-8")
-    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-        raise UnsupportedMediaTypeError("compressed request bodies are not supported")
-
-
-async def read_body(request: Request, headers: Mapping[bytes, bytes], *, max_bytes: int) -> bytes:
-    """Return the body's bytes.
-
-    Raises:
-        TooLargeError: By Content-Length before a byte is read, else as soon as the limit is exceeded.
-        ClientDisconnect: The client has closed the connection.
-    """
-    too_large = TooLargeError(f"the request body is above the limit of {max_bytes} bytes")
-    announced = headers.get(b"content-length", b"")
-    if announced.isdigit() and int(announced[:20]) > max_bytes:
-        raise too_large
-    pieces: list[bytes] = []
-    size = 0
-    more_body = True
-    while more_body:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        pieces.append(message.get("body", b""))
-        size += len(pieces[-1])
-        if size > max_bytes:
-            raise too_large
-        more_body = message.get("more_body", False)
-    return b"".join(pieces)
-
-
-def explain(problem: str) -> InvalidRequestError:
+def explain(problem: str, kind: type[Body]) -> InvalidRequestError:
     """Return the error for a body of the wrong type, in the words that the embedding NIM publishes where it does.
 
     Args:
         problem: The message of msgspec, such as "Expected `str`, got `int` - at `$.input[0]`".
+        kind: The body's type.
     """
     problem, _, path = problem.partition(" - at `")
     path = path.removesuffix("`")
@@ -231,17 +177,18 @@ def explain(problem: str) -> InvalidRequestError:
         return explain_body(problem)
     field, *rest = re.split(r"[.\[]", path.removeprefix("$."), maxsplit=1)
     missing = "got `null`" in problem or "length >= 1" in problem
-    if (field == "model" and missing) or (field == "input" and not rest and missing):
+    if missing and (field == "model" or (field in ("input", "inputs") and not rest)):
         return InvalidRequestError(f"{field} is required", param=field)
-    if field == "input" and (item := ITEM.fullmatch(path)):
+    if message := kind.field_messages.get(field):
+        return InvalidRequestError(message, param=field)
+    if field in ("input", "inputs") and (item := ITEM.fullmatch(path)):
         return explain_item(int(item[1]), item[2], problem)
     if field in CHOICES:
         listed = ", ".join(f"'{choice}'" for choice in CHOICES[field])
         message = f"{field} must be one of {listed}; got {describe_value(problem)}"
         return InvalidRequestError(message, param=field)
-    if field == "provider" and rest:
-        name = rest[0].partition("[")[0]
-        return InvalidRequestError(f"provider.{name} must be an array of strings", param=f"provider.{name}")
+    if field == "provider":
+        return explain_provider(path.removeprefix("$."), problem)
     return InvalidRequestError(MESSAGES.get(field, f"{field} is invalid"), param=field)
 
 

@@ -6,7 +6,7 @@ Requests with images have a gate of their own, so that texts do not queue behind
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from gateway.engine import Slot
 from gateway.errors import OverloadedError
@@ -23,7 +23,7 @@ class Admission:
         self.text = AdmissionGate(settings.max_text_tokens_in_flight, settings.max_text_tokens_queued)
         self.image = AdmissionGate(settings.max_image_tokens_in_flight, settings.max_image_tokens_queued)
 
-    def gate_of(self, items: Sequence[Item]) -> "AdmissionGate":
+    def gate_of(self, items: Iterable[Item]) -> "AdmissionGate":
         """Return the gate for a request's items."""
         has_image = any(isinstance(item, ItemWithImage) for item in items)
         return self.image if has_image else self.text

@@ -10,10 +10,23 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.engine.interface import FloatVectors
-from gateway.types import EmbeddingType, EncodingFormat, Int8Scale
+from gateway.types import ComponentType, EncodingFormat, Endianness, Int8Scale, VectorFormat
 
 INT8_LIMIT = 127.0
 UNSIGNED_SHIFT = 128
+
+
+def write_vectors(vectors: FloatVectors, vector_format: VectorFormat, int8_scale: Int8Scale) -> list[Any]:
+    """Return the rows as they appear in the JSON response; see `encode`.
+
+    Args:
+        vectors: `(n, d)` of unit length.
+        vector_format: With dimensions from 1 to d, or None for d.
+        int8_scale: See `quantize`.
+    """
+    cut = cut_dimensions(vectors, vector_format.dimensions or vectors.shape[1])
+    quantized = quantize(cut, vector_format.component_type, int8_scale)
+    return encode(quantized, vector_format.encoding_format, vector_format.endianness)
 
 
 def cut_dimensions(vectors: FloatVectors, dimensions: int) -> FloatVectors:
@@ -46,7 +59,7 @@ def normalise(vectors: FloatVectors) -> FloatVectors:
     return unit
 
 
-def quantize(vectors: FloatVectors, embedding_type: EmbeddingType, int8_scale: Int8Scale) -> npt.NDArray[Any]:
+def quantize(vectors: FloatVectors, component_type: ComponentType, int8_scale: Int8Scale) -> npt.NDArray[Any]:
     """Convert normalised vectors to a smaller type.
 
     `int8` is `trunc(127·x)`, which reproduces the embedding NIM's published example (0.01252 → 1, -0.01266 → -1); with
@@ -55,15 +68,17 @@ def quantize(vectors: FloatVectors, embedding_type: EmbeddingType, int8_scale: I
 
     Args:
         vectors: `(n, d)` of unit length.
-        embedding_type: Type of the result.
+        component_type: Type of the result.
         int8_scale: `fixed` or `absmax`.
 
     Returns:
-        `(n, d)` float32, int8 or uint8, or `(n, ceil(d / 8))` int8 or uint8.
+        `(n, d)` float32, float16, int8 or uint8, or `(n, ceil(d / 8))` int8 or uint8.
     """
-    match embedding_type:
+    match component_type:
         case "float":
             return vectors
+        case "float16":
+            return vectors.astype(np.float16)
         case "int8":
             return scale_to_int8(vectors, int8_scale).astype(np.int8)
         case "uint8":
@@ -84,12 +99,13 @@ def scale_to_int8(vectors: FloatVectors, int8_scale: Int8Scale) -> npt.NDArray[n
     return scaled
 
 
-def encode(values: npt.NDArray[Any], encoding_format: EncodingFormat) -> list[Any]:
+def encode(values: npt.NDArray[Any], encoding_format: EncodingFormat, endianness: Endianness = "little") -> list[Any]:
     """Return rows as they appear in the JSON response.
 
     Args:
         values: `(n, k)`.
-        encoding_format: `float` for numbers, `base64` for the little-endian bytes of the type.
+        encoding_format: `float` for numbers, `base64` for the bytes of the type.
+        endianness: Order of these bytes.
 
     Returns:
         List of n one-dimensional arrays, which orjson writes directly, or of n strings.
@@ -97,5 +113,5 @@ def encode(values: npt.NDArray[Any], encoding_format: EncodingFormat) -> list[An
     contiguous = np.ascontiguousarray(values)
     if encoding_format == "float":
         return list(contiguous)
-    little_endian = contiguous.astype(contiguous.dtype.newbyteorder("<"), copy=False)
-    return [binascii.b2a_base64(row.data, newline=False).decode("ascii") for row in little_endian]
+    ordered = contiguous.astype(contiguous.dtype.newbyteorder("<" if endianness == "little" else ">"), copy=False)
+    return [binascii.b2a_base64(row.data, newline=False).decode("ascii") for row in ordered]

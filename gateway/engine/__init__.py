@@ -1,5 +1,5 @@
 """What turns items into vectors: the interface that the gateway calls, and Triton behind it."""
 
-from gateway.engine.interface import EmbedBatch, EmbedResult, Engine, ItemFailure, ServedModel, Slot
+from gateway.engine.interface import EmbedBatch, EmbedResult, Engine, ItemFailure, ServedModel, Slot, TokenizeResult
 
-__all__ = ["EmbedBatch", "EmbedResult", "Engine", "ItemFailure", "ServedModel", "Slot"]
+__all__ = ["EmbedBatch", "EmbedResult", "Engine", "ItemFailure", "ServedModel", "Slot", "TokenizeResult"]

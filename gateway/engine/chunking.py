@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from gateway.engine.interface import EmbedBatch, EmbedResult, ItemFailure, ServedModel
+from gateway.engine.interface import Counts, EmbedBatch, EmbedResult, ItemFailure, ServedModel, TokenizeResult
 from gateway.types import ImageItem, Item, ItemWithImage, TextImageItem, TextItem, TokensItem
 
 EnsembleModality: TypeAlias = Literal["text", "image"]
@@ -101,13 +101,31 @@ def cut_list(costs: Sequence[int], *, max_items: int, max_cost: int) -> list[ran
     return pieces
 
 
+def merge_tokens(chunks: Sequence[Chunk], results: Sequence[TokenizeResult], count: int) -> TokenizeResult:
+    """Put the results of all chunks back into the order of the batch."""
+    token_ids: list[Sequence[int]] = [[]] * count
+    counts = np.zeros((4, count), np.int32)
+    failures: dict[int, ItemFailure] = {}
+    for chunk, result in zip(chunks, results, strict=True):
+        for index, ids in zip(chunk.indices, result.token_ids, strict=True):
+            token_ids[index] = ids
+        counts[:, chunk.indices] = counts_of(result)
+        failures.update({chunk.indices[index]: failure for index, failure in result.failures.items()})
+    return TokenizeResult(token_ids, counts[0], counts[1], counts[2], counts[3], dict(sorted(failures.items())))
+
+
+def counts_of(result: EmbedResult | TokenizeResult) -> tuple[Counts, Counts, Counts, Counts]:
+    """Return the counts in the order of the result's fields."""
+    return result.token_counts, result.untruncated_token_counts, result.image_token_counts, result.tile_counts
+
+
 def merge_results(chunks: Sequence[Chunk], results: Sequence[EmbedResult], count: int, dimensions: int) -> EmbedResult:
     """Put the results of all chunks back into the order of the batch."""
     embeddings = np.empty((count, dimensions), np.float32)
-    counts = np.zeros((3, count), np.int32)
+    counts = np.zeros((4, count), np.int32)
     failures: dict[int, ItemFailure] = {}
     for chunk, result in zip(chunks, results, strict=True):
         embeddings[chunk.indices] = result.embeddings
-        counts[:, chunk.indices] = result.token_counts, result.image_token_counts, result.tile_counts
+        counts[:, chunk.indices] = counts_of(result)
         failures.update({chunk.indices[index]: failure for index, failure in result.failures.items()})
-    return EmbedResult(embeddings, counts[0], counts[1], counts[2], dict(sorted(failures.items())))
+    return EmbedResult(embeddings, counts[0], counts[1], counts[2], counts[3], dict(sorted(failures.items())))

@@ -23,11 +23,17 @@ class Ensemble:
         name: Of the Triton model.
         modality: `text`, or `image`, which also takes texts beside images.
         parameters: The contract's keys, as strings.
+        inputs: Names of the inputs it declares.
+        outputs: Names of the outputs it declares.
+        preprocessing: Name of its first step.
     """
 
     name: str
     modality: EnsembleModality
     parameters: Mapping[str, str]
+    inputs: frozenset[str]
+    outputs: frozenset[str]
+    preprocessing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +42,11 @@ class TritonModel:
 
     Attributes:
         served: What the gateway and its clients know of it.
-        ensembles: Name of the Triton model for each modality; `text` is always there.
+        ensembles: By modality; `text` is always there.
     """
 
     served: ServedModel
-    ensembles: Mapping[EnsembleModality, str]
+    ensembles: Mapping[EnsembleModality, Ensemble]
 
 
 async def discover_models(stub: Any, timeout_s: float) -> dict[str, TritonModel]:
@@ -81,7 +87,10 @@ def read_ensemble(config: Any) -> Ensemble | None:
     if modality != "text" and modality != "image":
         logger.error("ignoring model %s: its modality is neither text nor image", config.name)
         return None
-    return Ensemble(config.name, modality, parameters)
+    inputs = frozenset(tensor.name for tensor in config.input)
+    steps = config.ensemble_scheduling.step
+    outputs = frozenset(tensor.name for tensor in config.output)
+    return Ensemble(config.name, modality, parameters, inputs, outputs, steps[0].model_name if steps else "")
 
 
 def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensemble]) -> TritonModel | None:
@@ -108,9 +117,11 @@ def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensem
             max_tiles=int(image_parameters["max_tiles"]),
             tokens_per_tile=int(image_parameters["tokens_per_tile"]),
             max_image_bytes=int(image_parameters.get("max_image_bytes", DEFAULT_MAX_IMAGE_BYTES)),
+            checks_token_ids="token_id_policy" in text.inputs
+            and text.parameters.get("token_ids_round_trip", "true") == "true",
             manifest=json.loads(text.parameters.get("manifest", "{}")),
         )
     except (KeyError, ValueError) as error:
         logger.error("ignoring model %s: its parameters are incomplete: %r", public_id, error)
         return None
-    return TritonModel(served, {modality: ensemble.name for modality, ensemble in ensembles.items()})
+    return TritonModel(served, ensembles)

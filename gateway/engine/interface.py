@@ -34,6 +34,7 @@ class ServedModel:
         max_tiles: Most tiles of one image, thumbnail included; 0 for text models.
         tokens_per_tile: Image tokens of one tile; 0 for text models.
         max_image_bytes: Size limit of one encoded image.
+        checks_token_ids: Whether the engine can tell the model's own token ids from those of another tokenizer.
         manifest: The export's manifest, as in `docs/contract.md`; empty if the model carries none.
     """
 
@@ -47,6 +48,7 @@ class ServedModel:
     max_tiles: int = 0
     tokens_per_tile: int = 0
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
+    checks_token_ids: bool = True
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -120,6 +122,7 @@ class EmbedBatch:
         item_tokens: Estimated tokens of each item, as `chunking.estimate_tokens` has them.
         input_type: Whether the texts are queries or passages.
         truncate: Which end of an over-long text is cut; `NONE` refuses it.
+        check_token_ids: Whether to refuse token ids that are not the model's own.
         slot: Held while the engine works on the batch, which may be after its client has disconnected.
     """
 
@@ -129,6 +132,7 @@ class EmbedBatch:
     input_type: InputType
     truncate: Truncate
     slot: Slot
+    check_token_ids: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,7 @@ class EmbedResult:
     Attributes:
         embeddings: `(n, dimensions)` float32 rows of unit length; NaN for an item that failed.
         token_counts: `(n,)` tokens that reached the model; special, prefix and image tokens included.
+        untruncated_token_counts: `(n,)` tokens before truncation, equal to `token_counts` where nothing was cut.
         image_token_counts: `(n,)` image tokens among them.
         tile_counts: `(n,)` tiles, thumbnails included.
         failures: The items that failed, by index.
@@ -158,6 +163,7 @@ class EmbedResult:
 
     embeddings: FloatVectors
     token_counts: Counts
+    untruncated_token_counts: Counts
     image_token_counts: Counts
     tile_counts: Counts
     failures: Mapping[int, ItemFailure]
@@ -167,19 +173,42 @@ class EmbedResult:
         return EmbedResult(
             self.embeddings[start:end],
             self.token_counts[start:end],
+            self.untruncated_token_counts[start:end],
             self.image_token_counts[start:end],
             self.tile_counts[start:end],
             {index - start: failure for index, failure in self.failures.items() if start <= index < end},
         )
 
     def check_finite(self) -> None:
-        """Check that every vector is made of finite numbers; call it once no item has failed.
+        """Check that the vectors of all items that did not fail are made of finite numbers.
 
         Raises:
             InvalidVectorError: A component is NaN or infinite.
         """
-        if not math.isfinite(np.vdot(self.embeddings, self.embeddings)):  # NaN and infinity survive a sum
+        vectors = np.delete(self.embeddings, list(self.failures), axis=0) if self.failures else self.embeddings
+        if not math.isfinite(np.vdot(vectors, vectors)):  # NaN and infinity survive a sum
             raise InvalidVectorError
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeResult:
+    """What preprocessing makes of n items, without inference.
+
+    Attributes:
+        token_ids: Of each item, cut to the model's limit; empty for one that failed.
+        token_counts: `(n,)` lengths of these; special, prefix and image tokens included.
+        untruncated_token_counts: `(n,)` tokens before they were cut.
+        image_token_counts: `(n,)` image tokens among `token_counts`.
+        tile_counts: `(n,)` tiles, thumbnails included.
+        failures: The items that failed, by index.
+    """
+
+    token_ids: Sequence[Sequence[int]]
+    token_counts: Counts
+    untruncated_token_counts: Counts
+    image_token_counts: Counts
+    tile_counts: Counts
+    failures: Mapping[int, ItemFailure]
 
 
 class Engine(Protocol):
@@ -204,6 +233,14 @@ class Engine(Protocol):
 
     async def embed(self, batch: EmbedBatch) -> EmbedResult:
         """Embed every item, or report which ones failed. Has no timeout: the caller cancels it.
+
+        Raises:
+            GatewayError: The batch failed as a whole.
+        """
+        ...
+
+    async def tokenize(self, batch: EmbedBatch) -> TokenizeResult:
+        """Tokenise every item, and tile its image, without inference.
 
         Raises:
             GatewayError: The batch failed as a whole.

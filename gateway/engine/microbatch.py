@@ -17,7 +17,7 @@ from gateway.types import InputType, Truncate
 MAX_TOKENS = 256
 """Estimated tokens of a micro-batch: for longer texts, the cost of a call does not matter."""
 
-BatchKey: TypeAlias = tuple[str, InputType, Truncate]
+BatchKey: TypeAlias = tuple[str, InputType, Truncate, bool]
 """What requests must have in common: the public id, and the options that an inference request carries once."""
 
 
@@ -79,7 +79,7 @@ class MicroBatcher:
         Raises:
             GatewayError: This request failed; the failure of another one in the micro-batch does not show here.
         """
-        key = (batch.model.public_id, batch.input_type, batch.truncate)
+        key = (batch.model.public_id, batch.input_type, batch.truncate, batch.check_token_ids)
         result: asyncio.Future[EmbedResult] = asyncio.get_running_loop().create_future()
         if key not in self._open:
             self._open[key] = OpenBatch(self._start_timer(key))

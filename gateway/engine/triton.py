@@ -8,14 +8,15 @@ from typing import Any, TypeVar
 
 import grpc
 import httpcore
+import numpy as np
 from tritonclient.grpc import service_pb2_grpc
 
-from gateway.engine.chunking import Chunk, cut_batch, merge_results
+from gateway.engine.chunking import Chunk, cut_batch, merge_results, merge_tokens
 from gateway.engine.discovery import TritonModel, discover_models
 from gateway.engine.grpc_errors import grpc_errors_translated
-from gateway.engine.interface import EmbedBatch, EmbedResult, ServedModel, Slot
+from gateway.engine.interface import EmbedBatch, EmbedResult, ServedModel, Slot, TokenizeResult
 from gateway.engine.microbatch import MicroBatcher
-from gateway.engine.wire import build_request, read_refusal, read_response
+from gateway.engine.wire import all_failed, build_request, read_refusal, read_response, read_tokens
 from gateway.errors import EngineUnavailableError
 from gateway.settings import Settings
 from gateway.types import ItemWithImage
@@ -168,12 +169,36 @@ class TritonEngine:
             try:
                 response = await self._call(request, batch.slot)
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                    failed = read_refusal(error.details() or "", len(chunk.indices), batch.model.dimensions)
-                    if failed is not None:
-                        return failed
-                raise
+                failures = read_refusal(error, len(chunk.indices))
+                if failures is None:
+                    raise
+                return all_failed(failures, batch.model.dimensions)
         return read_response(response, chunk, batch.model.dimensions)
+
+    async def tokenize(self, batch: EmbedBatch) -> TokenizeResult:
+        """Run the ensembles' first steps alone.
+
+        Raises:
+            GatewayError: A request failed as a whole; chunks not yet sent are dropped.
+        """
+        model = self._find(batch.model)
+        chunks = cut_batch(batch, max_items=self._settings.chunk_items, max_tokens=self._settings.chunk_tokens)
+        jobs = [lambda chunk=chunk: self._tokenize(model, batch, chunk) for chunk in chunks]
+        results = await run_bounded(jobs, self._settings.chunk_concurrency)
+        return merge_tokens(chunks, results, len(batch.items))
+
+    async def _tokenize(self, model: TritonModel, batch: EmbedBatch, chunk: Chunk) -> TokenizeResult:
+        request = build_request(model.ensembles[chunk.modality], batch, chunk, only_tokenize=True)
+        with grpc_errors_translated():
+            try:
+                response = await self._call(request, batch.slot)
+            except grpc.aio.AioRpcError as error:
+                failures = read_refusal(error, len(chunk.indices))
+                if failures is None:
+                    raise
+                zeros = np.zeros(len(chunk.indices), np.int32)
+                return TokenizeResult([[]] * len(zeros), zeros, zeros, zeros, zeros, failures)
+        return read_tokens(response, chunk)
 
     async def _call(self, request: Any, slot: Slot) -> Any:
         """Call ModelInfer and wait for it to end.

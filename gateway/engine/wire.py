@@ -10,12 +10,14 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import grpc
 import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import service_pb2
 
 from gateway.engine.chunking import Chunk
-from gateway.engine.interface import EmbedBatch, EmbedResult, ItemFailure
+from gateway.engine.discovery import Ensemble
+from gateway.engine.interface import Counts, EmbedBatch, EmbedResult, ItemFailure, TokenizeResult
 from gateway.errors import EngineFaultError
 from gateway.types import Item, ItemWithImage, TextImageItem, TextItem, TokensItem
 
@@ -44,14 +46,27 @@ FAILURE = re.compile(rf"\b({'|'.join((*ITEM_CODES, REQUEST_CODE))}): ([^\n]*)")
 MAX_MESSAGE_CHARS = 500
 
 
-def build_request(ensemble: str, batch: EmbedBatch, chunk: Chunk) -> Any:
-    """Return the ModelInferRequest of a chunk; options with their default value are left out."""
-    request: Any = service_pb2.ModelInferRequest(model_name=ensemble)
+def build_request(ensemble: Ensemble, batch: EmbedBatch, chunk: Chunk, *, only_tokenize: bool = False) -> Any:
+    """Return the ModelInferRequest of a chunk; options with their default value are left out.
+
+    Args:
+        ensemble: Of the chunk's modality.
+        batch: The items and their options.
+        chunk: Which items.
+        only_tokenize: Ask the ensemble's first step alone, for counts and token ids.
+    """
+    request: Any = service_pb2.ModelInferRequest(model_name=ensemble.name)
+    if only_tokenize:
+        request.model_name = ensemble.preprocessing
+        for name in ("input_ids", "sequence_lengths", *(ensemble.outputs - {"embeddings"})):
+            request.outputs.add(name=name)
     items = [batch.items[index] for index in chunk.indices]
     if chunk.modality == "text":
         add_texts(request, items)
         if batch.input_type != "passage":
             add_bytes(request, "input_type", [batch.input_type.encode()])
+        if not batch.check_token_ids and "token_id_policy" in ensemble.inputs:
+            add_bytes(request, "token_id_policy", [b"any"])
     else:
         add_images(request, items)
     if batch.truncate != "NONE":
@@ -102,15 +117,35 @@ def read_response(message: Any, chunk: Chunk, dimensions: int) -> EmbedResult:
     """
     response = ResponseReader(message)
     count = len(chunk.indices)
-    zeros = np.zeros(count, np.int32)
-    has_images = chunk.modality == "image"
-    return EmbedResult(
-        embeddings=response.array("embeddings", (count, dimensions)),
-        token_counts=response.array("token_counts", (count,)),
-        image_token_counts=response.array("image_token_counts", (count,)) if has_images else zeros,
-        tile_counts=response.array("tile_counts", (count,)) if has_images else zeros,
-        failures=read_failures(response.texts("errors", count)),
-    )
+    vectors = response.array("embeddings", (count, dimensions))
+    return EmbedResult(vectors, *read_counts(response, chunk), read_failures(response.texts("errors", count)))
+
+
+def read_tokens(message: Any, chunk: Chunk) -> TokenizeResult:
+    """Return the token ids and counts of a chunk that was only tokenised.
+
+    Raises:
+        EngineFaultError: An output is missing or has another shape.
+    """
+    response = ResponseReader(message)
+    counts = read_counts(response, chunk)
+    lengths = response.array("sequence_lengths", (len(chunk.indices),))
+    ids = response.array("input_ids", (int(lengths.sum()),))
+    token_ids = [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])]
+    return TokenizeResult(token_ids, *counts, read_failures(response.texts("errors", len(chunk.indices))))
+
+
+def read_counts(response: "ResponseReader", chunk: Chunk) -> tuple[Counts, Counts, Counts, Counts]:
+    """Return the counts of tokens, of tokens before truncation, of image tokens, and of tiles."""
+    shape = (len(chunk.indices),)
+    tokens = response.array("token_counts", shape)
+    untruncated = tokens
+    if "untruncated_token_counts" in response:  # which older exports do not report
+        untruncated = response.array("untruncated_token_counts", shape)
+    if chunk.modality == "text":
+        zeros = np.zeros(shape, np.int32)
+        return tokens, untruncated, zeros, zeros
+    return tokens, untruncated, response.array("image_token_counts", shape), response.array("tile_counts", shape)
 
 
 class ResponseReader:
@@ -119,6 +154,10 @@ class ResponseReader:
     def __init__(self, message: Any) -> None:
         raws = message.raw_output_contents
         self._outputs = {output.name: (output, raw) for output, raw in zip(message.outputs, raws, strict=False)}
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether there is such an output."""
+        return name in self._outputs
 
     def array(self, name: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return a numeric output, read-only.
@@ -198,25 +237,31 @@ def read_failure(entry: str) -> ItemFailure:
     return clean(ItemFailure(*found.groups())) if found else clean(ItemFailure("", entry))
 
 
-def read_refusal(details: str, count: int, dimensions: int) -> EmbedResult | None:
+def read_refusal(error: grpc.aio.AioRpcError, count: int) -> Mapping[int, ItemFailure] | None:
     """Read what Triton says when it refuses a whole request, which it does if every item failed.
 
     Triton may put its own words before the first line, so each line is searched for a code.
 
     Args:
-        details: Text of an INVALID_ARGUMENT status.
+        error: Of the call.
         count: Items of the request.
-        dimensions: Size of the model's vectors.
 
     Returns:
-        A result in which every item failed; None where the request itself was refused, which is a fault of the gateway.
+        A failure for each item; None where the request itself was refused, which is a fault of the gateway.
     """
-    failures = [ItemFailure(*found) for found in FAILURE.findall(details)]
+    if error.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+        return None
+    failures = [ItemFailure(*found) for found in FAILURE.findall(error.details() or "")]
     if len(failures) != count or any(failure.code == REQUEST_CODE for failure in failures):
         return None
-    zeros = np.zeros(count, np.int32)
-    vectors = np.full((count, dimensions), np.nan, np.float32)
-    return EmbedResult(vectors, zeros, zeros, zeros, {index: clean(failure) for index, failure in enumerate(failures)})
+    return {index: clean(failure) for index, failure in enumerate(failures)}
+
+
+def all_failed(failures: Mapping[int, ItemFailure], dimensions: int) -> EmbedResult:
+    """Return the result of a chunk none of whose items could be embedded."""
+    zeros = np.zeros(len(failures), np.int32)
+    vectors = np.full((len(failures), dimensions), np.nan, np.float32)
+    return EmbedResult(vectors, zeros, zeros, zeros, zeros, failures)
 
 
 def clean(failure: ItemFailure) -> ItemFailure:

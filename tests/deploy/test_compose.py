@@ -98,8 +98,8 @@ def test_triton_has_shared_memory_for_its_preprocessing(services):
 
 def test_every_setting_of_the_gateway_is_passed_on(services):
     known = {str(field.validation_alias or f"GATEWAY_{name.upper()}") for name, field in Settings.model_fields.items()}
-    file_to_mount = "GATEWAY_API_KEYS_FILE"
-    assert services["gateway"]["environment"].keys() == known - {file_to_mount}
+    files_to_mount = {"GATEWAY_API_KEYS_FILE", "GATEWAY_TIKTOKEN_FILE"}
+    assert services["gateway"]["environment"].keys() == known - files_to_mount
 
 
 def test_every_variable_of_the_export_is_one_of_its_settings(services):

@@ -84,7 +84,8 @@ def test_telemetry_is_off(dockerfile):
 @pytest.mark.parametrize("folder", ["gateway", "export"])
 def test_an_image_installs_the_packages_that_its_code_imports(folder):
     commands = "\n".join(read_instructions(PROJECT / "deploy" / f"{folder}.Dockerfile", "RUN"))
-    extras = re.findall(r"--requirements pyproject.toml .*--extra (\w+)", commands)
+    assert "--requirements pyproject.toml" in commands
+    extras = re.findall(r"--extra (\w+)", commands)
     requirements = [*PYPROJECT["dependencies"]]
     for extra in extras:
         requirements += PYPROJECT["optional-dependencies"][extra]

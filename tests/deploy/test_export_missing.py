@@ -37,7 +37,7 @@ def test_a_model_is_exported_once_and_again_for_another_target(run_command, chec
     repository = tmp_path / "models" / "repository"
     first = run_command(MODEL=str(checkpoint))
     assert first.returncode == 0, first.stderr
-    assert verify(repository) == ("tiny-bert",)
+    assert list(verify(repository)) == ["tiny-bert"]
     published = {path: path.stat().st_mtime_ns for path in repository.rglob("*")}
 
     second = run_command(MODEL=str(checkpoint))

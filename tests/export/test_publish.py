@@ -33,7 +33,7 @@ def finished(tmp_path_factory) -> dict[str, bytes]:
 
 def die(repository: Path, action: str, at: int = 1, pattern: str = ANY_CALL) -> bool:
     """Run an action that kills itself, and return whether it was killed before it finished."""
-    command = [sys.executable, killed_publisher.__file__, repository, str(at), pattern, action]
+    command = [sys.executable, killed_publisher.__file__, str(repository), str(at), pattern, action]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode != 0

@@ -30,7 +30,7 @@ def write_manifest(folders: ModelFolders, files: list[dict]) -> None:
 
 
 def test_untouched_repository_passes(repository):
-    assert verify(repository) == ("org/m",)
+    assert list(verify(repository)) == ["org/m"]
 
 
 def test_manifest_lists_every_file_but_configs(repository):
@@ -56,13 +56,13 @@ def test_missing_file_is_named(repository):
 def test_config_may_be_edited(repository):
     config = repository / "m_embedder" / "config.pbtxt"
     config.write_text(config.read_text().replace("max_batch_size: 64", "max_batch_size: 8"))
-    assert verify(repository) == ("org/m",)
+    assert list(verify(repository)) == ["org/m"]
 
 
 def test_models_without_a_manifest_are_skipped(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.pbtxt").write_text('backend: "python"')
-    assert verify(tmp_path) == ()
+    assert verify(tmp_path) == {}
 
 
 def test_unreadable_config_is_named(repository):

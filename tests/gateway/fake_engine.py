@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gateway.core.health import CANARY
-from gateway.engine import EmbedBatch, EmbedResult, ItemFailure, ServedModel
+from gateway.engine import EmbedBatch, EmbedResult, ItemFailure, ServedModel, TokenizeResult
 from gateway.errors import EngineUnavailableError, GatewayError
 from gateway.types import ImageItem, Item, TextImageItem, TextItem, TokensItem
 
@@ -101,4 +101,22 @@ class FakeEngine:
         embeddings = np.stack([self.make_vector(item, batch.input_type, size) for item in batch.items])
         embeddings[list(failures)] = np.nan
         assert embeddings.shape == (count, size)
-        return EmbedResult(embeddings, texts + 256 * tiles, 256 * tiles, tiles, failures)
+        tokens = texts + 256 * tiles
+        return EmbedResult(embeddings, np.minimum(tokens, size_limit(batch)), tokens, 256 * tiles, tiles, failures)
+
+    async def tokenize(self, batch: EmbedBatch) -> TokenizeResult:
+        result = await self.embed(batch)
+        ids = [list(range(count)) for count in result.token_counts]
+        return TokenizeResult(
+            ids,
+            result.token_counts,
+            result.untruncated_token_counts,
+            result.image_token_counts,
+            result.tile_counts,
+            result.failures,
+        )
+
+
+def size_limit(batch: EmbedBatch) -> int:
+    """Tokens to which a text is cut; the fake model never refuses a long one."""
+    return batch.model.max_tokens if batch.truncate != "NONE" else 2**31 - 1

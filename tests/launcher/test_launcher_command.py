@@ -25,8 +25,10 @@ def test_a_host_that_cannot_be_resolved_is_an_error() -> None:
 
 def test_the_ready_message_has_a_request_for_the_first_model(tmp_path: Path) -> None:
     settings = LauncherSettings(gateway_port=1234, build_dir=tmp_path)
-    message = describe_service(settings, ("a/b", "c/d"), 3.21)
-    assert "Ready in 3.2 s: http://127.0.0.1:1234  (a/b, c/d)" in message
+    message = describe_service(settings, {"a/b": 256, "c/d": 10240}, 3.21)
+    assert "Ready in 3.2 s: http://127.0.0.1:1234" in message
+    assert "a/b: up to 256 tokens; longer input is refused" in message
+    assert "c/d: up to 10240 tokens" in message
     assert """curl http://127.0.0.1:1234/v1/embeddings""" in message
     assert '"model": "a/b"' in message
     assert str(tmp_path / "logs") in message

@@ -24,6 +24,10 @@ def supervise(code: str, log_path: Path, is_ready: bool = True) -> Supervised:
     return Supervised(lambda: ChildProcess("child", command, os.environ, log_path), lambda: is_ready)
 
 
+def wait_for_exit(process: ChildProcess, code: int) -> None:
+    wait_until(lambda: process.exit_code == code, 10)
+
+
 def test_a_process_that_exits_while_starting_is_an_error_with_its_log(log_path: Path) -> None:
     supervised = supervise("raise SystemExit('no such model')", log_path, is_ready=False)
     with pytest.raises(ProcessDiedError, match="child exited while starting; its log ends with:\nno such model"):
@@ -45,7 +49,7 @@ def test_a_process_that_exits_is_restarted_after_growing_delays(
     stopping, delays_s = threading.Event(), []
     for _ in range(3):
         first = supervised.process
-        wait_until(lambda process=first: process.exit_code == 3, 10)
+        wait_for_exit(first, 3)
         assert supervised.find_fault() == "exited with code 3"
         supervised.watch(stopping)
         assert supervised.process is not first

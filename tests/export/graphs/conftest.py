@@ -18,6 +18,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ir.Model], Run]:
     """Save a model with external data, and return a function from its named inputs to its output."""
 
     def load_model(model: ir.Model) -> Run:
+        assert model.graph.name is not None
         path = tmp_path_factory.mktemp(model.graph.name) / "model.onnx"
         ir.save(model, path, external_data="model.data")
         session = start_session(path)

@@ -27,16 +27,20 @@ def attention_by_numpy(query, key, value, lengths, heads):
 def attention_by_graph(run_graph, query, key, value, lengths, heads, dtype=ir.DataType.FLOAT):
     def record(op, query, key, value, lengths):
         packing = pack(op, lengths, op.Shape(query, start=0, end=1))
-        views = [HeadRows(op.Reshape(x, [-1, heads.size]), x.shape[1] // heads.size) for x in (query, key, value)]
-        return [attend(op, *views, heads, cut_blocks(op, packing, heads.query), dtype)]
+        q, k, v = (HeadRows(op.Reshape(x, [-1, heads.size]), x.shape[1] // heads.size) for x in (query, key, value))
+        return [attend(op, q, k, v, heads, cut_blocks(op, packing, heads.query), dtype)]
 
     return run_graph(record, query, key, value, np.array(lengths))[0]
 
 
-def random_rows(lengths, heads):
+def random_rows(lengths: list[int], heads: Heads) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return random rows of queries, keys and values."""
     random = np.random.default_rng(0)
-    widths = heads.query, heads.key_value, heads.key_value
-    return [random.standard_normal((sum(lengths), width * heads.size)).astype(np.float32) for width in widths]
+
+    def rows_of(count: int) -> np.ndarray:
+        return random.standard_normal((sum(lengths), count * heads.size)).astype(np.float32)
+
+    return rows_of(heads.query), rows_of(heads.key_value), rows_of(heads.key_value)
 
 
 LENGTHS = {

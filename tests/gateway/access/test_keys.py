@@ -28,7 +28,7 @@ def test_without_entries_there_are_no_keys() -> None:
     assert read_keys("", None) == []
 
 
-ENTRY = {"sha256": ALICE}
+ENTRY: dict[str, Any] = {"sha256": ALICE}
 
 
 @pytest.mark.parametrize(

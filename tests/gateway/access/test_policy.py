@@ -31,7 +31,7 @@ def alice_and_bob(**limits: int) -> dict[str, Any]:
     return alice(**limits) | {"bob": {"sha256": BOB_SHA256, **limits}}
 
 
-OPEN_ROUTES = {"/v1/health/live", "/v1/health/ready", "/v1/metrics", "/v1/metrics/triton"}
+OPEN_ROUTES = {"/health", "/metrics", "/v1/health/live", "/v1/health/ready", "/v1/metrics", "/v1/metrics/triton"}
 
 
 @asynccontextmanager
@@ -68,7 +68,7 @@ async def test_valid_key_is_admitted() -> None:
 async def test_without_a_valid_key_the_response_is_401_in_the_usual_shape(header: str | None) -> None:
     engine = FakeEngine()
     async with serving(alice(), engine) as client:
-        headers = {} if header is None else {"authorization": header.encode("latin-1")}
+        headers = {} if header is None else {b"authorization": header.encode("latin-1")}
         response = await client.post("/v1/embeddings", content=b"not even JSON", headers=headers)
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
     body = response.json()
@@ -88,6 +88,7 @@ async def test_every_route_but_the_probes_needs_a_key() -> None:
         open_routes = set()
         for route in app.routes:
             if isinstance(route, APIRoute):
+                assert route.methods
                 for method in route.methods:
                     if (await client.request(method, route.path)).status_code != 401:
                         open_routes.add(route.path)

@@ -5,12 +5,16 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
+import cohere
 import httpx
 import numpy as np
 import openai
 import pytest
 import uvicorn
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
 
 from gateway.app import create_app
 from gateway.http_protocol import HttpProtocol
@@ -42,7 +46,7 @@ def openai_client(base_url: str) -> Iterator[openai.OpenAI]:
 
 
 @pytest.mark.parametrize("options", [{}, {"encoding_format": "float"}, {"encoding_format": "base64"}])
-def test_openai_client_gets_the_engines_vectors(openai_client: openai.OpenAI, options: dict[str, str]) -> None:
+def test_openai_client_gets_the_engines_vectors(openai_client: openai.OpenAI, options: dict[str, Any]) -> None:
     answer = openai_client.embeddings.create(model=TEXT_MODEL.public_id, input=["a", "b"], **options)
     for text, entry in zip("ab", answer.data, strict=True):
         received = entry.embedding
@@ -82,6 +86,87 @@ def test_openai_client_reads_our_errors(openai_client: openai.OpenAI) -> None:
 
 def test_openai_client_lists_models(openai_client: openai.OpenAI) -> None:
     assert {model.id for model in openai_client.models.list()} == {TEXT_MODEL.public_id, IMAGE_MODEL.public_id}
+
+
+@pytest.mark.parametrize("suffix", ["", "-query"])
+def test_openai_client_retrieves_a_model(openai_client: openai.OpenAI, suffix: str) -> None:
+    assert openai_client.models.retrieve(IMAGE_MODEL.public_id + suffix).id == IMAGE_MODEL.public_id
+    with pytest.raises(openai.NotFoundError) as unknown:
+        openai_client.models.retrieve("no/such")
+    assert unknown.value.param == "model"
+
+
+@pytest.fixture
+def cohere_client(base_url: str) -> Iterator[cohere.ClientV2]:
+    with cohere.ClientV2(base_url=base_url, api_key="any") as client:
+        yield client
+
+
+def test_cohere_client_gets_several_types_at_once(cohere_client: cohere.ClientV2) -> None:
+    response = cohere_client.embed(
+        model=IMAGE_MODEL.public_id,
+        texts=["a", "b"],
+        input_type="search_query",
+        embedding_types=["float", "int8", "ubinary"],
+        output_dimension=256,
+    )
+    embeddings = response.embeddings
+    assert embeddings.float_ and embeddings.int8 and embeddings.ubinary and embeddings.uint8 is None
+    assert [len(rows[1]) for rows in (embeddings.float_, embeddings.int8, embeddings.ubinary)] == [256, 256, 32]
+    expected = fake_vector(TextItem("b"), "query", 2048)[:256]
+    np.testing.assert_allclose(embeddings.float_[1], expected / np.linalg.norm(expected), atol=1e-6)
+    assert response.texts == ["a", "b"]
+    assert response.meta and response.meta.billed_units and response.meta.billed_units.input_tokens == 4
+
+
+def test_cohere_client_sends_images(cohere_client: cohere.ClientV2) -> None:
+    expected = fake_vector(ImageItem(IMAGE), "passage", 2048)
+    by_image = cohere_client.embed(model=IMAGE_MODEL.public_id, images=[DATA_URL], input_type="image")
+    block = {"content": [{"type": "image_url", "image_url": {"url": DATA_URL}}]}
+    by_input = cohere_client.embed(
+        model=IMAGE_MODEL.public_id, inputs=[cohere.EmbedInput(**block)], input_type="search_document"
+    )
+    for response in (by_image, by_input):
+        assert response.embeddings.float_
+        np.testing.assert_array_equal(np.array(response.embeddings.float_[0], np.float32), expected)
+
+
+def test_cohere_client_of_the_first_version_gets_a_list(base_url: str) -> None:
+    with cohere.Client(base_url=base_url, api_key="any") as client:
+        response = client.embed(model=TEXT_MODEL.public_id, texts=["a"] * 100, input_type="search_document")
+    assert isinstance(response, cohere.EmbeddingsFloatsEmbedResponse)
+    assert [len(vector) for vector in response.embeddings] == [384] * 100
+
+
+def test_cohere_client_reads_our_errors(cohere_client: cohere.ClientV2) -> None:
+    with pytest.raises(cohere.BadRequestError) as blank:
+        cohere_client.embed(model=TEXT_MODEL.public_id, texts=[" "], input_type="search_document")
+    assert blank.value.body["message"] == "input[0] must not be blank or empty"
+    with pytest.raises(cohere.NotFoundError) as unknown:
+        cohere_client.embed(model="wrong-model", texts=["a"], input_type="search_document")
+    assert unknown.value.body["message"].startswith("model 'wrong-model' not found")
+
+
+@pytest.mark.parametrize("path", ["", "/embed"])
+def test_hugging_face_client_gets_the_engines_vectors(base_url: str, path: str) -> None:
+    client = InferenceClient(f"{base_url}{path}?model={TEXT_MODEL.public_id}")
+    expected = [fake_vector(TextItem(text), "passage", 384) for text in "ab"]
+    np.testing.assert_array_equal(client.feature_extraction(["a", "b"]), expected)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(client.feature_extraction("a"), expected[:1])
+
+
+def test_hugging_face_client_sends_its_options(base_url: str) -> None:
+    client = InferenceClient(f"{base_url}/embed?model={TEXT_MODEL.public_id}")
+    vectors = client.feature_extraction(
+        "a", normalize=True, prompt_name="query", truncate=True, truncation_direction="Left"
+    )
+    np.testing.assert_array_equal(vectors, [fake_vector(TextItem("a"), "query", 384)])
+
+
+def test_hugging_face_client_reads_our_errors(base_url: str) -> None:
+    client = InferenceClient(f"{base_url}/embed?model={TEXT_MODEL.public_id}")
+    with pytest.raises(HfHubHTTPError, match="normalize must be true"):
+        client.feature_extraction("a", normalize=False)
 
 
 def test_announced_large_body_is_refused_before_it_is_sent(base_url: str) -> None:

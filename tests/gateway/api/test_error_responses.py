@@ -15,6 +15,7 @@ from gateway.api.error_responses import STATUS_OF_ERROR, render_error, status_of
 from gateway.app import create_app
 from gateway.engine import ItemFailure
 from gateway.settings import Settings
+from gateway.types import TextItem
 from tests.gateway.fake_engine import IMAGE_MODEL, FakeEngine
 from tests.gateway.requests import DATA_URL, IMAGE, post
 
@@ -152,7 +153,7 @@ async def test_last_value_of_a_duplicate_key_counts(client: httpx.AsyncClient, e
     body = f'{{"model": "x", "input": "a", "model": "{MODEL}", "input": "b"}}'
     response = await client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
     assert response.status_code == 200
-    assert engine.batches[0].items[0].text == "b"
+    assert list(engine.batches[0].items) == [TextItem("b")]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ async def test_announced_large_body_is_refused_unread(client: httpx.AsyncClient)
     assert response.status_code == 413
 
 
-async def test_unannounced_large_body_is_refused_midway(client: httpx.AsyncClient, settings: object) -> None:
+async def test_unannounced_large_body_is_refused_midway(client: httpx.AsyncClient, settings: Settings) -> None:
     sent = 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -228,15 +229,16 @@ async def test_unannounced_large_body_is_refused_midway(client: httpx.AsyncClien
     assert sent <= settings.max_body_bytes + (2 << 20)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/embeddings/", f"/{SECRET}", "/v1/../etc/passwd"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/embeddings/", f"/{SECRET}", "/v1/../etc/passwd"])
 async def test_unknown_routes_get_our_404(client: httpx.AsyncClient, path: str) -> None:
     response = await client.get(path)
     assert (response.status_code, response.json()["object"]) == (404, "error")
     assert SECRET not in response.text
 
 
-async def test_wrong_method_gets_our_405(client: httpx.AsyncClient) -> None:
-    response = await client.delete("/v1/embeddings")
+@pytest.mark.parametrize(("method", "path"), [("DELETE", "/v1/embeddings"), ("GET", "/")])
+async def test_wrong_method_gets_our_405(client: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await client.request(method, path)
     assert (response.status_code, response.json()["error"]["code"]) == (405, 405)
     assert response.headers["allow"] == "POST"
 
@@ -248,7 +250,7 @@ async def test_wrong_method_gets_our_405(client: httpx.AsyncClient) -> None:
 async def test_failed_item_is_named_by_its_index(
     client: httpx.AsyncClient, engine: FakeEngine, code: str, status: int
 ) -> None:
-    engine.fail_item = lambda item: ItemFailure(code, "is bad") if item.text == "bad" else None
+    engine.fail_item = lambda item: ItemFailure(code, "is bad") if item == TextItem("bad") else None
     response = await post(client, input=["good", "bad", "good", "bad"])
     assert response.status_code == status
     if code:
@@ -354,7 +356,9 @@ async def test_disconnect_cancels_the_work(client: httpx.AsyncClient, engine: Fa
         "root_path": "",
         "headers": [(b"content-type", b"application/json")],
     }
-    answering = asyncio.ensure_future(client._transport.app(scope, receive, send))
+    transport = client._transport
+    assert isinstance(transport, httpx.ASGITransport)
+    answering = asyncio.ensure_future(transport.app(scope, receive, send))
     while not engine.batches:
         await asyncio.sleep(0.001)
     gone.set()

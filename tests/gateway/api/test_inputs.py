@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -66,3 +67,31 @@ async def test_any_field_is_answered_or_refused(client: httpx.AsyncClient, field
     response = await send(client, input="a", **fields)
     assert response.status_code in (200, 400, 404)
     assert response.status_code == 200 or len(response.content) < 2048
+
+
+FORMS = (
+    "input must be a string, an array of strings or content blocks, an array of token ids, or an array of such arrays"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[1.5]", FORMS),
+        ("[1, 2.5]", FORMS),
+        ("[1e999]", FORMS),
+        ('["a", 5.0]', FORMS),
+        ("[[1], 2.0]", FORMS),
+        ("[-1.0]", "input[0] has a token id outside the vocabulary"),
+        ("[1, 2147483648.0]", "input[0] has a token id outside the vocabulary"),
+        ("[[1], [1e300]]", "input[1] has a token id outside the vocabulary"),
+        ("[[1], [2.0, 2.5]]", "input[1] must hold token ids only, as integers"),
+        ("[[1e999]]", "input[0] must hold token ids only, as integers"),
+        ("[NaN]", "the request body is not valid JSON"),
+        ("[[Infinity]]", "the request body is not valid JSON"),
+    ],
+)
+async def test_floats_that_are_no_token_ids_are_refused(client: httpx.AsyncClient, value: str, message: str) -> None:
+    body = f'{{"model": "{IMAGE_MODEL.public_id}", "input": {value}}}'
+    response = await client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
+    assert (response.status_code, response.json()["message"]) == (400, message)

@@ -6,6 +6,9 @@ import httpx
 import numpy as np
 import pytest
 
+from gateway.app import create_app
+from gateway.engine import ServedModel
+from gateway.settings import Settings
 from gateway.types import ImageItem, TextImageItem, TextItem, TokensItem
 from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine, fake_vector
 
@@ -54,6 +57,11 @@ async def test_order_follows_the_input(client: httpx.AsyncClient) -> None:
         (["a", "b"], [TextItem("a"), TextItem("b")]),
         ([1, 2, 3], [TokensItem([1, 2, 3])]),
         ([[1, 2], [3]], [TokensItem([1, 2]), TokensItem([3])]),
+        ([101.0, 7592.0, 102], [TokensItem([101, 7592, 102])]),
+        (
+            [[1, 2], [3.0, 2147483647.0], [-0.0, 1e2]],
+            [TokensItem([1, 2]), TokensItem([3, 2**31 - 1]), TokensItem([0, 100])],
+        ),
         (DATA_URL, [ImageItem(IMAGE)]),
         ([f"see {DATA_URL}", "b"], [TextImageItem("see", IMAGE), TextItem("b")]),
         ([f'<img src="{DATA_URL}"/>'], [ImageItem(IMAGE)]),
@@ -79,6 +87,8 @@ async def test_every_form_of_input_is_understood(
     response = await post(client, input=value)
     assert response.status_code == 200, response.text
     assert list(engine.batches[0].items) == items
+    token_ids = [token_id for item in engine.batches[0].items for token_id in getattr(item, "token_ids", [])]
+    assert all(type(token_id) is int for token_id in token_ids)
     assert [entry["index"] for entry in response.json()["data"]] == list(range(len(items)))
 
 
@@ -139,12 +149,15 @@ async def test_contradicting_input_types_are_refused(client: httpx.AsyncClient) 
     ],
 )
 async def test_dimensions_are_bounded_by_the_model(
-    client: httpx.AsyncClient, model: object, dimensions: int, status: int
+    client: httpx.AsyncClient, model: ServedModel, dimensions: int, status: int
 ) -> None:
     response = await post(client, model=model.public_id, input="a", dimensions=dimensions)
     assert response.status_code == status
     if status == 200:
         assert len(response.json()["data"][0]["embedding"]) == dimensions
+    else:
+        smallest = 128 if model is IMAGE_MODEL else 32
+        assert response.json()["message"] == f"dimensions must be from {smallest} to {model.dimensions}"
 
 
 @pytest.mark.parametrize(("kind", "size"), [("int8", 256), ("uint8", 256), ("binary", 32), ("ubinary", 32)])
@@ -161,6 +174,68 @@ async def test_models_are_listed(client: httpx.AsyncClient) -> None:
     answer = (await client.get("/v1/models")).json()
     assert answer["object"] == "list"
     assert {"id": IMAGE_MODEL.public_id, "object": "model", "created": 0, "owned_by": "nvidia"} in answer["data"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        IMAGE_MODEL.public_id,
+        IMAGE_MODEL.public_id.replace("/", "%2F"),
+        IMAGE_MODEL.public_id.replace("/", "%2f") + "-query",
+        IMAGE_MODEL.public_id + ":free",
+    ],
+)
+async def test_one_model_is_shown_by_any_of_its_names(client: httpx.AsyncClient, name: str) -> None:
+    response = await client.get(f"/v1/models/{name}")
+    assert (response.status_code, response.json()) == (
+        200,
+        {"id": IMAGE_MODEL.public_id, "object": "model", "created": 0, "owned_by": "nvidia"},
+    )
+    assert response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/api/v1/models", "/api/v1/model"])
+@pytest.mark.parametrize("name", ["no/such", "no%2Fsuch", "", "{model:path}", "a%252Fb", "a/b/c/d"])
+async def test_unknown_model_gets_404(client: httpx.AsyncClient, path: str, name: str) -> None:
+    response = await client.get(f"{path}/{name}")
+    body = response.json()
+    assert (response.status_code, body["object"], body["error"]["param"]) == (404, "error", "model")
+    assert "not found; available: " in body["message"]
+
+
+async def test_aliases_embed_with_their_model_and_are_listed(engine: FakeEngine) -> None:
+    settings = Settings(model_aliases=f"text-embedding-3-small={TEXT_MODEL.public_id},absent=no/such")
+    transport = httpx.ASGITransport(create_app(settings, engine))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        for path in ("/v1/embeddings", "/api/v1/embeddings"):
+            body = {"model": "text-embedding-3-small-query", "input": "a"}
+            response = await client.post(path, json=body)
+            assert (response.status_code, response.json()["model"]) == (200, TEXT_MODEL.public_id)
+        shown = await client.get("/v1/models/text-embedding-3-small")
+        listed = (await client.get("/v1/models")).json()["data"]
+        absent = await client.post("/v1/embeddings", json={"model": "absent", "input": "a"})
+    assert [batch.input_type for batch in engine.batches] == ["query", "query"]
+    assert shown.json()["id"] == TEXT_MODEL.public_id
+    assert {entry["id"]: entry.get("root") for entry in listed} == {
+        TEXT_MODEL.public_id: None,
+        IMAGE_MODEL.public_id: None,
+        "text-embedding-3-small": TEXT_MODEL.public_id,
+    }
+    assert listed[-1]["owned_by"] == "sentence-transformers"
+    assert absent.status_code == 404
+
+
+@pytest.mark.parametrize("ready", [True, False])
+async def test_health_and_metrics_are_also_at_the_root(
+    client: httpx.AsyncClient, engine: FakeEngine, ready: bool
+) -> None:
+    engine.available = ready
+    short, versioned = await client.get("/health"), await client.get("/v1/health/ready")
+    assert (short.status_code, short.json()) == (versioned.status_code, versioned.json())
+    assert (short.status_code, short.headers.get("retry-after")) == ((200, None) if ready else (503, "1"))
+    metrics = await client.get("/metrics")
+    assert metrics.headers["content-type"] == (await client.get("/v1/metrics")).headers["content-type"]
+    assert f'route="/health",status="{short.status_code}"' in metrics.text
 
 
 async def test_health_bodies_are_the_published_ones(client: httpx.AsyncClient) -> None:

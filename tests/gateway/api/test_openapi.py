@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from gateway.api import cohere, tei
 from gateway.api.embeddings import EmbeddingsResponse
 from gateway.api.error_responses import ErrorBody
 from gateway.api.nim_metadata import Version
@@ -17,7 +18,7 @@ from gateway.api.openapi import EXAMPLES
 from gateway.api.openrouter import ModelPage, OpenRouterResponse
 from gateway.app import create_app
 from gateway.settings import Settings
-from tests.gateway.fake_engine import FakeEngine
+from tests.gateway.fake_engine import TEXT_MODEL, FakeEngine
 from tests.gateway.requests import DATA_URL, post
 
 
@@ -33,7 +34,7 @@ def input_forms(document: dict[str, Any], body: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("max_items", [2048, 3])
-@pytest.mark.parametrize("body", ["EmbeddingsBody", "OpenRouterBody"])
+@pytest.mark.parametrize("body", ["EmbeddingsBody", "CompatibleBody", "OpenRouterBody"])
 def test_described_limit_of_items_is_the_configured_one(engine: FakeEngine, body: str, max_items: int) -> None:
     document = create_app(Settings(max_items=max_items), engine).openapi()
     assert [form.get("maxItems") for form in input_forms(document, body)] == [None, max_items, None, max_items]
@@ -53,13 +54,14 @@ async def test_every_reference_resolves(document: dict[str, Any], client: httpx.
 
 
 async def test_embeddings_routes_document_every_error(document: dict[str, Any]) -> None:
-    shared = {"200", "400", "401", "402", "404", "408", "413", "415", "429", "500", "504"}
+    shared = {"200", "400", "401", "402", "404", "408", "409", "413", "415", "429", "500", "504"}
     assert document["paths"]["/v1/embeddings"]["post"]["responses"].keys() == shared | {"503"}
     assert document["paths"]["/api/v1/embeddings"]["post"]["responses"].keys() == shared | {"529"}
 
 
-async def test_every_field_of_the_body_is_described(document: dict[str, Any]) -> None:
-    for name, field in document["components"]["schemas"]["EmbeddingsBody"]["properties"].items():
+@pytest.mark.parametrize("body", ["EmbeddingsBody", "CompatibleBody", "CohereBody", "TeiBody"])
+async def test_every_field_of_the_body_is_described(document: dict[str, Any], body: str) -> None:
+    for name, field in document["components"]["schemas"][body]["properties"].items():
         assert field.get("description"), name
 
 
@@ -68,6 +70,21 @@ async def test_every_field_of_the_body_is_described(document: dict[str, Any]) ->
 async def test_examples_work(client: httpx.AsyncClient, path: str, name: str) -> None:
     response = await client.post(path, json=EXAMPLES[name]["value"])
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "example"),
+    [
+        ("/v2/embed", cohere.EXAMPLES["texts"]),
+        ("/v1/embed", cohere.EXAMPLES["texts"]),
+        ("/embed", tei.EXAMPLES["texts"]),
+    ],
+)
+async def test_examples_of_other_dialects_work(
+    client: httpx.AsyncClient, engine: FakeEngine, path: str, example: dict[str, Any]
+) -> None:
+    engine.served = (TEXT_MODEL,)
+    assert (await client.post(path, json=example["value"])).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -93,9 +110,17 @@ async def test_vectors_are_as_described(client: httpx.AsyncClient) -> None:
     check_shape(response.content, OpenRouterResponse)
 
 
+async def test_vectors_of_other_dialects_are_as_described(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    engine.served = (TEXT_MODEL,)
+    by_type = await client.post("/v2/embed", json={"texts": ["a"], "embedding_types": ["float", "base64"]})
+    check_shape(by_type.content, cohere.CohereResponse)
+    check_shape((await client.post("/v1/embed", json={"texts": ["a"]})).content, cohere.CohereFloatsResponse)
+    check_shape((await client.get("/info")).content, tei.Info)
+
+
 def check_shape(content: bytes, kind: type) -> None:
     """The content is of the type, with no field beyond it."""
-    parsed = msgspec.json.decode(content, type=kind)
+    parsed: object = msgspec.json.decode(content, type=kind)
     assert msgspec.to_builtins(parsed).keys() == json.loads(content).keys()
 
 
@@ -105,7 +130,7 @@ async def test_routes_that_need_keys_are_documented_so(engine: FakeEngine, keys:
     settings = Settings(api_keys=json.dumps(entries) if keys else "")
     document = create_app(settings, engine).openapi()
     [scheme] = document["components"]["securitySchemes"]
-    asked = [{scheme: []}] if keys else [{scheme: []}, {}]
+    asked: list[dict[str, list[str]]] = [{scheme: []}] if keys else [{scheme: []}, {}]
     operations = {path: operation for path, methods in document["paths"].items() for operation in methods.values()}
     assert operations["/v1/embeddings"]["security"] == operations["/api/v1/models"]["security"] == asked
     assert "security" not in operations["/v1/health/live"]

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import httpx
+import numpy as np
 import pytest
 
-from gateway.errors import EngineUnavailableError, OverloadedError
+from gateway.errors import EngineUnavailableError, GatewayError, OverloadedError
 from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine
 from tests.gateway.requests import DATA_URL
 
@@ -39,37 +40,11 @@ async def test_unknown_fields_are_refused_here_too(client: httpx.AsyncClient) ->
     assert (response.status_code, response.json()["message"]) == (400, "unknown field 'bogus'")
 
 
-@pytest.mark.parametrize(
-    ("provider", "status"),
-    [
-        (None, 200),
-        ({}, 200),
-        ({"only": []}, 200),
-        ({"only": ["Tessera"]}, 200),
-        ({"only": ["openai"]}, 404),
-        ({"order": ["openai", "tessera"]}, 200),
-        ({"order": ["openai", "azure"]}, 404),
-        ({"order": ["openai", "azure"], "allow_fallbacks": False}, 404),
-        ({"order": ["openai", "azure"], "allow_fallbacks": True, "data_collection": "deny"}, 200),
-        ({"only": ["openai"], "allow_fallbacks": True}, 404),
-        ({"sort": "price", "ignore": ["openai"]}, 200),
-        ("openai", 400),
-        ({"only": "openai"}, 400),
-        ({"order": [1]}, 400),
-        ({"order": {}}, 400),
-    ],
-)
-async def test_provider_preferences_can_exclude_this_server(
-    client: httpx.AsyncClient, provider: object, status: int
-) -> None:
-    assert (await post(client, provider=provider)).status_code == status
-
-
 @pytest.mark.parametrize("kind", [OverloadedError, EngineUnavailableError])
 async def test_overload_is_529_here_and_503_elsewhere(
-    client: httpx.AsyncClient, engine: FakeEngine, kind: type[Exception]
+    client: httpx.AsyncClient, engine: FakeEngine, kind: type[GatewayError]
 ) -> None:
-    def explode(*arguments: object) -> object:
+    def explode(*arguments: object) -> np.ndarray:
         raise kind("full", retry_after_s=1)
 
     engine.make_vector = explode
@@ -90,6 +65,29 @@ async def test_models_are_listed_with_what_the_sdks_require(client: httpx.AsyncC
     assert model["architecture"]["output_modalities"] == ["embeddings"]
     assert {"canonical_slug", "name", "created", "pricing", "top_provider", "per_request_limits"} <= model.keys()
     assert {"supported_parameters", "default_parameters", "supported_voices", "links"} <= model.keys()
+
+
+@pytest.mark.parametrize("path", ["/api/v1/models", "/api/v1/model"])
+@pytest.mark.parametrize("suffix", ["", ":free", "-passage"])
+async def test_one_model_is_shown_as_it_is_listed(client: httpx.AsyncClient, path: str, suffix: str) -> None:
+    listed = (await client.get("/api/v1/models")).json()["data"]
+    for model in listed:
+        shown = await client.get(f"{path}/{model['id']}{suffix}")
+        assert (shown.status_code, shown.json()) == (200, {"data": model})
+
+
+async def test_this_server_is_a_models_only_endpoint(client: httpx.AsyncClient) -> None:
+    answer = (await client.get(f"/api/v1/models/{IMAGE_MODEL.public_id}/endpoints")).json()["data"]
+    assert {"id", "name", "created", "description", "architecture", "endpoints"} == answer.keys()
+    (endpoint,) = answer["endpoints"]
+    assert (endpoint["provider_name"], endpoint["tag"], endpoint["quantization"]) == ("tessera", "tessera", "fp32")
+    assert (endpoint["context_length"], endpoint["model_id"]) == (10240, IMAGE_MODEL.public_id)
+    assert float(endpoint["pricing"]["prompt"]) == 0
+
+
+async def test_endpoints_of_an_unknown_model_get_404(client: httpx.AsyncClient) -> None:
+    response = await client.get("/api/v1/models/no/such/endpoints")
+    assert (response.status_code, response.json()["error"]["param"]) == (404, "model")
 
 
 async def test_list_of_models_is_paged(client: httpx.AsyncClient, engine: FakeEngine) -> None:

@@ -1,6 +1,8 @@
 """Which requests are admitted, in which order, and which are refused."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
@@ -14,14 +16,15 @@ async def visit(gate: AdmissionGate, cost: int, done: asyncio.Event, log: list[i
         await done.wait()
 
 
-async def enter(*visits: object) -> list[asyncio.Task[None]]:
+async def enter(*visits: Coroutine[Any, Any, None]) -> list[asyncio.Task[None]]:
     tasks = [asyncio.ensure_future(one) for one in visits]
     await asyncio.sleep(0.01)
     return tasks
 
 
 async def test_cost_in_flight_stays_below_the_limit_in_order_of_arrival() -> None:
-    gate, done, log = AdmissionGate(10, 100), asyncio.Event(), []
+    gate, done = AdmissionGate(10, 100), asyncio.Event()
+    log: list[int] = []
     tasks = await enter(*(visit(gate, cost, done, log) for cost in (6, 4, 5, 1)))
     assert log == [6, 4]
     assert (gate.in_flight, gate.queued) == (10, 6)
@@ -32,7 +35,8 @@ async def test_cost_in_flight_stays_below_the_limit_in_order_of_arrival() -> Non
 
 
 async def test_a_request_above_the_limit_enters_alone() -> None:
-    gate, done, log = AdmissionGate(10, 100), asyncio.Event(), []
+    gate, done = AdmissionGate(10, 100), asyncio.Event()
+    log: list[int] = []
     tasks = await enter(visit(gate, 50, done, log), visit(gate, 1, done, log))
     assert log == [50]
     done.set()
@@ -41,7 +45,8 @@ async def test_a_request_above_the_limit_enters_alone() -> None:
 
 
 async def test_full_queue_refuses_at_once() -> None:
-    gate, done, log = AdmissionGate(10, 8), asyncio.Event(), []
+    gate, done = AdmissionGate(10, 8), asyncio.Event()
+    log: list[int] = []
     tasks = await enter(visit(gate, 10, done, log), visit(gate, 8, done, log))
     with pytest.raises(OverloadedError) as refused:
         await visit(gate, 1, done, log)
@@ -52,7 +57,8 @@ async def test_full_queue_refuses_at_once() -> None:
 
 
 async def test_leaving_the_queue_admits_the_next() -> None:
-    gate, done, log = AdmissionGate(10, 100), asyncio.Event(), []
+    gate, done = AdmissionGate(10, 100), asyncio.Event()
+    log: list[int] = []
     tasks = await enter(*(visit(gate, cost, done, log) for cost in (6, 9, 4)))
     assert log == [6]
     tasks[1].cancel()
@@ -64,7 +70,8 @@ async def test_leaving_the_queue_admits_the_next() -> None:
 
 
 async def test_cancelling_at_the_moment_of_entry_leaks_nothing() -> None:
-    gate, done, log = AdmissionGate(10, 100), asyncio.Event(), []
+    gate, done = AdmissionGate(10, 100), asyncio.Event()
+    log: list[int] = []
     tasks = await enter(visit(gate, 10, done, log), visit(gate, 10, done, log))
     tasks[0].cancel()
     await asyncio.sleep(0)  # the first has left, the second is let in but has not run

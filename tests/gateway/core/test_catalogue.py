@@ -1,10 +1,12 @@
 """How the names that clients write find their model."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from gateway.core.catalogue import Catalogue, ResolvedName, match_name
+from gateway.engine import ServedModel
 from gateway.errors import EngineUnavailableError, ModelNotFoundError
 from tests.gateway.fake_engine import TEXT_MODEL, FakeEngine
 
@@ -31,14 +33,56 @@ MODELS = {model.public_id: model for model in (PLAIN, ODD)}
     ],
 )
 def test_names_are_matched_with_their_suffixes(name: str, found: ResolvedName | None) -> None:
-    assert match_name(name, MODELS) == found
+    assert match_name(name, MODELS, {}) == found
+
+
+ALIASES = {"small": "a/plain", "google/preview-query": "a/plain", "a/plain": "a/plain-query", "gone": "a/gone"}
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("small", ResolvedName(PLAIN)),
+        ("small:free", ResolvedName(PLAIN)),
+        ("small-query", ResolvedName(PLAIN, "query")),
+        ("small-passage:free", ResolvedName(PLAIN, "passage")),
+        ("google/preview-query", ResolvedName(PLAIN)),  # its own name comes before the suffix
+        ("a/plain", ResolvedName(PLAIN)),  # a served model's name comes before an alias
+        ("gone", None),
+        ("Small", None),
+    ],
+)
+def test_aliases_are_matched_with_their_suffixes(name: str, found: ResolvedName | None) -> None:
+    assert match_name(name, MODELS, ALIASES) == found
+
+
+async def test_aliases_without_effect_are_not_listed_and_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    aliases = {"small": PLAIN.public_id, PLAIN.public_id: ODD.public_id, "a/plain-passage": "a/x", "gone": "a/gone"}
+    catalogue = Catalogue(FakeEngine(served=(PLAIN, ODD)), aliases)
+    for _ in range(3):
+        assert await catalogue.aliases() == {"small": PLAIN}
+        assert (await catalogue.resolve("small")).model is PLAIN
+    assert [record.getMessage().partition(" has no effect")[0] for record in caplog.records] == [
+        "the alias 'a/plain'",
+        "the alias 'a/plain-passage'",
+        "the alias 'gone'",
+    ]
+
+
+async def test_an_alias_does_not_refresh_the_list() -> None:
+    class FixedEngine(FakeEngine):
+        async def models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:
+            assert not refresh
+            return MODELS
+
+    assert (await Catalogue(FixedEngine(), {"small": "a/plain"}).resolve("small-query")).input_type == "query"
 
 
 async def test_an_unknown_name_refreshes_the_list_but_not_every_time() -> None:
     class CountingEngine(FakeEngine):
         refreshes = 0
 
-        async def models(self, *, refresh: bool = False) -> dict[str, object]:
+        async def models(self, *, refresh: bool = False) -> dict[str, ServedModel]:
             self.refreshes += refresh
             return MODELS if self.refreshes else {"a/old": PLAIN}
 

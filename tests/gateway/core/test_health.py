@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import numpy as np
@@ -14,7 +15,7 @@ from gateway.settings import Settings
 from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine
 
 
-def client_of(engine: FakeEngine, **settings: float) -> httpx.AsyncClient:
+def client_of(engine: FakeEngine, **settings: Any) -> httpx.AsyncClient:
     app = create_app(Settings(**settings), engine)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
 

@@ -1,11 +1,13 @@
 """Every step against plain NumPy, and the numbers the sources publish."""
 
 import base64
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from gateway.core.postprocess import cut_dimensions, encode, normalise, quantize
+from gateway.core.postprocess import cut_dimensions, encode, normalise, quantize, write_vectors
+from gateway.types import EmbeddingType, Endianness, VectorFormat
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_int8_reproduces_the_published_example() -> None:
 def test_uint8_is_int8_plus_128(vectors: np.ndarray) -> None:
     int8 = quantize(vectors, "int8", "fixed")
     uint8 = quantize(vectors, "uint8", "fixed")
-    assert (int8.dtype, uint8.dtype) == (np.int8, np.uint8)
+    assert (int8.dtype, uint8.dtype) == (np.dtype(np.int8), np.dtype(np.uint8))
     np.testing.assert_array_equal(uint8.astype(int), int8.astype(int) + 128)
     np.testing.assert_array_equal(int8, np.trunc(127 * vectors.astype(np.float64)))
 
@@ -70,8 +72,18 @@ def test_quantized_rows_do_not_depend_on_the_batch(vectors: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float", "int8", "uint8", "binary", "ubinary"])
-def test_base64_holds_the_same_numbers(vectors: np.ndarray, kind: str) -> None:
+def test_base64_holds_the_same_numbers(vectors: np.ndarray, kind: EmbeddingType) -> None:
     values = quantize(cut_dimensions(vectors, 48), kind, "fixed")
     for row, text in zip(encode(values, "float"), encode(values, "base64"), strict=True):
         decoded = np.frombuffer(base64.b64decode(text), values.dtype)
         np.testing.assert_array_equal(decoded, row)
+
+
+@pytest.mark.parametrize(("endianness", "mark"), [("little", "<"), ("big", ">")])
+@pytest.mark.parametrize(("component_type", "dtype"), [("float", "f4"), ("float16", "f2")])
+def test_base64_is_written_in_the_requested_byte_order(
+    vectors: np.ndarray, component_type: Literal["float", "float16"], dtype: str, endianness: Endianness, mark: str
+) -> None:
+    texts = write_vectors(vectors, VectorFormat(40, component_type, "base64", endianness), "fixed")
+    decoded = np.stack([np.frombuffer(base64.b64decode(text), mark + dtype) for text in texts])
+    np.testing.assert_array_equal(decoded, cut_dimensions(vectors, 40).astype(dtype))

@@ -15,8 +15,22 @@ PUBLIC_ID = "nvidia/llama-nemotron-embed-vl-1b-v2"
 DIMENSIONS = 8
 
 
-def ensemble_config(name: str, modality: str, **changes: str) -> Any:
-    """The config of an ensemble as an export writes it; a change to an empty text takes the parameter away."""
+INPUTS = {"text": ("text", "token_ids", "token_id_policy"), "image": ("image", "text")}
+OUTPUTS = {
+    "text": ("embeddings", "token_counts", "untruncated_token_counts", "errors"),
+    "image": ("embeddings", "token_counts", "untruncated_token_counts", "image_token_counts", "tile_counts", "errors"),
+}
+
+
+def ensemble_config(name: str, modality: str, *, is_old: bool = False, **changes: str) -> Any:
+    """The config of an ensemble as an export writes it; a change to an empty text takes the parameter away.
+
+    Args:
+        name: Of the ensemble.
+        modality: `text` or `image`.
+        is_old: Leave out what older exports do not have.
+        changes: Of parameters.
+    """
     parameters = {
         "public_id": PUBLIC_ID,
         "modality": modality,
@@ -30,7 +44,13 @@ def ensemble_config(name: str, modality: str, **changes: str) -> Any:
     if modality == "image":
         parameters |= {"max_tiles": "7", "tokens_per_tile": "256"}
     config = model_config_pb2.ModelConfig(name=name, max_batch_size=1)
-    config.ensemble_scheduling.SetInParent()
+    config.ensemble_scheduling.step.add(model_name=f"preprocess_{name}")
+    for tensor in INPUTS.get(modality, ()):
+        if not (is_old and tensor == "token_id_policy"):
+            config.input.add(name=tensor)
+    for tensor in OUTPUTS.get(modality, ()):
+        if not (is_old and tensor == "untruncated_token_counts"):
+            config.output.add(name=tensor)
     for key, value in (parameters | changes).items():
         if value:
             config.parameters[key].string_value = value
@@ -51,7 +71,7 @@ def item_vector(text: bytes, image: bytes) -> np.ndarray:
 
 
 @dataclass
-class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """The servicer.
 
     Attributes:
@@ -118,11 +138,18 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         outputs = {
             "embeddings": ("FP32", (1, count, DIMENSIONS), vectors.tobytes()),
             "token_counts": ("INT32", (1, count), counts.tobytes()),
+            "untruncated_token_counts": ("INT32", (1, count), (counts + 3).tobytes()),
             "errors": ("BYTES", (1, count), encode_bytes(errors)),
         }
         if "image" in inputs:
             outputs["image_token_counts"] = ("INT32", (1, count), (counts * 256).tobytes())
             outputs["tile_counts"] = ("INT32", (1, count), counts.tobytes())
+        if request.model_name.startswith("preprocess_"):
+            del outputs["embeddings"]
+            outputs["sequence_lengths"] = ("INT32", (1, count), counts.tobytes())
+            total = int(counts.sum())
+            outputs["input_ids"] = ("INT64", (1, total), np.arange(total, dtype=np.int64).tobytes())
+            assert {output.name for output in request.outputs} == outputs.keys()
         message = service_pb2.ModelInferResponse(model_name=request.model_name)
         for name, (datatype, shape, raw) in outputs.items():
             if name not in self.outputs_left_out:

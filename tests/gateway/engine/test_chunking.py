@@ -1,5 +1,7 @@
 """How batches are cut, and that no result is lost or swapped."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -46,14 +48,10 @@ def test_results_return_to_the_indices_of_their_items() -> None:
     def answer(*values: int) -> EmbedResult:
         counts = np.array(values, np.int32)
         return EmbedResult(
-            np.array([[value] * 2 for value in values], np.float32), counts, counts + 10, counts + 20, {}
+            np.array([[value] * 2 for value in values], np.float32), counts, counts + 5, counts + 10, counts + 20, {}
         )
 
-    failed = EmbedResult(
-        *[getattr(answer(3), n) for n in ("embeddings", "token_counts", "image_token_counts")],
-        np.array([23]),
-        {0: ItemFailure("c", "m")},
-    )
+    failed = replace(answer(3), failures={0: ItemFailure("c", "m")})
     merged = merge_results(
         [Chunk("text", [0, 2]), Chunk("text", [4]), Chunk("image", [1]), Chunk("image", [3])],
         [answer(0, 2), answer(4), answer(1), failed],
@@ -62,6 +60,7 @@ def test_results_return_to_the_indices_of_their_items() -> None:
     )
     np.testing.assert_array_equal(merged.embeddings[:, 0], [0, 1, 2, 3, 4])
     np.testing.assert_array_equal(merged.token_counts, [0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(merged.untruncated_token_counts, [5, 6, 7, 8, 9])
     np.testing.assert_array_equal(merged.image_token_counts, [10, 11, 12, 13, 14])
     np.testing.assert_array_equal(merged.tile_counts, [20, 21, 22, 23, 24])
     assert merged.failures == {3: ItemFailure("c", "m")}

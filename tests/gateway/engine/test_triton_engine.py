@@ -139,7 +139,7 @@ async def test_defaults_are_left_out_and_the_rest_is_sent(engine: TritonEngine, 
 
 
 async def test_simultaneous_small_requests_share_an_inference_request(port: int, triton: FakeTriton) -> None:
-    items = [TextItem("a"), TokensItem([5, 6]), TextItem("long"), TextItem("b")]
+    items: list[Item] = [TextItem("a"), TokensItem([5, 6]), TextItem("long"), TextItem("b")]
     for microbatch_items, count in ((8, 1), (1, 4)):
         triton.requests.clear()
         engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", microbatch_items=microbatch_items))

@@ -1,5 +1,7 @@
 """Image URLs in requests to the service."""
 
+from typing import Any
+
 import httpx
 
 from gateway.app import create_app
@@ -11,7 +13,7 @@ from tests.gateway.fetch.conftest import MakeFetcher
 from tests.gateway.fetch.rig import IMAGE
 
 
-async def ask(make_fetcher: MakeFetcher, engine: FakeEngine, *urls: str, **settings: int) -> httpx.Response:
+async def ask(make_fetcher: MakeFetcher, engine: FakeEngine, *urls: str, **settings: Any) -> httpx.Response:
     blocks = [{"content": [{"type": "image_url", "image_url": {"url": url}}]} for url in urls]
     transport = httpx.ASGITransport(create_app(Settings(**settings), engine, make_fetcher()))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:

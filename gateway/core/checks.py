@@ -1,0 +1,124 @@
+"""Checks a request against the model that it names."""
+
+from typing import TypeVar
+
+from gateway.engine import ItemFailure, ServedModel
+from gateway.errors import (
+    EngineFaultError,
+    FingerprintError,
+    GatewayError,
+    InvalidItemError,
+    InvalidRequestError,
+    TooLargeError,
+)
+from gateway.types import InputType, Item, ItemWithImage, TokenLimit
+
+IMAGE_QUERY = (
+    'input_type="query" is not supported with images; the VLM model processes images as passages only. '
+    'Use input_type="passage" or omit input_type.'
+)
+"""The embedding NIM's message."""
+
+MIN_DIMENSIONS = 128
+MIN_DIMENSIONS_OF_SMALL_MODELS = 32
+SMALL_MODEL_DIMENSIONS = 2048
+"""Models with fewer dimensions may be cut further."""
+
+FINGERPRINT_HEADER = "x-embedding-fingerprint"
+
+E = TypeVar("E", bound=GatewayError)
+
+
+def resolve_input_type(field: InputType | None, suffix: InputType | None) -> InputType:
+    """Return the input type set by the request's field or by the model id's suffix, by default `passage`.
+
+    Raises:
+        InvalidRequestError: Field and suffix contradict each other.
+    """
+    if field and suffix and field != suffix:
+        raise InvalidRequestError(
+            f"input_type must be '{suffix}' with a model id that ends in '-{suffix}'", param="input_type"
+        )
+    return field or suffix or "passage"
+
+
+def check_dimensions(dimensions: int | None, model: ServedModel) -> None:
+    """Check that the model's vectors can be cut to the requested size.
+
+    Raises:
+        InvalidRequestError: Too small or too large.
+    """
+    if dimensions is None or dimensions == model.dimensions:
+        return
+    smallest = MIN_DIMENSIONS_OF_SMALL_MODELS if model.dimensions < SMALL_MODEL_DIMENSIONS else MIN_DIMENSIONS
+    if not smallest <= dimensions <= model.dimensions:
+        allowed = f"from {smallest} to {model.dimensions}" if smallest < model.dimensions else f"{model.dimensions}"
+        raise InvalidRequestError(f"dimensions must be {allowed}", param="dimensions")
+
+
+def check_token_limit(limit: TokenLimit | None, model: ServedModel) -> None:
+    """Check that a client's limit leaves the model's own in force: the engine truncates at no other.
+
+    Raises:
+        InvalidRequestError: The limit is lower.
+    """
+    if limit is not None and limit.max_tokens < model.max_tokens:
+        raise InvalidRequestError(
+            f"{limit.field} must be at least {model.max_tokens}, the model's limit: lower limits are not supported",
+            param=limit.field,
+        )
+
+
+def check_fingerprint(fingerprint: str | None, model: ServedModel) -> None:
+    """Check that the model's embedding space is the one that the client expects.
+
+    Raises:
+        FingerprintError: It is another.
+    """
+    if fingerprint is not None and fingerprint != model.fingerprint:
+        raise FingerprintError(
+            f"the model's embedding space has another fingerprint than {FINGERPRINT_HEADER} asks for; its vectors "
+            "cannot be compared with those of the expected one",
+            param=FINGERPRINT_HEADER,
+        )
+
+
+def check_modality(index: int, item: Item, model: ServedModel, input_type: InputType) -> None:
+    """Check that the model takes the item's kind.
+
+    Raises:
+        InvalidItemError: An image for a text model.
+        InvalidRequestError: An image as a query.
+    """
+    if isinstance(item, ItemWithImage):
+        if not model.takes_images:
+            raise InvalidItemError(index, "has an image, and the model takes text only")
+        if input_type == "query":
+            raise InvalidRequestError(IMAGE_QUERY, param="input_type")
+
+
+def check_image_size(index: int, item: Item, model: ServedModel) -> None:
+    """Check an image against the model's own limit, which may be below the gateway's.
+
+    Raises:
+        TooLargeError: The image is above it.
+    """
+    limit = model.max_image_bytes
+    if isinstance(item, ItemWithImage) and isinstance(item.image, bytes) and len(item.image) > limit:
+        raise error_of_item(TooLargeError, index, f"the image is above the limit of {limit} bytes")
+
+
+def error_of_item(kind: type[E], index: int, message: str) -> E:
+    """Return an error about one item."""
+    return kind(f"input[{index}]: {message}", param=f"input[{index}]")
+
+
+def describe_failure(index: int, failure: ItemFailure) -> GatewayError:
+    """Return the error of an item that the engine could not embed."""
+    match failure.code:
+        case "image_too_large":
+            return error_of_item(TooLargeError, index, failure.message)
+        case "":
+            return EngineFaultError(f"item {index} failed without a known code: {failure.message!r}")
+        case _:
+            return error_of_item(InvalidRequestError, index, failure.message)

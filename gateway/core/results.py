@@ -1,0 +1,133 @@
+"""What the embedding service returns, independent of the dialect."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.engine import EmbedResult, ServedModel, TokenizeResult
+from gateway.errors import EngineFaultError, GatewayError
+from gateway.types import Item, ItemWithImage
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request consumed.
+
+    Attributes:
+        text_tokens: Special and prefix tokens included.
+        image_tokens: Of all tiles.
+        tiles: Thumbnails included.
+        image_bytes: Size of the encoded images.
+    """
+
+    text_tokens: int = 0
+    image_tokens: int = 0
+    tiles: int = 0
+    image_bytes: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Text and image tokens together."""
+        return self.text_tokens + self.image_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Truncation:
+    """What was cut from an item.
+
+    Attributes:
+        index: Position of the item in the request.
+        tokens: How many the item had.
+        kept: How many of them reached the model.
+    """
+
+    index: int
+    tokens: int
+    kept: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingsResult:
+    """The embeddings of a request.
+
+    Attributes:
+        model: The model that embedded the items.
+        outputs: For each requested format the vectors, one per item, as `postprocess.encode` returns them; None for an
+            item that failed.
+        usage: Exact counts.
+        stage_s: Seconds spent in each stage, by its name.
+        truncations: The items that were cut.
+        errors: Of the items that failed, by index; empty unless the request isolates errors.
+    """
+
+    model: ServedModel
+    outputs: list[list[Any]]
+    usage: Usage
+    stage_s: dict[str, float]
+    truncations: Sequence[Truncation] = ()
+    errors: Mapping[int, GatewayError] = field(default_factory=dict)
+
+    @property
+    def vectors(self) -> list[Any]:
+        """The vectors in the first format, which is the only one in most dialects."""
+        return self.outputs[0]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedRequest:
+    """What preprocessing makes of a request.
+
+    Attributes:
+        model: The model whose tokenizer it is.
+        indices: Positions, in the request, of the items in `result`.
+        result: Tokens and tiles; None if every item failed.
+        errors: Of the items that failed, by index.
+    """
+
+    model: ServedModel
+    indices: Sequence[int]
+    result: TokenizeResult | None
+    errors: Mapping[int, GatewayError]
+
+
+class ItemErrors(dict[int, GatewayError]):
+    """The errors of a request's items, by index.
+
+    Args:
+        isolate: Whether to collect them; otherwise the first one is raised.
+    """
+
+    def __init__(self, isolate: bool) -> None:
+        super().__init__()
+        self._isolate = isolate
+
+    def add(self, index: int, error: GatewayError) -> None:
+        """Note an item's error.
+
+        Raises:
+            GatewayError: The request does not isolate errors, or the engine is at fault.
+        """
+        if not self._isolate or isinstance(error, EngineFaultError):
+            raise error
+        self[index] = error
+
+
+def count_usage(items: Iterable[Item], result: EmbedResult) -> Usage:
+    """Return the sums of the engine's counts, and of the images' sizes."""
+    image_tokens = sum(result.image_token_counts.tolist())
+    images = (item.image for item in items if isinstance(item, ItemWithImage))
+    return Usage(
+        text_tokens=sum(result.token_counts.tolist()) - image_tokens,
+        image_tokens=image_tokens,
+        tiles=sum(result.tile_counts.tolist()),
+        image_bytes=sum(len(image) for image in images if isinstance(image, bytes)),
+    )
+
+
+def find_truncations(indices: Iterable[int], result: EmbedResult | TokenizeResult) -> Sequence[Truncation]:
+    """Return what was cut from the items at these positions of the request."""
+    kept, tokens = result.token_counts, result.untruncated_token_counts
+    if not (kept != tokens).any():
+        return ()
+    counts = zip(indices, tokens.tolist(), kept.tolist(), strict=True)
+    return [Truncation(index, before, after) for index, before, after in counts if after < before]
