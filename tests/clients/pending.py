@@ -6,12 +6,7 @@ A test of it is expected to fail, and fails if it passes: then its line goes.
 import pytest
 
 PENDING = {
-    "Cohere": "POST /v2/embed",
-    "LiteLLM, cohere": "POST /v2/embed",
-    "AIPerf chat-embeddings": "`messages` on POST /v1/embeddings",
     "Dify, images": "`messages` with an instruction and an empty response around the user's",
-    "LangChain, refused ids": "token ids of another tokenizer are refused",
-    "LangChain, decoded ids": "GATEWAY_TOKEN_IDS=cl100k_base",
 }
 
 
