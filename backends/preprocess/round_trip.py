@@ -51,7 +51,7 @@ class RoundTrip:
         return survived
 
     def split(self, body: Sequence[int]) -> Iterator[list[int]]:
-        """Split a sequence at special and unknown tokens."""
+        """Yield the tokens between special and unknown ones."""
         run: list[int] = []
         for token_id in body:
             if token_id not in self.opaque_ids:
@@ -87,12 +87,12 @@ class RoundTrip:
         return run[start:end]
 
     def read_forwards(self, run: list[int]) -> Iterator[tuple[str, str]]:
-        """Return the text that begins with each token, and the text of that token alone."""
+        """Yield the text that begins with each token, and the text of that token alone."""
         for start in range(len(run)):
             yield self.decode(run[start : start + WINDOW_TOKENS]), self.decode(run[start : start + 1])
 
     def read_backwards(self, run: list[int]) -> Iterator[tuple[str, str]]:
-        """Return the text that ends with each token, and the text of that token alone, last character first."""
+        """Yield the text that ends with each token, and the text of that token alone, last character first."""
         for end in range(len(run), 0, -1):
             window = run[max(0, end - WINDOW_TOKENS) : end]
             yield self.decode(window)[::-1], self.decode(window[-1:])[::-1]
