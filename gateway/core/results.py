@@ -127,7 +127,7 @@ def count_usage(items: Iterable[Item], result: EmbedResult) -> Usage:
 def find_truncations(indices: Iterable[int], result: EmbedResult | TokenizeResult) -> Sequence[Truncation]:
     """Return what was cut from the items at these positions of the request."""
     kept, tokens = result.token_counts, result.untruncated_token_counts
-    if not (kept != tokens).any():
+    if kept is tokens or kept.tobytes() == tokens.tobytes():
         return ()
     counts = zip(indices, tokens.tolist(), kept.tolist(), strict=True)
     return [Truncation(index, before, after) for index, before, after in counts if after < before]
