@@ -78,6 +78,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         configs: of the models in the repository.
         requests: that came for inference.
         delay_s: how long an inference takes.
+        is_held: whether inferences wait until this is false.
         refusal: what inference is refused with, or None.
         outputs_left_out: names of outputs that do not come.
         in_flight, most_in_flight: inferences at a time.
@@ -93,6 +94,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     )
     requests: list[Any] = field(default_factory=list)
     delay_s: float = 0.0
+    is_held: bool = False
     refusal: tuple[grpc.StatusCode, str] | None = None
     outputs_left_out: frozenset[str] = frozenset()
     in_flight: int = 0
@@ -116,6 +118,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.delay_s)
+            while self.is_held:
+                await asyncio.sleep(0.005)
         except asyncio.CancelledError:
             self.abandoned += 1
             raise

@@ -238,7 +238,7 @@ async def test_one_failed_chunk_holds_back_those_not_sent(engine: TritonEngine, 
 
 async def test_disconnected_client_keeps_its_slot_until_its_calls_end(engine: TritonEngine, triton: FakeTriton) -> None:
     await engine.models()
-    triton.delay_s = 1.5
+    triton.is_held = True
     gate = AdmissionGate(10, 10)
 
     async def visit() -> None:
@@ -254,6 +254,7 @@ async def test_disconnected_client_keeps_its_slot_until_its_calls_end(engine: Tr
     gc.collect()
     await asyncio.sleep(0.05)
     assert (triton.in_flight, gate.in_flight) == (3, 7), "a call was cancelled, or its slot was released"
+    triton.is_held = False
     while gate.in_flight:
         await asyncio.sleep(0.005)
     assert triton.in_flight == 0
