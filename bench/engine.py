@@ -168,11 +168,11 @@ class EngineLoop:
         return Sample(items / elapsed, float(p50), float(p99), len(times), cpu_us_per_item=cpu)
 
     def _loop(self, workload: str, config: RunConfig, deadline: float) -> list[float]:
-        """Embed batch after batch until a deadline; return the seconds that each batch took."""
+        """Embed batch after batch until a deadline, at least one; return the seconds that each took."""
         source = cycle(self._texts[workload])
         times: list[float] = []
         now = time.perf_counter()
-        while now < deadline:
+        while not times or now < deadline:  # a busy machine may start this thread after the deadline
             self.embed(list(islice(source, config.batch_size)), config.threading)
             times.append(time.perf_counter() - now)
             now += times[-1]

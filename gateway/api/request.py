@@ -62,16 +62,12 @@ class ContentBlock(Struct, forbid_unknown_fields=True):
     content: Annotated[list[TextPart | ImagePart], Meta(min_length=1, extra_json_schema=AT_MOST_ONE_IMAGE)]
 
 
-Text = Annotated[
-    str, Meta(description="A text, or an image as or within a data URL.", extra_json_schema={"minLength": 1})
-]
+Text = Annotated[str, Meta(description="A text that is not blank, or an image as or within a data URL.")]
 TokenId = Annotated[int, Meta(ge=0, le=MAX_TOKEN_ID)]
 FloatTokenId = Annotated[float, Meta(ge=0, le=MAX_TOKEN_ID, multiple_of=1)]
 """A token id as OpenRouter's Python SDK sends it: `101.0`. `inputs.read_token_ids` turns it into an integer."""
 
-TokenIds = Annotated[
-    list[TokenId | FloatTokenId], Meta(description="Token ids of one item.", extra_json_schema={"minItems": 1})
-]
+TokenIds = Annotated[list[TokenId | FloatTokenId], Meta(description="Token ids of one item, at least one.")]
 
 Input = Annotated[
     Text | list[Text | TokenId | FloatTokenId | TokenIds | ContentBlock],
