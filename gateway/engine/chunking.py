@@ -104,28 +104,33 @@ def cut_list(costs: Sequence[int], *, max_items: int, max_cost: int) -> list[ran
 def merge_tokens(chunks: Sequence[Chunk], results: Sequence[TokenizeResult], count: int) -> TokenizeResult:
     """Put the results of all chunks back into the order of the batch."""
     token_ids: list[Sequence[int]] = [[]] * count
-    counts = np.zeros((4, count), np.int32)
-    failures: dict[int, ItemFailure] = {}
     for chunk, result in zip(chunks, results, strict=True):
         for index, ids in zip(chunk.indices, result.token_ids, strict=True):
             token_ids[index] = ids
-        counts[:, chunk.indices] = counts_of(result)
-        failures.update({chunk.indices[index]: failure for index, failure in result.failures.items()})
-    return TokenizeResult(token_ids, counts[0], counts[1], counts[2], counts[3], dict(sorted(failures.items())))
-
-
-def counts_of(result: EmbedResult | TokenizeResult) -> tuple[Counts, Counts, Counts, Counts]:
-    """Return the counts in the order of the result's fields."""
-    return result.token_counts, result.untruncated_token_counts, result.image_token_counts, result.tile_counts
+    return TokenizeResult(token_ids, *merge_counts(chunks, results, count))
 
 
 def merge_results(chunks: Sequence[Chunk], results: Sequence[EmbedResult], count: int, dimensions: int) -> EmbedResult:
     """Put the results of all chunks back into the order of the batch."""
     embeddings = np.empty((count, dimensions), np.float32)
+    for chunk, result in zip(chunks, results, strict=True):
+        embeddings[chunk.indices] = result.embeddings
+    return EmbedResult(embeddings, *merge_counts(chunks, results, count))
+
+
+def merge_counts(
+    chunks: Sequence[Chunk], results: Sequence[EmbedResult | TokenizeResult], count: int
+) -> tuple[Counts, Counts, Counts, Counts, dict[int, ItemFailure]]:
+    """Return what all results have, merged and in the order of their fields: four counts per item, and the failures."""
     counts = np.zeros((4, count), np.int32)
     failures: dict[int, ItemFailure] = {}
     for chunk, result in zip(chunks, results, strict=True):
-        embeddings[chunk.indices] = result.embeddings
-        counts[:, chunk.indices] = counts_of(result)
-        failures.update({chunk.indices[index]: failure for index, failure in result.failures.items()})
-    return EmbedResult(embeddings, counts[0], counts[1], counts[2], counts[3], dict(sorted(failures.items())))
+        indices = chunk.indices
+        counts[:, indices] = (
+            result.token_counts,
+            result.untruncated_token_counts,
+            result.image_token_counts,
+            result.tile_counts,
+        )
+        failures.update({indices[position]: failure for position, failure in result.failures.items()})
+    return counts[0], counts[1], counts[2], counts[3], dict(sorted(failures.items()))

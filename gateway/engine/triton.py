@@ -8,15 +8,14 @@ from typing import Any, TypeVar
 
 import grpc
 import httpcore
-import numpy as np
 from tritonclient.grpc import service_pb2_grpc
 
 from gateway.engine.chunking import Chunk, cut_batch, merge_results, merge_tokens
 from gateway.engine.discovery import TritonModel, discover_models
 from gateway.engine.grpc_errors import grpc_errors_translated
-from gateway.engine.interface import EmbedBatch, EmbedResult, ServedModel, Slot, TokenizeResult
+from gateway.engine.interface import EmbedBatch, EmbedResult, ItemFailure, ServedModel, Slot, TokenizeResult
 from gateway.engine.microbatch import MicroBatcher
-from gateway.engine.wire import all_failed, build_request, read_refusal, read_response, read_tokens
+from gateway.engine.wire import all_failed, build_request, none_tokenized, read_refusal, read_response, read_tokens
 from gateway.errors import EngineUnavailableError
 from gateway.settings import Settings
 from gateway.types import ItemWithImage
@@ -165,14 +164,9 @@ class TritonEngine:
     async def _infer(self, model: TritonModel, batch: EmbedBatch, chunk: Chunk) -> EmbedResult:
         """Send one chunk and read the response."""
         request = build_request(model.ensembles[chunk.modality], batch, chunk)
-        with grpc_errors_translated():
-            try:
-                response = await self._call(request, batch.slot)
-            except grpc.aio.AioRpcError as error:
-                failures = read_refusal(error, len(chunk.indices))
-                if failures is None:
-                    raise
-                return all_failed(failures, batch.model.dimensions)
+        response, failures = await self._call_for_items(request, batch.slot, len(chunk.indices))
+        if failures:
+            return all_failed(failures, batch.model.dimensions)
         return read_response(response, chunk, batch.model.dimensions)
 
     async def tokenize(self, batch: EmbedBatch) -> TokenizeResult:
@@ -189,16 +183,26 @@ class TritonEngine:
 
     async def _tokenize(self, model: TritonModel, batch: EmbedBatch, chunk: Chunk) -> TokenizeResult:
         request = build_request(model.ensembles[chunk.modality], batch, chunk, only_tokenize=True)
+        response, failures = await self._call_for_items(request, batch.slot, len(chunk.indices))
+        return none_tokenized(failures) if failures else read_tokens(response, chunk)
+
+    async def _call_for_items(self, request: Any, slot: Slot, count: int) -> tuple[Any, Mapping[int, ItemFailure]]:
+        """Call ModelInfer for a request of `count` items.
+
+        Returns:
+            The response and no failures, or None and the failure of every item.
+
+        Raises:
+            GatewayError: The request failed for a reason that is none of its items'.
+        """
         with grpc_errors_translated():
             try:
-                response = await self._call(request, batch.slot)
+                return await self._call(request, slot), {}
             except grpc.aio.AioRpcError as error:
-                failures = read_refusal(error, len(chunk.indices))
+                failures = read_refusal(error, count)
                 if failures is None:
                     raise
-                zeros = np.zeros(len(chunk.indices), np.int32)
-                return TokenizeResult([[]] * len(zeros), zeros, zeros, zeros, zeros, failures)
-        return read_tokens(response, chunk)
+                return None, failures
 
     async def _call(self, request: Any, slot: Slot) -> Any:
         """Call ModelInfer and wait for it to end.

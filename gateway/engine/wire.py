@@ -264,6 +264,12 @@ def all_failed(failures: Mapping[int, ItemFailure], dimensions: int) -> EmbedRes
     return EmbedResult(vectors, zeros, zeros, zeros, zeros, failures)
 
 
+def none_tokenized(failures: Mapping[int, ItemFailure]) -> TokenizeResult:
+    """Return the result of a chunk none of whose items could be tokenised."""
+    zeros = np.zeros(len(failures), np.int32)
+    return TokenizeResult([[]] * len(failures), zeros, zeros, zeros, zeros, failures)
+
+
 def clean(failure: ItemFailure) -> ItemFailure:
     """Return the failure with a message of bounded length and printable characters."""
     message = "".join(char if char.isprintable() else " " for char in failure.message[:MAX_MESSAGE_CHARS])

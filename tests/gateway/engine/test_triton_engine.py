@@ -185,6 +185,26 @@ async def test_chunk_refused_as_a_whole_names_its_items(engine: TritonEngine, tr
     assert result.embeddings.shape == (2, DIMENSIONS)
 
 
+async def test_tokens_and_counts_keep_the_order_over_chunks_and_ensembles(engine: TritonEngine) -> None:
+    items: list[Item] = [ImageItem(b"p"), *[TextItem("long" if number == 5 else "a") for number in range(6)]]
+    result = await engine.tokenize(make_batch((await engine.models())[PUBLIC_ID], *items))
+    # In each chunk the first item has one token, the second two, and so on; ids are counted up.
+    assert list(result.token_counts) == [1, 1, 2, 3, 4, 1, 2]
+    assert list(result.untruncated_token_counts) == [4, 4, 5, 6, 7, 4, 5]
+    assert list(result.image_token_counts) == [256, 0, 0, 0, 0, 0, 0]
+    assert list(result.tile_counts) == [1, 0, 0, 0, 0, 0, 0]
+    assert [list(ids) for ids in result.token_ids] == [[0], [0], [1, 2], [3, 4, 5], [6, 7, 8, 9], [0], [1, 2]]
+    assert result.failures == {6: ItemFailure("text_too_long", "it is")}
+
+
+async def test_refused_chunk_that_is_only_tokenised_names_its_items(engine: TritonEngine, triton: FakeTriton) -> None:
+    batch = make_batch((await engine.models())[PUBLIC_ID], TextItem("a"), TextItem("b"))
+    triton.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "text_invalid: no\ntext_invalid: nor")
+    result = await engine.tokenize(batch)
+    assert result.failures == {0: ItemFailure("text_invalid", "no"), 1: ItemFailure("text_invalid", "nor")}
+    assert ([list(ids) for ids in result.token_ids], list(result.token_counts)) == ([[], []], [0, 0])
+
+
 @pytest.mark.parametrize(
     ("refusal", "kind"),
     [
