@@ -114,19 +114,15 @@ def build_compatible_request(body: EmbeddingsBody, settings: Settings) -> Embedd
     if not isinstance(body, CompatibleBody):
         return build_request(body, settings)
     check_neutral_values(body)
-    dimensions = choose({"dimensions": body.dimensions, "output_dimension": body.output_dimension})
-    plain = EmbeddingsBody(
-        model=body.model,
+    resolved = replace(
+        body,
         input=read_input(body),
         input_type=read_input_type(body),
-        modality=body.modality,
-        dimensions=dimensions,
+        dimensions=choose({"dimensions": body.dimensions, "output_dimension": body.output_dimension}),
         embedding_type=choose({"embedding_type": body.embedding_type, "output_dtype": body.output_dtype}),
-        encoding_format=body.encoding_format,
         truncate=read_truncate(body),
-        user=body.user,
     )
-    request = build_request(plain, settings)
+    request = build_request(resolved, settings)
     [vector_format] = request.formats
     if body.embed_dtype == "float16" and vector_format.encoding_format == "base64":
         if vector_format.component_type != "float":
