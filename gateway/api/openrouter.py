@@ -1,5 +1,6 @@
 """OpenRouter's API, under `/api/v1`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -10,7 +11,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from gateway.api.context import Dialect, Services, context_of
-from gateway.api.embeddings import EmbeddingsResponse, Usage, build_response, embed_request, json_response
+from gateway.api.embeddings import (
+    EmbeddingsResponse,
+    Usage,
+    UsageWithTruncation,
+    build_response,
+    embed_request,
+    json_response,
+)
 from gateway.api.middleware import DialectRoute
 from gateway.api.nim_metadata import read_query_parameter
 from gateway.api.openai_nim import read_model_name
@@ -25,6 +33,7 @@ from gateway.api.openapi import (
 from gateway.api.openrouter_models import describe_endpoints, describe_model
 from gateway.api.provider_preferences import ProviderPreferences, check_provider, check_quantizations
 from gateway.api.request import EmbeddingsBody
+from gateway.core.results import Truncation
 from gateway.errors import InvalidRequestError, NotFoundError
 
 DIALECT = Dialect("openrouter", "OpenRouter", status_overrides={503: 529})
@@ -53,6 +62,13 @@ class OpenRouterUsage(Usage):
     """Tokens and their price."""
 
     cost: Annotated[float, Meta(description="Always 0.")]
+
+
+@dataclass(slots=True)
+class OpenRouterUsageWithTruncation(OpenRouterUsage):
+    """Tokens, their price, and what was cut; only in responses to which that applies."""
+
+    truncated: Sequence[Truncation]
 
 
 @dataclass(slots=True)
@@ -140,10 +156,9 @@ class OpenRouter:
     async def create_embeddings(self, request: Request) -> Response:
         """Generate embeddings of texts, images, or both together."""
         response = build_response(await embed_request(request, self._services, OpenRouterBody, self._check_provider))
-        usage = response.usage
-        with_cost = OpenRouterUsage(usage.prompt_tokens, usage.total_tokens, usage.prompt_tokens_details, cost=0)
+        usage = add_cost(response.usage)
         response_id = f"embd-{context_of(request).request_id}"
-        return json_response(OpenRouterResponse(response.object, response.data, response.model, with_cost, response_id))
+        return json_response(OpenRouterResponse(response.object, response.data, response.model, usage, response_id))
 
     async def list_models(self, request: Request) -> Response:
         """List the served models, in pages."""
@@ -181,6 +196,14 @@ class OpenRouter:
         if body.provider.quantizations:
             resolved = await self._services.catalogue.resolve(body.model)
             check_quantizations(body.provider, resolved.model)
+
+
+def add_cost(usage: Usage) -> OpenRouterUsage:
+    """Return the usage with its price."""
+    counts = usage.prompt_tokens, usage.total_tokens, usage.prompt_tokens_details
+    if isinstance(usage, UsageWithTruncation):
+        return OpenRouterUsageWithTruncation(*counts, cost=0, truncated=usage.truncated)
+    return OpenRouterUsage(*counts, cost=0)
 
 
 def has_ignored_parameter(body: OpenRouterBody) -> bool:

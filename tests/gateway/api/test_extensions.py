@@ -28,9 +28,13 @@ async def test_server_side_truncate_is_the_default_only(
     assert engine.batches[0].truncate == expected
 
 
-async def test_cut_items_are_reported_in_usage_and_header(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/api/v1/embeddings"])
+async def test_cut_items_are_reported_in_usage_and_header(
+    client: httpx.AsyncClient, engine: FakeEngine, path: str
+) -> None:
     engine.served = (SHORT_MODEL,)
-    response = await post(client, model=SHORT_MODEL.public_id, input=["a", LONG_TEXT, LONG_TEXT], truncate="END")
+    body = {"model": SHORT_MODEL.public_id, "input": ["a", LONG_TEXT, LONG_TEXT], "truncate": "END"}
+    response = await client.post(path, json=body)
     usage = response.json()["usage"]
     assert usage["truncated"] == [{"index": 1, "tokens": 7, "kept": 4}, {"index": 2, "tokens": 7, "kept": 4}]
     assert response.headers["x-truncated-items"] == "1,2"
@@ -80,6 +84,11 @@ async def test_failed_vectors_do_not_reach_post_processing(
     alone = (await post(client, input="good", **options)).json()["data"][0]["embedding"]
     data = (await post(client, input=["bad", "good"], on_error="item", **options)).json()["data"]
     assert data[1]["embedding"] == alone
+
+
+async def test_on_error_item_applies_beside_fields_of_other_apis(client: httpx.AsyncClient) -> None:
+    data = (await post(client, input=["good", " "], on_error="item", normalize=True)).json()["data"]
+    assert [entry["embedding"] is None for entry in data] == [False, True]
 
 
 async def test_request_in_which_every_item_fails_still_names_each(client: httpx.AsyncClient) -> None:
