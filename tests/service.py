@@ -30,10 +30,7 @@ class Service:
     output_path: Path
 
     def is_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.http_url}/v1/health/ready", timeout=5).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return is_ready(self.http_url)
 
     def processes(self) -> list[psutil.Process]:
         """Return every process that descends from the launcher."""
@@ -90,6 +87,37 @@ def run_service(repository: Path, work_dir: Path, **settings: str) -> Iterator[S
         if launcher.poll() is None:
             launcher.send_signal(signal.SIGTERM)
         launcher.wait(60)
+
+
+@contextmanager
+def run_gateway(service: Service, **settings: str) -> Iterator[str]:
+    """Run a second gateway, with other settings, in front of a service's Triton.
+
+    Args:
+        service: The running service.
+        settings: Environment variables.
+
+    Yields:
+        The gateway's URL.
+    """
+    [port] = free_ports(1)
+    environment = os.environ | {"GATEWAY_PORT": str(port), "TRITON_URL": service.grpc_url} | settings
+    gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: is_ready(url), START_TIMEOUT_S)
+        yield url
+    finally:
+        gateway.terminate()
+        gateway.wait(30)
+
+
+def is_ready(url: str) -> bool:
+    """Return whether the gateway at a URL says that it is ready."""
+    try:
+        return httpx.get(f"{url}/v1/health/ready", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:

@@ -1,12 +1,8 @@
 """Clients that send token ids: those of OpenAI's tokenizer, or floats."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.clients.api import Api, assert_same_vectors
@@ -14,7 +10,7 @@ from tests.clients.conftest import Install
 from tests.clients.pending import pending
 from tests.clients.runs import Result, run_python
 from tests.end_to_end.samples import MINILM
-from tests.service import Service, free_ports, wait_until
+from tests.service import Service, run_gateway
 
 pytestmark = [pytest.mark.clients, pytest.mark.triton, pytest.mark.slow]
 
@@ -40,29 +36,10 @@ query = generate(model={MINILM!r}, input=[101, 7592, 102]).data[0].embedding
 
 @pytest.fixture(scope="module")
 def decoding_api(service: Service, tiktoken_files: Path) -> Iterator[Api]:
-    """Start a second gateway, which takes token ids for OpenAI's, in front of the same Triton."""
-    [port] = free_ports(1)
-    environment = os.environ | {
-        "GATEWAY_PORT": str(port),
-        "TRITON_URL": service.grpc_url,
-        "GATEWAY_TOKEN_IDS": "cl100k_base",
-        "TIKTOKEN_CACHE_DIR": str(tiktoken_files),
-    }
-    gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.DEVNULL)
-    api = Api(f"http://127.0.0.1:{port}")
-    try:
-        wait_until(lambda: is_ready(api.url), 60)
-        yield api
-    finally:
-        gateway.terminate()
-        gateway.wait(30)
-
-
-def is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/v1/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False
+    """Start a gateway that takes token ids for OpenAI's."""
+    settings = {"GATEWAY_TOKEN_IDS": "cl100k_base", "TIKTOKEN_CACHE_DIR": str(tiktoken_files)}
+    with run_gateway(service, **settings) as url:
+        yield Api(url)
 
 
 def embed_with_langchain(api: Api, install: Install, tiktoken_files: Path) -> Result:

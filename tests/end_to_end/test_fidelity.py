@@ -94,6 +94,6 @@ def test_single_item_clients_share_batches(service: Service, client: OpenAI, ref
     for position in range(5):
         repeats = np.stack(vectors[position::5])
         np.testing.assert_allclose(repeats, np.broadcast_to(repeats[0], repeats.shape), atol=1e-5)
-    assert inferences < len(texts)  # the gateway combined some requests
-    assert inferences / executions > 1.5  # Triton batched the result; two batches run at a time
-    assert len(texts) / executions > 3
+    # How many share one depends on how busy the machine is, so the benchmarks measure that.
+    assert inferences < len(texts), "the gateway combined no requests"
+    assert executions < inferences, "Triton batched none of them"

@@ -2,20 +2,16 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import numpy as np
 import numpy.typing as npt
 import openai
 import pytest
 
 from tests.end_to_end.samples import MINILM
-from tests.service import Service, free_ports, wait_until
+from tests.service import Service, run_gateway
 
 pytestmark = pytest.mark.triton
 
@@ -32,29 +28,10 @@ def hash_key(key: str) -> str:
 
 @pytest.fixture(scope="module")
 def keyed_url(service: Service) -> Iterator[str]:
-    """Start a second gateway, which requires keys, in front of the same Triton."""
-    [port] = free_ports(1)
-    environment = os.environ | {
-        "GATEWAY_PORT": str(port),
-        "TRITON_URL": service.grpc_url,
-        "GATEWAY_API_KEYS": json.dumps({name: {"sha256": hash_key(name), **limits} for name, limits in KEYS.items()}),
-        "GATEWAY_MAX_BODY_BYTES": "10000",
-    }
-    gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: is_ready(url), 30)
+    """Start a gateway that requires keys."""
+    keys = json.dumps({name: {"sha256": hash_key(name), **limits} for name, limits in KEYS.items()})
+    with run_gateway(service, GATEWAY_API_KEYS=keys, GATEWAY_MAX_BODY_BYTES="10000") as url:
         yield f"{url}/v1"
-    finally:
-        gateway.terminate()
-        gateway.wait(30)
-
-
-def is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/v1/health/ready").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def embed(client: openai.OpenAI, **options: Any) -> npt.NDArray[np.float32]:
