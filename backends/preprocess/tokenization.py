@@ -48,6 +48,9 @@ class TextTokenizer:
         # A user's "[CLS]" or "<IMG_CONTEXT>" is text, not a special token.
         self.tokenizer.encode_special_tokens = True
         self.head, self.tail = special_tokens(self.tokenizer)
+        self.prefix_ids: dict[InputType, list[int]] = {
+            each: self.tokenizer.encode(self.prefix(each).rstrip(), add_special_tokens=False).ids for each in InputType
+        }
         self.round_trip = RoundTrip(self.tokenizer)
 
     def encode(self, items: Sequence[TextItem | TokensItem]) -> list[TokenSequence | ItemError]:
@@ -121,8 +124,8 @@ class TextTokenizer:
 
     def has_prefix(self, body: list[int], input_type: InputType) -> bool:
         """Return whether a body begins with the prefix of its input type, or needs none."""
-        prefix_ids = self.tokenizer.encode(self.prefix(input_type).rstrip(), add_special_tokens=False).ids
-        return bool(body[: len(prefix_ids)] == prefix_ids)
+        prefix_ids = self.prefix_ids[input_type]
+        return body[: len(prefix_ids)] == prefix_ids
 
     def fit(
         self, body: list[int], item: TextItem | TokensItem, count_prefix: Callable[[], int]
