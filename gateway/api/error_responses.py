@@ -122,13 +122,12 @@ def log_fault(error: errors.GatewayError, context: RequestContext) -> None:
         logger.error("request %s failed: %s", context.request_id, error.message, exc_info=error)
 
 
-async def handle_gateway_error(request: Request, error: Exception) -> Response:
+async def handle_gateway_error(request: Request, error: errors.GatewayError) -> Response:
     """Respond to an error of ours."""
-    known = error if isinstance(error, errors.GatewayError) else errors.GatewayError("the server failed")
     context = context_of(request)
-    context.error_type = status_of(known).type
-    log_fault(known, context)
-    return render_error(known, context.dialect)
+    context.error_type = status_of(error).type
+    log_fault(error, context)
+    return render_error(error, context.dialect)
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:
@@ -157,8 +156,7 @@ async def handle_unexpected_error(request: Request, error: Exception) -> Respons
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Give every error, the framework's and ours, the same body."""
-    app.add_exception_handler(errors.GatewayError, handle_gateway_error)
+    """Give the framework's errors the body that ours have, to which `DialectRoute` responds itself."""
     app.add_exception_handler(HTTPException, handle_http_exception)
     app.add_exception_handler(RequestValidationError, handle_validation_error)
     app.add_exception_handler(Exception, handle_unexpected_error)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.access import ANONYMOUS, AccessPolicy, OpenAccess
 from gateway.api.context import Dialect, RequestContext, attach_context, context_of
 from gateway.api.error_responses import handle_gateway_error, render_error, status_of
+from gateway.core.checks import FINGERPRINT_HEADER
 from gateway.core.metrics import Metrics
 from gateway.errors import DeadlineError, GatewayError, RequestTimeoutError
 from gateway.types import Deadline
@@ -120,7 +121,7 @@ def add_headers(message: Message, context: RequestContext) -> None:
         headers.append((b"x-inference-time", b"%.2f" % (context.stage_s["inference"] * 1e3)))
         headers.append((b"x-compute-tokens", b"%d" % result.usage.total_tokens))
         if result.model.fingerprint:
-            headers.append((b"x-embedding-fingerprint", result.model.fingerprint.encode()))
+            headers.append((FINGERPRINT_HEADER.encode(), result.model.fingerprint.encode()))
         if result.truncations:
             indices = ",".join(str(truncation.index) for truncation in result.truncations[:MAX_INDICES_IN_HEADER])
             headers.append((b"x-truncated-items", indices.encode()))

@@ -58,9 +58,9 @@ class NimMetadata:
 
     async def show_metadata(self, request: Request) -> Response:
         """Return versions, and the source, limits, precision and fingerprint of each model, or of one."""
-        models = list((await self._services.catalogue.models()).values())
-        if name := read_query_parameter(request, "model"):
-            models = [(await self._services.catalogue.resolve(name)).model]
+        catalogue = self._services.catalogue
+        name = read_query_parameter(request, "model")
+        models = [(await catalogue.resolve(name)).model] if name else list((await catalogue.models()).values())
         content = {
             "version": package_version(),
             "api_version": API_VERSION,
