@@ -17,13 +17,12 @@ from bench.workloads import JPEG_PAGES, PAGE_FORMATS, PAGES_AND_TEXTS, PNG_PAGES
 from preprocess.decode import decode_image
 from preprocess.decode_pool import DecodePool
 from preprocess.settings import ImageLimits, Tiling
+from preprocess.steps import DECODE_MEMORY_LIMIT_BYTES, DECODE_TIME_LIMIT_S
 from preprocess.tiles import choose_grid, cut_tiles
 
 PAGE_CLIENTS = 4
 STREAM_LOAD = Load(PNG_PAGES, 1, 2)
 
-DECODE_TIME_LIMIT_S = 20.0
-DECODE_MEMORY_LIMIT_BYTES = 3 * 1024**3
 TILING = Tiling()
 
 # Preprocesses one encoded page.

@@ -5,20 +5,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from export import names
 from export.__main__ import main as run_export
 from export.errors import ExportError
 from export.publish import recover
-from export.repository import read_config
 from export.sources import default_public_id
 from export.spec import Precision, Target
 from export.verify import verify
@@ -59,8 +54,7 @@ def main() -> int:
     try:
         settings = ExportSettings()
         recover(settings.repository)
-        served = settings.public_id in verify(settings.repository)
-        manifest = read_manifest(settings.repository, settings.public_id) if served else {}
+        manifest = verify(settings.repository).get(settings.public_id)
     except ValidationError as error:
         details = "; ".join(f"{str(entry['loc'][0]).upper()}: {entry['msg']}" for entry in error.errors())
         sys.stderr.write(f"error: {details}\n")
@@ -68,21 +62,10 @@ def main() -> int:
     except ExportError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    if served and (manifest["precision"], manifest["target"]) == (settings.precision, settings.target):
+    if manifest and (manifest["precision"], manifest["target"]) == (settings.precision, settings.target):
         sys.stderr.write(f"{settings.repository} already contains {settings.public_id}\n")
         return 0
-    return run_export([*settings.arguments, *(["--replace"] if served else [])])
-
-
-def read_manifest(repository: Path, public_id: str) -> Mapping[str, Any]:
-    """Return the manifest of a model in the repository.
-
-    Raises:
-        RepositoryError: The model's config.pbtxt cannot be read.
-    """
-    config = read_config(repository / f"{names.slug(public_id)}_{names.TEXT}")
-    manifest: Mapping[str, Any] = json.loads(config.parameters["manifest"].string_value)
-    return manifest
+    return run_export([*settings.arguments, *(["--replace"] if manifest else [])])
 
 
 if __name__ == "__main__":

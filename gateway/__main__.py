@@ -50,8 +50,9 @@ def main() -> None:
     """Read the settings and serve until SIGTERM or SIGINT."""
     try:
         settings = Settings()
+        # Both only for their errors: a worker that fails to start would be restarted for ever.
         build_token_id_policy(settings)
-        build_access(settings)  # here for its errors: a worker that fails to start would be restarted for ever
+        build_access(settings)
     except (AccessSettingsError, TokenIdSettingsError) as error:
         sys.exit(str(error))
     except ValidationError as error:
