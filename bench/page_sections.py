@@ -16,6 +16,7 @@ from bench.workbench import Workbench
 from bench.workloads import JPEG_PAGES, PAGE_FORMATS, PAGES_AND_TEXTS, PNG_PAGES, SHORT, make_page_files
 from preprocess.decode import decode_image
 from preprocess.decode_pool import DecodePool
+from preprocess.items import ImageFile
 from preprocess.settings import ImageLimits, Tiling
 from preprocess.steps import DECODE_MEMORY_LIMIT_BYTES, DECODE_TIME_LIMIT_S
 from preprocess.tiles import choose_grid, cut_tiles
@@ -80,7 +81,7 @@ def measure_preprocessing(workbench: Workbench) -> list[Measurement]:
         contenders = [
             PageLoop("Pillow", decode_and_resize, files, settings.seconds),
             PageLoop("tiles", decode_and_tile, files, settings.seconds),
-            PageLoop("worker", lambda page: pool.preprocess([page]), files, settings.seconds),
+            PageLoop("worker", lambda page: pool.preprocess([ImageFile(page)]), files, settings.seconds),
         ]
         loads = [Load(workload, 1, 1) for workload in PAGE_FORMATS]
         return [each for load in loads for each in measure_in_turns("preprocessing", contenders, load, settings.rounds)]

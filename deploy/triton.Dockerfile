@@ -11,11 +11,12 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
 COPY constraints.txt ./
 # The packages that backends/preprocess imports, without their dependencies.
-RUN pip install --no-deps --constraint constraints.txt numpy pillow tokenizers
+RUN pip install --no-deps --constraint constraints.txt numpy pillow pypdfium2 tokenizers
 RUN pip download --no-deps --constraint constraints.txt --platform manylinux_2_35_x86_64 --only-binary :all: \
         nvidia-pytriton \
  && python -m zipfile --extract nvidia_pytriton-*.whl wheel \
  && cp wheel/nvidia_pytriton.libs/libcudart-*.so.* /usr/local/lib/ \
+ && cp /usr/lib/x86_64-linux-gnu/libffi.so.7* /usr/local/lib/ \
  && install -D --mode 755 --target-directory stub \
         wheel/pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub
 

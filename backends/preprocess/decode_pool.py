@@ -23,7 +23,7 @@ from typing import Any, Self
 import numpy as np
 
 from preprocess.decode_worker import MAX_MESSAGE_BYTES, WorkerSettings
-from preprocess.items import ImageError
+from preprocess.items import ImageError, ImageFile
 from preprocess.settings import VALUES_PER_ROW, ImageLimits, Tiling
 from preprocess.tiles import TiledImage
 
@@ -78,8 +78,8 @@ class DecodePool:
             self.close()
             raise
 
-    def preprocess(self, images: Sequence[bytes]) -> list[TiledImage | ImageError]:
-        """Decode and tile encoded images, as many at once as there are workers.
+    def preprocess(self, files: Sequence[ImageFile]) -> list[TiledImage | ImageError]:
+        """Decode and tile encoded images and pages, as many at once as there are workers.
 
         Returns:
             For each image its tiles, or its error.
@@ -87,16 +87,16 @@ class DecodePool:
         Raises:
             DecodeWorkerError: A dead worker cannot be replaced.
         """
-        return list(self._threads.map(self._preprocess_one, images))
+        return list(self._threads.map(self._preprocess_one, files))
 
-    def _preprocess_one(self, data: bytes) -> TiledImage | ImageError:
+    def _preprocess_one(self, file: ImageFile) -> TiledImage | ImageError:
         try:
-            self._limits.check_bytes(len(data))
+            self._limits.check_bytes(len(file.data))
         except ImageError as error:
             return error
         worker = self._idle.get()
         try:
-            return worker.preprocess(data)
+            return worker.preprocess(file)
         finally:
             self._idle.put(worker)
 
@@ -152,24 +152,26 @@ class _Worker:
             raise DecodeWorkerError("the image decoder did not start")
         self._ready = True
 
-    def preprocess(self, data: bytes) -> TiledImage | ImageError:
+    def preprocess(self, file: ImageFile) -> TiledImage | ImageError:
         if self._process.poll() is not None:  # died between images
             self._restart()
         self.await_ready()
-        self._memory[: len(data)] = data
-        reply = self._ask(len(data))
+        self._memory[: len(file.data)] = file.data
+        reply = self._ask(file)
         if reply is None:
             self._restart()
+            if file.page:
+                return ImageError("pdf_invalid", "rendering the PDF failed or took too long")
             return ImageError("image_invalid", "decoding the image failed or took too long")
         if "code" in reply:
             return ImageError(reply["code"], reply["message"])
         rows = reply["tiles"] * self._settings.tiling.rows_per_tile
         patches = np.frombuffer(self._memory, np.uint8, rows * VALUES_PER_ROW).reshape(rows, VALUES_PER_ROW).copy()
-        return TiledImage(patches, reply["tiles"])
+        return TiledImage(patches, reply["tiles"], reply["pages"])
 
-    def _ask(self, image_bytes: int) -> dict[str, Any] | None:
+    def _ask(self, file: ImageFile) -> dict[str, Any] | None:
         try:
-            self._send(json.dumps(image_bytes).encode())
+            self._send(json.dumps({"bytes": len(file.data), "page": file.page}).encode())
         except ConnectionError:
             return None
         return self._receive(self._settings.time_limit_s)

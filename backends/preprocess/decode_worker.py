@@ -2,7 +2,11 @@
 
 Pool and worker exchange JSON messages, one per packet, over the socket that is the worker's standard input; images and
 patches are in shared memory. The first message to the worker is its `WorkerSettings`, which it acknowledges with `{}`.
-Each further message is the size of an image in bytes, and its reply `{"tiles": n}` or `{"code": ..., "message": ...}`.
+Each further message describes a file, `{"bytes": n, "page": p}`, where p is 0 for an image. Its reply is
+`{"tiles": n, "pages": m}` or `{"code": ..., "message": ...}`.
+
+A worker cannot open files, sockets or processes' memory once it is ready: a decoder that an image takes over reaches
+nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +23,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from preprocess.decode import decode_image
 from preprocess.items import ImageError
+from preprocess.pdf import render_page
 from preprocess.settings import VALUES_PER_ROW, ImageLimits, Tiling
 from preprocess.tiles import cut_tiles
 
@@ -70,10 +76,11 @@ def serve_images(control: socket.socket) -> None:
     settings = WorkerSettings.from_json(control.recv(MAX_MESSAGE_BYTES))
     _limit_process(settings)
     memory = mmap.mmap(settings.memory_fd, settings.memory_bytes)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))  # no descriptor beyond those that are open
     control.send(b"{}")
     while message := control.recv(MAX_MESSAGE_BYTES):
         signal.setitimer(signal.ITIMER_REAL, 2 * settings.time_limit_s)
-        reply = _tile_image(memory, json.loads(message), settings)
+        reply = _tile_file(memory, json.loads(message), settings)
         signal.setitimer(signal.ITIMER_REAL, 0)
         control.send(json.dumps(reply).encode())
 
@@ -88,15 +95,23 @@ def _limit_process(settings: WorkerSettings) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, even inside a decoder
 
 
-def _tile_image(memory: mmap.mmap, image_bytes: int, settings: WorkerSettings) -> dict[str, object]:
+def _tile_file(memory: mmap.mmap, file: dict[str, int], settings: WorkerSettings) -> dict[str, object]:
     try:
-        image = decode_image(memory[:image_bytes], settings.limits)
+        image, pages = _read_file(memory[: file["bytes"]], file["page"], settings.limits)
         rows = np.frombuffer(memory, np.uint8, settings.tiling.max_rows * VALUES_PER_ROW).reshape(-1, VALUES_PER_ROW)
-        return {"tiles": cut_tiles(image, settings.tiling, out=rows).tiles}
+        return {"tiles": cut_tiles(image, settings.tiling, out=rows).tiles, "pages": pages}
     except ImageError as error:
         return {"code": error.code, "message": error.message}
     except MemoryError:
         return {"code": "image_invalid", "message": "resizing the image takes too much memory"}
+
+
+def _read_file(data: bytes, page: int, limits: ImageLimits) -> tuple[Image.Image, int]:
+    """Return the pixels of an image, or of a page, and the number of pages."""
+    if not page:
+        return decode_image(data, limits), 0
+    rendered = render_page(data, page)
+    return rendered.image, rendered.pages
 
 
 if __name__ == "__main__":

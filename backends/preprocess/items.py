@@ -15,7 +15,7 @@ Tensors = Mapping[str, NDArray[Any]]
 """Tensor name to rows, without the leading 1 of Triton's shapes."""
 
 Choice = TypeVar("Choice", bound=Enum)
-ImageErrorCode = Literal["image_invalid", "image_unsupported", "image_too_large"]
+ImageErrorCode = Literal["image_invalid", "image_unsupported", "image_too_large", "pdf_invalid"]
 
 
 class RequestError(Exception):
@@ -37,7 +37,7 @@ class ItemError(Exception):
 
 
 class ImageError(ItemError):
-    """An image is refused."""
+    """An image, or a page of a PDF, is refused."""
 
     code: ImageErrorCode
 
@@ -87,10 +87,23 @@ class TokensItem:
 
 
 @dataclass(frozen=True)
-class ImageItem:
-    """An encoded image and the text beside it, or the error of that text."""
+class ImageFile:
+    """An encoded image, or a page of a PDF.
 
-    image: bytes
+    Attributes:
+        data: The file.
+        page: Number of the page, from 1; 0 if the file is an image.
+    """
+
+    data: bytes
+    page: int = 0
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """An image and the text beside it, or the error of that text."""
+
+    file: ImageFile
     text: str | ItemError
 
 
@@ -133,14 +146,31 @@ def read_image_items(request: Tensors) -> list[ImageItem]:
     """Read the items of an image request; one whose text is not UTF-8 fails alone.
 
     Raises:
-        RequestError: `truncate` is invalid, or there are not as many texts as images.
+        RequestError: `truncate` is invalid, or there are not as many texts or pages as images.
     """
-    images = request["image"]
-    texts = request.get("text", np.full(len(images), b"", dtype=np.object_))
-    if len(texts) != len(images):
+    files = read_image_files(request)
+    texts = request.get("text", np.full(len(files), b"", dtype=np.object_))
+    if len(texts) != len(files):
         raise RequestError("parameter_invalid: text must have as many entries as image, or be absent")
     read_truncate(request)
-    return [ImageItem(image, decode_text(data)) for image, data in zip(images, texts, strict=True)]
+    return [ImageItem(file, decode_text(data)) for file, data in zip(files, texts, strict=True)]
+
+
+def read_image_files(request: Tensors) -> list[ImageFile]:
+    """Return the file of each item; an empty one with a page number is the file of the item before.
+
+    Raises:
+        RequestError: There are not as many pages as images, or a negative one.
+    """
+    images = request["image"]
+    pages = request.get("page", np.zeros(len(images), np.int32))
+    if len(pages) != len(images) or (pages < 0).any():
+        raise RequestError("parameter_invalid: page must have one number from 0 per entry of image, or be absent")
+    files: list[ImageFile] = []
+    for data, page in zip(images, pages.tolist(), strict=True):
+        repeats = page and not data and files
+        files.append(ImageFile(files[-1].data if repeats else data, page))
+    return files
 
 
 def read_truncate(request: Tensors) -> Truncate:

@@ -111,7 +111,7 @@ class ImageStep:
     def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
         """Return patches and packed sequences for each request of a batch, or its error."""
         read = [read_or_fail(read_image_items, request) for request in requests]
-        tiled = iter(self.pool.preprocess([item.image for item in flatten(read)]))
+        tiled = iter(self.pool.preprocess([item.file for item in flatten(read)]))
         return [
             items
             if isinstance(items, RequestError)
@@ -138,6 +138,7 @@ class ImageStep:
             "image_rows": tile_counts * self.rows_per_tile,
             "image_token_counts": tile_counts * self.rows_per_tile,
             "tile_counts": tile_counts,
+            "page_counts": np.array([image.pages if image else 0 for image in kept], dtype=np.int32),
         }
 
     def encode(

@@ -24,10 +24,12 @@ class TiledImage:
     Attributes:
         patches: Pixels 0 to 255, uint8 (rows per tile * tiles, 3072), in the order of `write_patches`.
         tiles: Number of tiles, including the thumbnail.
+        pages: Pages of the PDF of which this is one; 0 for an image.
     """
 
     patches: npt.NDArray[np.uint8]
     tiles: int
+    pages: int = 0
 
 
 class Grid(NamedTuple):

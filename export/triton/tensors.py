@@ -65,6 +65,7 @@ TOKEN_COUNTS = Tensor("token_counts", "INT32")
 UNTRUNCATED_TOKEN_COUNTS = Tensor("untruncated_token_counts", "INT32")
 IMAGE_TOKEN_COUNTS = Tensor("image_token_counts", "INT32")
 TILE_COUNTS = Tensor("tile_counts", "INT32")
+PAGE_COUNTS = Tensor("page_counts", "INT32")
 ERRORS = Tensor("errors", "BYTES")
 
 TRUNCATE = Tensor("truncate", "BYTES", (1,), optional=True)
@@ -79,5 +80,5 @@ TEXT_INPUTS = (
     Tensor("token_id_policy", "BYTES", (1,), optional=True),
 )
 TEXT_RESULTS = (TOKEN_COUNTS, UNTRUNCATED_TOKEN_COUNTS, ERRORS)
-IMAGE_INPUTS = (IMAGE, Tensor("text", "BYTES", optional=True), TRUNCATE)
-IMAGE_RESULTS = (TOKEN_COUNTS, UNTRUNCATED_TOKEN_COUNTS, IMAGE_TOKEN_COUNTS, TILE_COUNTS, ERRORS)
+IMAGE_INPUTS = (IMAGE, Tensor("page", "INT32", optional=True), Tensor("text", "BYTES", optional=True), TRUNCATE)
+IMAGE_RESULTS = (TOKEN_COUNTS, UNTRUNCATED_TOKEN_COUNTS, IMAGE_TOKEN_COUNTS, TILE_COUNTS, PAGE_COUNTS, ERRORS)

@@ -150,7 +150,7 @@ def test_optional_inputs_are_optional_in_ensembles_and_preprocessing_alike():
         assert {tensor.name for tensor in configs[name].input} == optional | {"text"}
     for name in ("m_image", "m_preprocess_image"):
         assert {tensor.name: tensor.optional for tensor in configs[name].input} == {
-            "image": False, "text": True, "truncate": True,
+            "image": False, "page": True, "text": True, "truncate": True,
         }  # fmt: skip
 
 

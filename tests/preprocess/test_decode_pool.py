@@ -1,22 +1,25 @@
 """The pool with valid and broken images, and with workers that die, hang or use too much memory."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from preprocess.decode import decode_image
 from preprocess.decode_pool import DecodePool, DecodeWorkerError, find_interpreter
-from preprocess.items import ImageError
+from preprocess.items import ImageError, ImageFile
 from preprocess.settings import ImageLimits, Tiling
 from preprocess.tiles import TiledImage, cut_tiles
+from tests.pdf_files import fill, make_pdf
 from tests.preprocess.image_files import GREY, draw_scene, encode, encode_png
 from tests.service import wait_until
 
@@ -30,6 +33,10 @@ BIG_IMAGE = encode_png((8000, 8000), 8, GREY, [bytes(8000)] * 8000)
 def pool() -> Iterator[DecodePool]:
     with DecodePool(workers=2, time_limit_s=30, memory_limit_bytes=2 * GIB) as pool:
         yield pool
+
+
+def preprocess(pool: DecodePool, images: Sequence[bytes]) -> list[TiledImage | ImageError]:
+    return pool.preprocess(list(map(ImageFile, images)))
 
 
 def preprocess_here(data: bytes) -> TiledImage:
@@ -77,51 +84,92 @@ def count_open_files() -> int:
 
 
 def test_patches_equal_those_made_without_the_pool(pool):
-    assert all_right(pool.preprocess(IMAGES), IMAGES)
+    assert all_right(preprocess(pool, IMAGES), IMAGES)
 
 
 def test_broken_images_fail_alone_with_their_reason(pool):
     broken = IMAGES[0][:-20]
-    results = pool.preprocess([IMAGES[0], broken, b"<svg/>", b"", bytes(25 * 1024 * 1024 + 1), IMAGES[1]])
+    results = preprocess(pool, [IMAGES[0], broken, b"<svg/>", b"", bytes(25 * 1024 * 1024 + 1), IMAGES[1]])
     assert is_right(results[0], IMAGES[0])
     assert is_right(results[5], IMAGES[1])
-    codes = [result.code for result in results[1:5]]
+    codes = [result.code for result in results[1:5] if isinstance(result, ImageError)]
     assert codes == ["image_invalid", "image_unsupported", "image_invalid", "image_too_large"]
 
 
+def test_pages_of_a_pdf_are_tiled_as_the_images_that_they_show(pool):
+    document = make_pdf([fill(1, 0, 0), fill(0, 1, 0), fill(0, 0, 1)], 300, 200)
+    results = pool.preprocess([ImageFile(document, 3), ImageFile(IMAGES[0]), ImageFile(document, 1)])
+    assert is_right(results[1], IMAGES[0])
+    assert results[1].pages == 0
+    for result, colour in ((results[0], "blue"), (results[2], "red")):
+        expected = cut_tiles(Image.new("RGB", (300, 200), colour), Tiling())
+        assert (result.pages, result.tiles) == (3, expected.tiles)
+        np.testing.assert_array_equal(result.patches, expected.patches)
+
+
+def test_broken_pdfs_fail_alone_with_their_reason(pool):
+    document = make_pdf([fill(1, 0, 0)])
+    files = [ImageFile(document[:40], 1), ImageFile(document, 2), ImageFile(IMAGES[0], 1), ImageFile(b"", 1)]
+    *broken, page = pool.preprocess([*files, ImageFile(document, 1)])
+    assert [str(error) for error in broken] == [
+        "pdf_invalid: the PDF is damaged",
+        "pdf_invalid: the PDF has no page 2",
+        "pdf_invalid: the PDF is damaged",
+        "image_invalid: the image is empty",
+    ]
+    assert page.pages == 1
+
+
+def test_pdf_that_never_ends_fails_alone():
+    endless = make_pdf(["0 0 200 300 re f " * 1_000_000])
+    with DecodePool(workers=2, time_limit_s=2, memory_limit_bytes=2 * GIB) as pool:
+        failed, page = pool.preprocess([ImageFile(endless, 1), ImageFile(make_pdf([fill(1, 0, 0)]), 1)])
+    assert str(failed) == "pdf_invalid: rendering the PDF failed or took too long"
+    assert isinstance(page, TiledImage)
+
+
+def test_workers_cannot_open_files_or_sockets(pool):
+    for worker in find_workers():
+        assert resource.prlimit(worker, resource.RLIMIT_NOFILE) == (0, 0)
+    everything = [draw_scene(60, 40).convert(mode) for mode in ("RGB", "P", "L", "RGBA")]
+    images = [encode(image, kind) for image in everything for kind in ("PNG", "WEBP", "GIF")]
+    images += [encode(image.convert("CMYK"), "JPEG") for image in everything]
+    assert all_right(preprocess(pool, images), images)
+
+
 def test_no_images_give_no_results(pool):
-    assert pool.preprocess([]) == []
+    assert preprocess(pool, []) == []
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGSEGV])
 def test_worker_killed_while_it_decodes_fails_its_image_only(pool, kill):
     with ThreadPoolExecutor() as threads:
-        big = threads.submit(pool.preprocess, [BIG_IMAGE])
+        big = threads.submit(preprocess, pool, [BIG_IMAGE])
         busy = find_busy_worker()
-        neighbours = threads.submit(pool.preprocess, IMAGES)
+        neighbours = threads.submit(preprocess, pool, IMAGES)
         os.kill(busy, kill)
         (failed,) = big.result()
     assert isinstance(failed, ImageError)
     assert failed.code == "image_invalid"
     assert all_right(neighbours.result(), IMAGES)
-    assert all_right(pool.preprocess(IMAGES), IMAGES)
+    assert all_right(preprocess(pool, IMAGES), IMAGES)
 
 
 def test_worker_that_hangs_fails_its_image_only():
     with DecodePool(workers=2, time_limit_s=3, memory_limit_bytes=GIB) as pool:
         hanging = find_workers()[0]
         os.kill(hanging, signal.SIGSTOP)
-        results = pool.preprocess(IMAGES)
+        results = preprocess(pool, IMAGES)
         failed = [result for result in results if isinstance(result, ImageError)]
         assert [error.code for error in failed] == ["image_invalid"]
         assert sum(map(is_right, results, IMAGES)) == len(IMAGES) - 1
         assert hanging not in find_workers()
-        assert all_right(pool.preprocess(IMAGES), IMAGES)
+        assert all_right(preprocess(pool, IMAGES), IMAGES)
 
 
 def test_image_that_needs_too_much_memory_fails_alone():
     with DecodePool(workers=1, time_limit_s=30, memory_limit_bytes=GIB // 4) as pool:
-        first, second = pool.preprocess([BIG_IMAGE, IMAGES[0]])
+        first, second = preprocess(pool, [BIG_IMAGE, IMAGES[0]])
         assert isinstance(first, ImageError)
         assert first.code == "image_invalid"
         assert is_right(second, IMAGES[0])
@@ -132,7 +180,7 @@ def test_worker_killed_between_images_fails_none(pool):
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert all_right(pool.preprocess(IMAGES), IMAGES)
+    assert all_right(preprocess(pool, IMAGES), IMAGES)
     workers = find_workers()
     assert len(workers) == 2
     assert not set(killed) & set(workers)
@@ -145,12 +193,12 @@ def test_deaths_leave_no_files_shared_memory_or_processes():
 
     before = measure()
     with DecodePool(workers=2, time_limit_s=30, memory_limit_bytes=GIB) as pool:
-        pool.preprocess(IMAGES)
+        preprocess(pool, IMAGES)
         running = measure()
         for _ in range(3):
             for pid in find_workers():
                 os.kill(pid, signal.SIGKILL)
-            pool.preprocess(IMAGES)
+            preprocess(pool, IMAGES)
         assert measure() == running
         pids = find_workers()
         assert len(pids) == 2

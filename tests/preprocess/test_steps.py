@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from preprocess.items import RequestError, Tensors
 from preprocess.settings import ImageSettings, TextSettings
 from preprocess.steps import ImageStep, Step, TextStep
+from tests.pdf_files import fill, make_pdf
 from tests.preprocess.image_files import draw_scene, encode
 from tests.service import PROJECT
 
@@ -176,6 +177,16 @@ def test_images_become_patches_and_prompts(image_step: ImageStep, byte_level: Pa
     assert np.count_nonzero(first["input_ids"] == IMAGE_TOKEN_ID) == 4
 
 
+def test_an_empty_file_with_a_page_is_the_file_before(image_step: ImageStep) -> None:
+    document = make_pdf([fill(1, 0, 0), fill(0, 1, 0)], 32, 32)
+    repeated = make_image_request([SQUARE, document, b""]) | {"page": np.array([0, 2, 1], np.int32)}
+    spelled_out = make_image_request([SQUARE, document, document]) | {"page": np.array([0, 2, 1], np.int32)}
+    first, second = process(image_step, repeated, spelled_out)
+    assert first["page_counts"].tolist() == [0, 2, 2]
+    assert np.array_equal(first["patches"], second["patches"])
+    assert first["patches"][1:].reshape(2, -1, 3)[:, 0].tolist() == [[0, 255, 0], [255, 0, 0]]
+
+
 def test_texts_beside_images_are_counted_before_truncation(image_step: ImageStep) -> None:
     texts = [b"a", b"far too long for this limit", b"\xff"]
     [result] = process(image_step, make_image_request([SQUARE] * 3, texts, truncate="END"))
@@ -197,9 +208,11 @@ def test_a_failed_image_has_neither_patches_nor_tokens(image_step: ImageStep) ->
     [
         (make_image_request([SQUARE], [b"", b""]), "parameter_invalid: text"),
         (make_image_request([SQUARE], truncate="end"), "parameter_invalid: truncate"),
+        (make_image_request([SQUARE]) | {"page": np.zeros(2, np.int32)}, "parameter_invalid: page"),
+        (make_image_request([SQUARE]) | {"page": np.array([-1], np.int32)}, "parameter_invalid: page"),
         (make_image_request([b"<svg/>", b""]), "image_unsupported: "),
     ],
-    ids=["text count", "truncate", "all images"],
+    ids=["text count", "truncate", "page count", "negative page", "all images"],
 )
 def test_a_failed_image_request_leaves_its_neighbours_alone(
     image_step: ImageStep, request_: dict[str, Any], message: str
