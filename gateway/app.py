@@ -27,7 +27,7 @@ from gateway.core.service import EmbeddingService
 from gateway.core.token_ids import build_token_id_policy
 from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
-from gateway.fetch import ImageFetcher, build_fetcher
+from gateway.fetch import FileFetcher, build_fetcher
 from gateway.settings import Settings
 from gateway.version import package_version
 
@@ -55,7 +55,7 @@ class GatewayApp(FastAPI):
 def create_app(
     settings: Settings,
     engine: Engine | None = None,
-    fetcher: ImageFetcher | None = None,
+    fetcher: FileFetcher | None = None,
     access: AccessPolicy | None = None,
 ) -> FastAPI:
     """Build the application; nothing outside is touched before it starts.
@@ -105,7 +105,7 @@ def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
     )
 
 
-def build_services(settings: Settings, engine: Engine, fetcher: ImageFetcher, access: AccessPolicy) -> Services:
+def build_services(settings: Settings, engine: Engine, fetcher: FileFetcher, access: AccessPolicy) -> Services:
     """Build the parts that handlers work with around an engine, which need not be started yet."""
     catalogue = Catalogue(engine, settings.model_aliases)
     tracker = HealthTracker()

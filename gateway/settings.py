@@ -116,12 +116,15 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=64 * MEBIBYTE, ge=1, description="Limit of a request's body, in bytes.")
     max_items: int = Field(default=2048, ge=1, description="Limit of items in one request.")
-    max_images: int = Field(default=256, ge=0, description="Limit of images in one request.")
+    max_images: int = Field(default=256, ge=0, description="Limit of images in one request, pages of PDFs included.")
+    max_pdf_pages: int = Field(
+        default=128, ge=0, description="Limit of pages in one PDF; 0: no PDFs. A page counts as an image."
+    )
     max_image_bytes: int = Field(
         default=25 * MEBIBYTE,
         ge=1,
-        description="Limit of one encoded image (PNG, JPEG, ...), in bytes. A model may have a lower limit of its own, "
-        "set when it is exported.",
+        description="Limit of one encoded image (PNG, JPEG, ...) or PDF, in bytes. A model may have a lower limit of "
+        "its own, set when it is exported.",
     )
 
     truncate: Literal["NONE", "END", "START"] = Field(
@@ -143,7 +146,8 @@ class Settings(BaseSettings):
     )
 
     image_urls: Literal["off", "https", "on"] = Field(
-        default="https", description="Image URLs that are fetched: none (off), https only, or http and https (on)."
+        default="https",
+        description="URLs of images and PDFs that are fetched: none (off), https only, or http and https (on).",
     )
     image_url_hosts: str = Field(
         default="",
@@ -219,6 +223,11 @@ class Settings(BaseSettings):
         default=(),
         description="Origins whose web pages may call the API from a browser, separated by commas, or `*` for all: "
         "`https://app.example.com`. Empty: none.",
+    )
+    image_queries: bool = Field(
+        default=False,
+        description="Whether images are accepted with `input_type` `query`, outside the embedding NIM's API, which "
+        "refuses them. The vector is the same as that of a passage.",
     )
     default_model: str = Field(
         default="",

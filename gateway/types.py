@@ -17,10 +17,11 @@ ComponentType: TypeAlias = EmbeddingType | Literal["float16"]
 EncodingFormat: TypeAlias = Literal["float", "base64"]
 Endianness: TypeAlias = Literal["little", "big"]
 Int8Scale: TypeAlias = Literal["fixed", "absmax"]
+Combine: TypeAlias = Literal["mean", "none"]
 
 
-class ImageUrl(Struct, frozen=True):
-    """An image that has yet to be fetched.
+class FileUrl(Struct, frozen=True):
+    """A file that has yet to be fetched.
 
     Attributes:
         url: As the client wrote it; unchecked.
@@ -36,13 +37,15 @@ class TextItem(Struct, frozen=True):
 
 
 class ImageItem(Struct, frozen=True):
-    """An image.
+    """An image, or a page of a PDF.
 
     Attributes:
-        image: The encoded file (PNG, JPEG, WebP or GIF), or its URL. The engine takes files only.
+        file: A PNG, JPEG, WebP or GIF, or its URL; of a page, the PDF. The engine takes files only.
+        page: Number of the page, from 1; 0 for an image.
     """
 
-    image: bytes | ImageUrl
+    file: bytes | FileUrl
+    page: int = 0
 
 
 class TextImageItem(Struct, frozen=True):
@@ -50,11 +53,21 @@ class TextImageItem(Struct, frozen=True):
 
     Attributes:
         text: The text beside the image.
-        image: As in `ImageItem`.
+        file: As in `ImageItem`.
     """
 
     text: str
-    image: bytes | ImageUrl
+    file: bytes | FileUrl
+
+
+class DocumentItem(Struct, frozen=True):
+    """A PDF, which becomes one `ImageItem` for each page before it reaches the engine.
+
+    Attributes:
+        file: The PDF, or its URL.
+    """
+
+    file: bytes | FileUrl
 
 
 class FailedItem(Struct, frozen=True):
@@ -79,7 +92,24 @@ class TokensItem(Struct, frozen=True):
 
 ItemWithImage: TypeAlias = ImageItem | TextImageItem
 Item: TypeAlias = TextItem | ItemWithImage | TokensItem
-"""The closed union of what can be embedded. Dialects build items, the engine reads them."""
+"""The closed union of what the engine embeds."""
+
+RequestItem: TypeAlias = Item | DocumentItem
+"""The closed union of what dialects build."""
+
+
+class Place(Struct, frozen=True):
+    """What a vector stands for.
+
+    Attributes:
+        index: Position of the item in the client's input.
+        part: Position in the item's content, if each part has a vector.
+        page: Number of the page in a PDF, from 1.
+    """
+
+    index: int
+    part: int | None = None
+    page: int | None = None
 
 
 class VectorFormat(Struct, frozen=True):
@@ -115,7 +145,11 @@ class EmbeddingsRequest(Struct, frozen=True, kw_only=True):
 
     Attributes:
         model: As the client wrote it, suffixes included; empty for the only model there is.
-        items: At least one.
+        items: At least one, each of which gets a vector, or several if it is a PDF.
+        places: What each of the items stands for; None: each is an item of the client's input.
+        combine: `mean`: an item of the input gets the normalised mean of the vectors of its parts. `none`: it gets all
+            of them, as a PDF does in any case but `mean`.
+        image_queries: Whether images are accepted as queries. They are embedded as they are as passages.
         input_type: None where the request leaves it open.
         formats: At least one; every vector is written in each of them.
         truncate: Which end of an over-long text is cut; `NONE` refuses it.
@@ -126,7 +160,10 @@ class EmbeddingsRequest(Struct, frozen=True, kw_only=True):
     """
 
     model: str
-    items: Sequence[Item | FailedItem]
+    items: Sequence[RequestItem | FailedItem]
+    places: Sequence[Place] | None = None
+    combine: Combine | None = None
+    image_queries: bool = False
     input_type: InputType | None = None
     formats: Sequence[VectorFormat] = (VectorFormat(),)
     truncate: Truncate = "NONE"

@@ -17,9 +17,18 @@ from gateway.api.inputs import build_request
 from gateway.api.middleware import DialectRoute
 from gateway.api.openapi import EMBEDDING, content_of, json_body, json_responses
 from gateway.api.request import Body, ContentBlock, EmbeddingsBody, ImagePart, ImageSource
-from gateway.errors import InvalidRequestError
+from gateway.errors import InvalidItemError, InvalidRequestError
 from gateway.settings import Settings
-from gateway.types import EmbeddingsRequest, EmbeddingType, InputType, ItemWithImage, TokenLimit, Truncate, VectorFormat
+from gateway.types import (
+    DocumentItem,
+    EmbeddingsRequest,
+    EmbeddingType,
+    InputType,
+    ItemWithImage,
+    TokenLimit,
+    Truncate,
+    VectorFormat,
+)
 
 DIALECT = Dialect("cohere", "Cohere")
 
@@ -196,7 +205,7 @@ def build_cohere_request(body: CohereBody, settings: Settings) -> EmbeddingsRequ
     """Return the request that a body makes.
 
     Raises:
-        InvalidRequestError: There is not exactly one kind of input, or what `build_request` finds.
+        InvalidRequestError: There is not exactly one kind of input, an item is a PDF, or what `build_request` finds.
     """
     given = [value for value in (body.texts, body.images, body.inputs) if value is not None]
     if len(given) != 1:
@@ -208,8 +217,12 @@ def build_cohere_request(body: CohereBody, settings: Settings) -> EmbeddingsRequ
         modality="text" if body.texts is not None else None,
         truncate=body.truncate or "END",
     )
+    request = build_request(plain, settings)
+    for index, item in enumerate(request.items):
+        if isinstance(item, DocumentItem):  # the response has no place for several vectors of one input
+            raise InvalidItemError(index, "is a PDF, which only /v1/embeddings and /api/v1/embeddings accept")
     return replace(
-        build_request(plain, settings),
+        request,
         formats=[
             VectorFormat(body.output_dimension, "float", "base64")
             if output_type == "base64"

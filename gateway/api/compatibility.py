@@ -10,10 +10,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
 from gateway.api.inputs import INPUT_TYPE_SYNONYMS, build_request
-from gateway.api.request import AT_MOST_ONE_IMAGE, ContentBlock, EmbeddingsBody, ImagePart, Input, TextPart
+from gateway.api.request import ContentBlock, ContentPart, EmbeddingsBody, Input, TextPart
 from gateway.errors import InvalidRequestError
 from gateway.settings import Settings
-from gateway.types import EmbeddingsRequest, EmbeddingType, InputType, TokenLimit
+from gateway.types import EmbeddingsRequest, EmbeddingType, InputType, TokenLimit, VectorFormat
 
 Role = Literal["user", "query", "document"]
 
@@ -46,8 +46,7 @@ class Message(Struct, forbid_unknown_fields=True):
 
     role: Annotated[Role, Meta(description="`query` and `document` set `input_type`.")]
     content: Annotated[
-        Annotated[str, Meta(extra_json_schema={"minLength": 1})]
-        | Annotated[list[TextPart | ImagePart], Meta(min_length=1, extra_json_schema=AT_MOST_ONE_IMAGE)],
+        Annotated[str, Meta(extra_json_schema={"minLength": 1})] | Annotated[list[ContentPart], Meta(min_length=1)],
         Meta(description="A text, or the parts of a content block."),
     ]
 
@@ -123,16 +122,23 @@ def build_compatible_request(body: EmbeddingsBody, settings: Settings) -> Embedd
         truncate=read_truncate(body),
     )
     request = build_request(resolved, settings)
-    [vector_format] = request.formats
+    formats = [adapt_format(each, body) for each in request.formats]
+    limit = body.truncate_prompt_tokens
+    token_limit = TokenLimit("truncate_prompt_tokens", limit) if limit is not None and limit >= 0 else None
+    return replace(request, formats=formats, token_limit=token_limit)
+
+
+def adapt_format(vector_format: VectorFormat, body: CompatibleBody) -> VectorFormat:
+    """Return a format with the type and the byte order that vLLM's fields set.
+
+    Raises:
+        InvalidRequestError: The type is set twice.
+    """
     if body.embed_dtype == "float16" and vector_format.encoding_format == "base64":
         if vector_format.component_type != "float":
             raise InvalidRequestError("embed_dtype must be absent with an embedding_type", param="embed_dtype")
         vector_format = replace(vector_format, component_type="float16")
-    if body.endianness == "big":
-        vector_format = replace(vector_format, endianness="big")
-    limit = body.truncate_prompt_tokens
-    token_limit = TokenLimit("truncate_prompt_tokens", limit) if limit is not None and limit >= 0 else None
-    return replace(request, formats=(vector_format,), token_limit=token_limit)
+    return replace(vector_format, endianness="big") if body.endianness == "big" else vector_format
 
 
 def check_neutral_values(body: CompatibleBody) -> None:

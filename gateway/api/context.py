@@ -41,11 +41,13 @@ class Dialect:
         name: In logs and metrics.
         title: In the OpenAPI document.
         status_overrides: HTTP statuses used in place of those of the table of errors.
+        allows_image_queries: Whether the setting `image_queries` has an effect.
     """
 
     name: str
     title: str = ""
     status_overrides: Mapping[int, int] = field(default_factory=dict)
+    allows_image_queries: bool = True
 
 
 NO_DIALECT = Dialect("")

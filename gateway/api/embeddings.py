@@ -21,7 +21,7 @@ from gateway.api.inputs import build_request
 from gateway.api.request import Body, EmbeddingsBody
 from gateway.core.checks import FINGERPRINT_HEADER
 from gateway.core.results import EmbeddingsResult, Truncation
-from gateway.types import EmbeddingsRequest
+from gateway.types import EmbeddingsRequest, Place
 
 USER_HASH_CHARS = 16
 
@@ -134,9 +134,10 @@ async def embed(request: Request, services: Services, embeddings_request: Embedd
     context.items = len(embeddings_request.items)
     context.user_hash = hash_user(embeddings_request.user)
     context.stage_s["read"] = context.age_s()
-    fingerprint = read_fingerprint(request)
-    if fingerprint is not None:
+    if fingerprint := read_fingerprint(request):
         embeddings_request = replace(embeddings_request, fingerprint=fingerprint)
+    if services.settings.image_queries and context.dialect.allows_image_queries:
+        embeddings_request = replace(embeddings_request, image_queries=True)
     with DisconnectWatch(request):
         result = await services.embedding.embed(embeddings_request, context.deadline)
     context.model = result.model.public_id
@@ -164,10 +165,32 @@ def build_response(result: EmbeddingsResult) -> EmbeddingsResponse:
     usage = Usage(total, total, details)
     if result.truncations:
         usage = UsageWithTruncation(total, total, details, result.truncations)
-    data = [Embedding("embedding", index, vector) for index, vector in enumerate(result.vectors)]
-    for index, error in result.errors.items():
-        data[index] = FailedEmbedding("embedding", index, None, describe_error(error))
+    if result.places is None and len(result.outputs) == 1:
+        data = [Embedding("embedding", index, vector) for index, vector in enumerate(result.outputs[0])]
+    else:
+        data = list_entries(result)
     return EmbeddingsResponse("list", data, result.model.public_id, usage)
+
+
+def list_entries(result: EmbeddingsResult) -> list[Any]:
+    """Return an entry per vector, sorted by item, part, page and output, and one per item that failed."""
+    places = result.places if result.places is not None else [Place(index) for index in range(len(result.vectors))]
+    entries: list[Any] = []
+    for row, place in enumerate(places):
+        if place.index in result.errors:
+            error = describe_error(result.errors[place.index])
+            entries.append(FailedEmbedding("embedding", place.index, None, error))
+            continue
+        for number, vectors in enumerate(result.outputs):
+            entry = {"object": "embedding", "index": place.index, "embedding": vectors[row]}
+            if place.part is not None:
+                entry["part"] = place.part
+            if place.page is not None:
+                entry["page"] = place.page
+            if len(result.outputs) > 1:
+                entry["output"] = number
+            entries.append(entry)
+    return entries
 
 
 def json_response(content: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:

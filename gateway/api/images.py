@@ -1,4 +1,4 @@
-"""Images inside strings: `data:image/png;base64,...`, alone, in an `<img>` tag, or in the middle of a text."""
+"""Files inside strings: `data:image/png;base64,...`, alone, in an `<img>` tag, or in the middle of a text; and PDFs."""
 
 import base64
 import binascii
@@ -12,6 +12,9 @@ IMAGE_TYPES = ("png", "jpeg", "jpg", "webp", "gif")
 PREFIX = "data:image/"
 HEADER = re.compile(r"data:image/([a-z0-9.+-]{1,64})((?:;[a-z0-9.+_=-]{1,128}){0,8});base64,", re.IGNORECASE)
 """Scheme, type and parameters are case-insensitive (RFC 2397, RFC 2045)."""
+
+PDF_HEADER = re.compile(r"data:application/(?:x-)?pdf(?:;[a-z0-9.+_=-]{1,128}){0,8};base64,", re.IGNORECASE)
+PDF_PREFIX = re.compile(r"\s{0,64}data:application/(?:x-)?pdf\b", re.IGNORECASE)
 
 PAYLOAD = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 TAG_START = re.compile(r"<img\b[^<>]{0,256}\bsrc\s{0,8}=\s{0,8}([\"'])$", re.IGNORECASE)
@@ -36,6 +39,11 @@ class InlineImage:
 def is_data_url(text: str) -> bool:
     """Return whether the string begins like an image's data URL, well-formed or not."""
     return text[: len(PREFIX) + 64].lstrip()[: len(PREFIX)].lower() == PREFIX
+
+
+def is_pdf_url(text: str) -> bool:
+    """Return whether the string begins like the data URL of a PDF, well-formed or not."""
+    return PDF_PREFIX.match(text) is not None
 
 
 def find_image(text: str, index: int) -> InlineImage | None:
@@ -87,16 +95,40 @@ def decode_data_url(url: str, index: int, max_bytes: int) -> bytes:
         raise InvalidItemError(index, "is not a valid image data URL; write data:image/png;base64,...")
     if header[1].lower() not in IMAGE_TYPES:
         raise InvalidItemError(index, "has an unsupported image type; use PNG, JPEG, WebP or GIF")
-    payload_chars = len(url) - header.end()
+    return decode_payload(url, header.end(), index, max_bytes, "an image")
+
+
+def decode_pdf_url(url: str, index: int, max_bytes: int) -> bytes:
+    """Return the PDF in a data URL, without looking at its content; arguments and errors as `decode_data_url`."""
+    url = url.strip()
+    header = PDF_HEADER.match(url)
+    if header is None:
+        raise InvalidItemError(index, "is not a valid PDF data URL; write data:application/pdf;base64,...")
+    return decode_payload(url, header.end(), index, max_bytes, "a PDF")
+
+
+def decode_payload(url: str, start: int, index: int, max_bytes: int, kind: str) -> bytes:
+    """Return the bytes that the base64 from a position of a data URL on stands for.
+
+    Args:
+        url: Without spaces around it.
+        start: Where the payload begins.
+        index: Position of the item, for the errors.
+        max_bytes: Limit of the decoded size, checked before anything is decoded.
+        kind: What the file is, for the errors.
+
+    Raises:
+        InvalidItemError: Not base64, or empty.
+        TooLargeError: Above the limit.
+    """
+    payload_chars = len(url) - start
     padding = 2 if url.endswith("==") else int(url.endswith("="))
     if payload_chars * 3 // 4 - padding > max_bytes:
-        raise TooLargeError(
-            f"input[{index}] has an image above the limit of {max_bytes} bytes", param=f"input[{index}]"
-        )
+        raise TooLargeError(f"input[{index}] has {kind} above the limit of {max_bytes} bytes", param=f"input[{index}]")
     try:
-        image = base64.b64decode(url[header.end() :], validate=True)
+        file = base64.b64decode(url[start:], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidItemError(index, "has an image data URL that is not valid base64") from error
-    if not image:
-        raise InvalidItemError(index, "has an empty image data URL")
-    return image
+        raise InvalidItemError(index, f"has {kind} data URL that is not valid base64") from error
+    if not file:
+        raise InvalidItemError(index, f"has {kind} data URL without content")
+    return file

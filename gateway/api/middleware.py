@@ -123,7 +123,8 @@ def add_headers(message: Message, context: RequestContext) -> None:
         if result.model.fingerprint:
             headers.append((FINGERPRINT_HEADER.encode(), result.model.fingerprint.encode()))
         if result.truncations:
-            indices = ",".join(str(truncation.index) for truncation in result.truncations[:MAX_INDICES_IN_HEADER])
+            cut_items = list(dict.fromkeys(truncation.index for truncation in result.truncations))
+            indices = ",".join(map(str, cut_items[:MAX_INDICES_IN_HEADER]))
             headers.append((b"x-truncated-items", indices.encode()))
 
 

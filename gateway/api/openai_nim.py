@@ -28,7 +28,7 @@ from gateway.engine import ServedModel
 from gateway.engine.triton import read_triton_metrics
 from gateway.errors import EngineUnavailableError, NotFoundError
 
-DIALECT = Dialect("openai_nim", "OpenAI and NVIDIA NIM")
+DIALECT = Dialect("openai_nim", "OpenAI and NVIDIA NIM", allows_image_queries=False)
 
 
 class Model(TypedDict):

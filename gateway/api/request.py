@@ -11,10 +11,12 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from gateway.api.provider_preferences import explain_provider
 from gateway.errors import InvalidRequestError, quote
-from gateway.types import EmbeddingType, EncodingFormat, InputType, Modality, Truncate
+from gateway.types import Combine, EmbeddingType, EncodingFormat, InputType, Modality, Truncate
 
 MAX_TOKEN_ID = 2**31 - 1
 """Above any vocabulary. Which ids a model has is for the engine to say."""
+
+MAX_OUTPUTS = 16
 
 
 class Body(Struct, forbid_unknown_fields=True):
@@ -49,17 +51,34 @@ class ImagePart(Struct, forbid_unknown_fields=True, tag_field="type", tag="image
     image_url: ImageSource
 
 
-AT_MOST_ONE_IMAGE = {
-    "contains": {"properties": {"type": {"const": "image_url"}}},
-    "minContains": 0,
-    "maxContains": 1,
-}
+class FileSource(Struct, forbid_unknown_fields=True):
+    """Where to find a PDF."""
+
+    file_data: Annotated[str, Meta(description="A data URL with a PDF, or an http(s) URL if the server fetches them.")]
+    filename: Annotated[Raw, Meta(description="Accepted and ignored.")] | UnsetType = UNSET
+
+
+class FilePart(Struct, forbid_unknown_fields=True, tag_field="type", tag="file"):
+    """A PDF in a content block."""
+
+    file: FileSource
+
+
+ContentPart = TextPart | ImagePart | FilePart
 
 
 class ContentBlock(Struct, forbid_unknown_fields=True):
-    """One item made of parts: texts are joined by newlines, with at most one image."""
+    """One item made of parts: texts, joined by newlines, with at most one image; or a PDF; or with `combine`, any."""
 
-    content: Annotated[list[TextPart | ImagePart], Meta(min_length=1, extra_json_schema=AT_MOST_ONE_IMAGE)]
+    content: Annotated[list[ContentPart], Meta(min_length=1)]
+
+
+class OutputFormat(Struct, forbid_unknown_fields=True):
+    """One way of writing every vector."""
+
+    dimensions: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="As `dimensions` of the request.")] = None
+    embedding_type: Annotated[EmbeddingType | None, Meta(description="As `embedding_type` of the request.")] = None
+    encoding_format: Annotated[EncodingFormat | None, Meta(description="That of the request if absent.")] = None
 
 
 Text = Annotated[str, Meta(description="A text that is not blank, or an image as or within a data URL.")]
@@ -112,6 +131,21 @@ class EmbeddingsBody(Body, kw_only=True):
     encoding_format: Annotated[
         EncodingFormat | None, Meta(description="Numbers (`float`), or base64 of the type's little-endian bytes.")
     ] = None
+    outputs: Annotated[
+        Annotated[list[OutputFormat], Meta(min_length=1, max_length=MAX_OUTPUTS)] | None,
+        Meta(
+            description="An extension: every vector in each of these formats, as an entry of its own with its position "
+            "here as `output`. In place of `dimensions` and `embedding_type`."
+        ),
+    ] = None
+    combine: Annotated[
+        Combine | None,
+        Meta(
+            description="An extension for items of several parts, and for PDFs. `mean`: one vector per item, the "
+            "normalised mean of those of its parts and pages. `none`: a vector per part, with its position as `part`. "
+            "If absent, an item has one vector, and a PDF one per page, with its number as `page`."
+        ),
+    ] = None
     truncate: Annotated[
         Truncate | None,
         Meta(description="Which end of a text above the model's limit is cut; `NONE`, or absent, refuses the text."),
@@ -132,6 +166,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "encoding_format": get_args(EncodingFormat),
     "truncate": get_args(Truncate),
     "on_error": ("request", "item"),
+    "combine": get_args(Combine),
 }
 """Fields that have one of a few values, in the order in which messages list them."""
 
@@ -141,6 +176,8 @@ MESSAGES = {
     "such arrays",
     "dimensions": "dimensions must be a positive integer",
     "embedding_type": "Input should be 'float', 'binary', 'ubinary', 'int8' or 'uint8'",  # the embedding NIM's message
+    "outputs": f"outputs must be an array of 1 to {MAX_OUTPUTS} objects with any of dimensions, embedding_type and "
+    "encoding_format",
     "user": "user must be a string",
 }
 """What is wrong with a field, where it has no choices."""
@@ -148,7 +185,12 @@ MESSAGES = {
 ITEM = re.compile(r"\$\.inputs?\[(\d+)\](.*)")
 ITEM_MESSAGES = (
     (r"\.content\[\d+\]\.image_url", 'has an image_url with fields other than "url" and "detail"', "unknown field"),
-    (r"\.content\[\d+\]", 'has a content part that is neither {"type":"text"} nor {"type":"image_url"}', ""),
+    (r"\.content\[\d+\]\.file", 'has a file with fields other than "file_data" and "filename"', "unknown field"),
+    (
+        r"\.content\[\d+\]",
+        'has a content part that is neither {"type":"text"} nor {"type":"image_url"} nor {"type":"file"}',
+        "",
+    ),
     (r"\.content|$", 'must be a string or {"content": [...]} with at least one part', "Object|Expected `array`"),
     (r"\[\d+\]|$", "has a token id outside the vocabulary", "[<>]="),
     (r"\[\d+\]", "must hold token ids only, as integers", ""),

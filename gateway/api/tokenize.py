@@ -1,6 +1,6 @@
 """`POST /v1/tokenize`: what a request would cost, and what would be cut, without inference. An extension."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Literal
 
@@ -26,12 +26,14 @@ class TokenizedItem:
 
     object: Literal["tokens"]
     index: Annotated[int, Meta(ge=0, description="Position of the item in the request.")]
-    tokens: Annotated[Count, Meta(description="All that the item has; special, prefix and image tokens included.")]
-    kept: Annotated[Count, Meta(description="Those within the model's limit, to which `truncate` would cut the item.")]
-    image_tokens: Count
-    tiles: Annotated[Count, Meta(description="Of its image, thumbnail included.")]
-    token_ids: Annotated[list[int], Meta(description="Ids of the tokens kept.")]
-    error: Annotated[ErrorDetails | None, Meta(description="Why the item cannot be embedded, or null.")]
+    part: Annotated[int | None, Meta(description="With `combine`: position in the item's content, or null.")] = None
+    page: Annotated[int | None, Meta(description="Number of the page of a PDF, from 1, or null.")] = None
+    tokens: Annotated[Count, Meta(description="All that the item has; special, prefix and image tokens included.")] = 0
+    kept: Annotated[Count, Meta(description="Those within the model's limit, to which `truncate` would cut it.")] = 0
+    image_tokens: Count = 0
+    tiles: Annotated[Count, Meta(description="Of its image, thumbnail included.")] = 0
+    token_ids: Annotated[list[int], Meta(description="Ids of the tokens kept.")] = field(default_factory=list)
+    error: Annotated[ErrorDetails | None, Meta(description="Why the item cannot be embedded, or null.")] = None
 
 
 @dataclass(slots=True)
@@ -70,22 +72,23 @@ class Tokenize:
         body.on_error = "item"  # whatever it says: counting one item does not depend on another
         parsed = build_request(body, self._services.settings)
         tokenized = await self._services.embedding.tokenize(parsed, context_of(request).deadline)
-        return json_response(build_response(tokenized, len(parsed.items)))
+        return json_response(build_response(tokenized))
 
 
-def build_response(tokenized: TokenizedRequest, count: int) -> TokenizeResponse:
-    """Return the response body for a request of `count` items."""
-    data = [TokenizedItem("tokens", index, 0, 0, 0, 0, [], None) for index in range(count)]
+def build_response(tokenized: TokenizedRequest) -> TokenizeResponse:
+    """Return the response body: an entry for each item, part and page, and one for each item that failed."""
+    data = [TokenizedItem("tokens", index, error=describe_error(error)) for index, error in tokenized.errors.items()]
     result = tokenized.result
-    if result is not None:
-        for position, index in enumerate(tokenized.indices):
-            item = data[index]
-            item.tokens = int(result.untruncated_token_counts[position])
-            item.kept = int(result.token_counts[position])
-            item.image_tokens = int(result.image_token_counts[position])
-            item.tiles = int(result.tile_counts[position])
-            item.token_ids = list(result.token_ids[position])
-    for index, error in tokenized.errors.items():
-        data[index].error = describe_error(error)
+    for row, place in enumerate(tokenized.places):
+        if result is None or place.index in tokenized.errors:
+            continue
+        item = TokenizedItem("tokens", place.index, place.part, place.page)
+        item.tokens = int(result.untruncated_token_counts[row])
+        item.kept = int(result.token_counts[row])
+        item.image_tokens = int(result.image_token_counts[row])
+        item.tiles = int(result.tile_counts[row])
+        item.token_ids = list(result.token_ids[row])
+        data.append(item)
+    data.sort(key=lambda item: item.index)  # stable: parts and pages keep their order
     total = sum(item.tokens for item in data)
     return TokenizeResponse("list", data, tokenized.model.public_id, tokenized.model.max_tokens, total)

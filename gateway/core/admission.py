@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from gateway.engine import Slot
 from gateway.errors import OverloadedError
 from gateway.settings import Settings
-from gateway.types import Item, ItemWithImage
+from gateway.types import DocumentItem, ItemWithImage, RequestItem
 
 RETRY_AFTER_S = 2.0
 
@@ -23,9 +23,9 @@ class Admission:
         self.text = AdmissionGate(settings.max_text_tokens_in_flight, settings.max_text_tokens_queued)
         self.image = AdmissionGate(settings.max_image_tokens_in_flight, settings.max_image_tokens_queued)
 
-    def gate_of(self, items: Iterable[Item]) -> "AdmissionGate":
+    def gate_of(self, items: Iterable[RequestItem]) -> "AdmissionGate":
         """Return the gate for a request's items."""
-        has_image = any(isinstance(item, ItemWithImage) for item in items)
+        has_image = any(isinstance(item, ItemWithImage | DocumentItem) for item in items)
         return self.image if has_image else self.text
 
     def check_room(self) -> None:

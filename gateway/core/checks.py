@@ -11,7 +11,7 @@ from gateway.errors import (
     InvalidRequestError,
     TooLargeError,
 )
-from gateway.types import InputType, Item, ItemWithImage, TokenLimit
+from gateway.types import DocumentItem, InputType, Place, RequestItem, TextItem, TokenLimit, TokensItem
 
 IMAGE_QUERY = (
     'input_type="query" is not supported with images; the VLM model processes images as passages only. '
@@ -83,29 +83,44 @@ def check_fingerprint(fingerprint: str | None, model: ServedModel) -> None:
         )
 
 
-def check_modality(index: int, item: Item, model: ServedModel, input_type: InputType) -> None:
+def check_modality(
+    index: int, item: RequestItem, model: ServedModel, input_type: InputType, image_queries: bool
+) -> None:
     """Check that the model takes the item's kind.
 
+    Args:
+        index: Position of the item, for the errors.
+        item: Of the request.
+        model: That the request names.
+        input_type: Of the request.
+        image_queries: Whether images are accepted as queries.
+
     Raises:
-        InvalidItemError: An image for a text model.
+        InvalidItemError: An image or a PDF for a model that does not take it.
         InvalidRequestError: An image as a query.
     """
-    if isinstance(item, ItemWithImage):
-        if not model.takes_images:
-            raise InvalidItemError(index, "has an image, and the model takes text only")
-        if input_type == "query":
-            raise InvalidRequestError(IMAGE_QUERY, param="input_type")
+    if isinstance(item, TextItem | TokensItem):
+        return
+    if not model.takes_images:
+        raise InvalidItemError(index, "has an image, and the model takes text only")
+    if isinstance(item, DocumentItem) and not model.takes_pdfs:
+        raise InvalidItemError(index, "is a PDF, which the model takes only once it is exported again")
+    if input_type == "query" and not image_queries:
+        raise InvalidRequestError(IMAGE_QUERY, param="input_type")
 
 
-def check_image_size(index: int, item: Item, model: ServedModel) -> None:
-    """Check an image against the model's own limit, which may be below the gateway's.
+def check_file_size(index: int, item: RequestItem, model: ServedModel) -> None:
+    """Check a file against the model's own limit, which may be below the gateway's.
 
     Raises:
-        TooLargeError: The image is above it.
+        TooLargeError: The file is above it.
     """
+    if isinstance(item, TextItem | TokensItem):
+        return
     limit = model.max_image_bytes
-    if isinstance(item, ItemWithImage) and isinstance(item.image, bytes) and len(item.image) > limit:
-        raise error_of_item(TooLargeError, index, f"the image is above the limit of {limit} bytes")
+    if isinstance(item.file, bytes) and len(item.file) > limit:
+        kind = "PDF" if isinstance(item, DocumentItem) else "image"
+        raise error_of_item(TooLargeError, index, f"the {kind} is above the limit of {limit} bytes")
 
 
 def error_of_item(kind: type[E], index: int, message: str) -> E:
@@ -113,12 +128,25 @@ def error_of_item(kind: type[E], index: int, message: str) -> E:
     return kind(f"input[{index}]: {message}", param=f"input[{index}]")
 
 
-def describe_failure(index: int, failure: ItemFailure) -> GatewayError:
-    """Return the error of an item that the engine could not embed."""
+def check_page_count(index: int, pages: int, max_pages: int) -> None:
+    """Check the number of a PDF's pages against this server's limit.
+
+    Raises:
+        InvalidItemError: There are too many, or this server takes no PDFs.
+    """
+    if not max_pages:
+        raise InvalidItemError(index, "is a PDF, which this server does not accept")
+    if pages > max_pages:
+        raise InvalidItemError(index, f"is a PDF of {pages} pages, more than this server's limit of {max_pages}")
+
+
+def describe_failure(place: Place, failure: ItemFailure) -> GatewayError:
+    """Return the error of an item, or of a part or page of it, that the engine could not embed."""
+    message = failure.message if place.page is None else f"page {place.page}: {failure.message}"
     match failure.code:
         case "image_too_large":
-            return error_of_item(TooLargeError, index, failure.message)
+            return error_of_item(TooLargeError, place.index, message)
         case "":
-            return EngineFaultError(f"item {index} failed without a known code: {failure.message!r}")
+            return EngineFaultError(f"item {place.index} failed without a known code: {failure.message!r}")
         case _:
-            return error_of_item(InvalidRequestError, index, failure.message)
+            return error_of_item(InvalidRequestError, place.index, message)

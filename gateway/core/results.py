@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.engine import EmbedResult, ServedModel, TokenizeResult
 from gateway.errors import EngineFaultError, GatewayError
-from gateway.types import Item, ItemWithImage
+from gateway.types import ItemWithImage, Place, RequestItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Usage:
         text_tokens: Special and prefix tokens included.
         image_tokens: Of all tiles.
         tiles: Thumbnails included.
-        image_bytes: Size of the encoded images.
+        image_bytes: Size of the encoded images and PDFs.
     """
 
     text_tokens: int = 0
@@ -52,11 +52,12 @@ class EmbeddingsResult:
 
     Attributes:
         model: The model that embedded the items.
-        outputs: For each requested format the vectors, one per item, as `postprocess.encode` returns them; None for an
-            item that failed.
+        outputs: For each requested format the vectors, as `postprocess.encode` returns them; None for an item that
+            failed.
         usage: Exact counts.
         stage_s: Seconds spent in each stage, by its name.
         truncations: The items that were cut.
+        places: What each vector stands for; None: each stands for an item of the client's input, in its order.
         errors: Of the items that failed, by index; empty unless the request isolates errors.
     """
 
@@ -65,6 +66,7 @@ class EmbeddingsResult:
     usage: Usage
     stage_s: dict[str, float]
     truncations: Sequence[Truncation] = ()
+    places: Sequence[Place] | None = None
     errors: Mapping[int, GatewayError] = field(default_factory=dict)
 
     @property
@@ -79,13 +81,13 @@ class TokenizedRequest:
 
     Attributes:
         model: The model whose tokenizer it is.
-        indices: Positions, in the request, of the items in `result`.
+        places: What the rows of `result` stand for.
         result: Tokens and tiles; None if every item failed.
         errors: Of the items that failed, by index.
     """
 
     model: ServedModel
-    indices: Sequence[int]
+    places: Sequence[Place]
     result: TokenizeResult | None
     errors: Mapping[int, GatewayError]
 
@@ -112,15 +114,15 @@ class ItemErrors(dict[int, GatewayError]):
         self[index] = error
 
 
-def count_usage(items: Iterable[Item], result: EmbedResult) -> Usage:
-    """Return the sums of the engine's counts, and of the images' sizes."""
+def count_usage(items: Iterable[RequestItem], result: EmbedResult) -> Usage:
+    """Return the sums of the engine's counts, and of the files' sizes; a PDF counts with its first page."""
     image_tokens = sum(result.image_token_counts.tolist())
-    images = (item.image for item in items if isinstance(item, ItemWithImage))
+    files = (item.file for item in items if isinstance(item, ItemWithImage) and getattr(item, "page", 0) <= 1)
     return Usage(
         text_tokens=sum(result.token_counts.tolist()) - image_tokens,
         image_tokens=image_tokens,
         tiles=sum(result.tile_counts.tolist()),
-        image_bytes=sum(len(image) for image in images if isinstance(image, bytes)),
+        image_bytes=sum(len(file) for file in files if isinstance(file, bytes)),
     )
 
 

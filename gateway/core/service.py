@@ -1,9 +1,9 @@
-"""The embedding service: model lookup, image fetching, admission, inference, post-processing."""
+"""The embedding service: model lookup, file fetching, admission, inference, post-processing."""
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from msgspec.structs import replace
 
@@ -11,9 +11,10 @@ from gateway.core.admission import Admission
 from gateway.core.catalogue import Catalogue
 from gateway.core.checks import (
     check_dimensions,
+    check_file_size,
     check_fingerprint,
-    check_image_size,
     check_modality,
+    check_page_count,
     check_token_limit,
     describe_failure,
     error_of_item,
@@ -21,21 +22,24 @@ from gateway.core.checks import (
 )
 from gateway.core.health import HealthTracker
 from gateway.core.postprocess import write_vectors
-from gateway.core.results import (
-    EmbeddingsResult,
-    ItemErrors,
-    TokenizedRequest,
-    Usage,
-    count_usage,
-    find_truncations,
-)
+from gateway.core.results import EmbeddingsResult, ItemErrors, TokenizedRequest, Usage, count_usage, find_truncations
 from gateway.core.token_ids import TokenIdPolicy
-from gateway.engine import EmbedBatch, EmbedResult, Engine, ServedModel, Slot
-from gateway.engine.chunking import estimate_tokens
+from gateway.core.work import Work, average_by_item, fill_gaps
+from gateway.engine import EmbedBatch, EmbedResult, Engine, Slot
 from gateway.errors import EngineUnavailableError, InvalidRequestError, TooLargeError
-from gateway.fetch import ByteBudget, ImageFetcher
+from gateway.fetch import ByteBudget, FileFetcher
 from gateway.settings import Settings
-from gateway.types import Deadline, EmbeddingsRequest, FailedItem, ImageUrl, InputType, Item, ItemWithImage
+from gateway.types import (
+    Deadline,
+    DocumentItem,
+    EmbeddingsRequest,
+    FailedItem,
+    FileUrl,
+    ImageItem,
+    Item,
+    ItemWithImage,
+    Place,
+)
 
 
 class EmbeddingService:
@@ -45,7 +49,7 @@ class EmbeddingService:
         engine: Started before the first request.
         catalogue: Of the same engine.
         tracker: Records how the engine does.
-        fetcher: For images given by URL.
+        fetcher: For files given by URL.
         admission: Limits how much is in flight.
         token_ids: What happens to items given as token ids.
         settings: How vectors are scaled, and how much may be fetched.
@@ -56,7 +60,7 @@ class EmbeddingService:
         engine: Engine,
         catalogue: Catalogue,
         tracker: HealthTracker,
-        fetcher: ImageFetcher,
+        fetcher: FileFetcher,
         admission: Admission,
         token_ids: TokenIdPolicy,
         settings: Settings,
@@ -75,31 +79,27 @@ class EmbeddingService:
         Raises:
             GatewayError: Of many kinds; the failure of an item names the item.
         """
-        model, input_type = await self._resolve(request)
-        errors = ItemErrors(request.isolate_errors)
-        items = self._check_items(request, model, input_type, errors)
-        tokens = {index: estimate_tokens(item, model) for index, item in items.items()}
-        gate = self._admission.gate_of(items.values())
-        gate.check_room(sum(tokens.values()))
+        work = await self._begin(request, request.isolate_errors)
         started_s = time.perf_counter()
-        items = await self._fetch_images(items, model, deadline, errors)
+        await self._read_files(work, deadline)
         fetched_s = time.perf_counter()
-        if not items:
-            outputs: list[list[Any]] = [[None] * len(request.items) for _ in request.formats]
-            return EmbeddingsResult(model, outputs, Usage(), {}, errors=errors)
-        with await gate.enter(sum(tokens.values())) as slot:
+        if not work.items:
+            outputs, places = fill_gaps([[] for _ in request.formats], (), work.errors)
+            return EmbeddingsResult(work.model, outputs, Usage(), {}, (), places, work.errors)
+        with await self._enter(work) as slot:
             admitted_s = time.perf_counter()
-            result = await self._infer(self._build_batch(request, model, input_type, items, tokens, slot))
+            result = await self._infer(self._build_batch(work, slot))
         inferred_s = time.perf_counter()
-        outputs = self._write(request, items, result, errors)
+        usage = count_usage(work.items.values(), result)
+        truncations = find_truncations(map(work.index_of, work.items), result)
+        outputs, written_places = self._write(work, result)
         stage_s = {
             "fetch": fetched_s - started_s,
             "admission": admitted_s - fetched_s,
             "inference": inferred_s - admitted_s,
             "postprocess": time.perf_counter() - inferred_s,
         }
-        usage = count_usage(items.values(), result)
-        return EmbeddingsResult(model, outputs, usage, stage_s, find_truncations(items, result), errors)
+        return EmbeddingsResult(work.model, outputs, usage, stage_s, truncations, written_places, work.errors)
 
     async def tokenize(self, request: EmbeddingsRequest, deadline: Deadline) -> TokenizedRequest:
         """Tokenise the items of a request, and tile its images, without inference; each item fails by itself.
@@ -109,104 +109,135 @@ class EmbeddingService:
         """
         if request.truncate == "NONE":
             request = replace(request, truncate="END")  # to count what it would cut
-        model, input_type = await self._resolve(request)
-        errors = ItemErrors(isolate=True)
-        items = self._check_items(request, model, input_type, errors)
-        tokens = {index: estimate_tokens(item, model) for index, item in items.items()}
-        items = await self._fetch_images(items, model, deadline, errors)
-        if not items:
-            return TokenizedRequest(model, (), None, errors)
-        with await self._admission.gate_of(items.values()).enter(sum(tokens.values())) as slot:
-            result = await self._engine.tokenize(self._build_batch(request, model, input_type, items, tokens, slot))
-        indices = list(items)
-        for position, failure in result.failures.items():
-            errors.add(indices[position], describe_failure(indices[position], failure))
-        return TokenizedRequest(model, indices, result, errors)
+        work = await self._begin(request, isolate_errors=True)
+        await self._read_files(work, deadline)
+        if not work.items:
+            return TokenizedRequest(work.model, (), None, work.errors)
+        with await self._enter(work) as slot:
+            result = await self._engine.tokenize(self._build_batch(work, slot))
+        places = [work.place_of(position) for position in work.items]
+        for row, failure in result.failures.items():
+            work.errors.add(places[row].index, describe_failure(places[row], failure))
+        return TokenizedRequest(work.model, places, result, work.errors)
 
-    async def _resolve(self, request: EmbeddingsRequest) -> tuple[ServedModel, InputType]:
-        """Return the model and the input type that a request names, checked against each other.
+    async def _begin(self, request: EmbeddingsRequest, isolate_errors: bool) -> Work:
+        """Check a request against the model that it names, and refuse it if it would wait too long.
 
         Raises:
-            GatewayError: The request does not fit the model.
+            GatewayError: The request does not fit the model, or the queue is full.
         """
         resolved = await self._catalogue.resolve(request.model)
-        input_type = resolve_input_type(request.input_type, resolved.input_type)
+        model, input_type = resolved.model, resolve_input_type(request.input_type, resolved.input_type)
         for vector_format in request.formats:
-            check_dimensions(vector_format.dimensions, resolved.model)
-        check_token_limit(request.token_limit, resolved.model)
-        check_fingerprint(request.fingerprint, resolved.model)
-        return resolved.model, input_type
-
-    def _check_items(
-        self, request: EmbeddingsRequest, model: ServedModel, input_type: InputType, errors: ItemErrors
-    ) -> dict[int, Item]:
-        """Return the items that the model takes, by index."""
-        items: dict[int, Item] = {}
-        for index, item in enumerate(request.items):
+            check_dimensions(vector_format.dimensions, model)
+        check_token_limit(request.token_limit, model)
+        check_fingerprint(request.fingerprint, model)
+        work = Work(request, model, input_type, ItemErrors(isolate_errors), {}, request.places, {})
+        for position, item in enumerate(request.items):
+            index = work.index_of(position)
             try:
                 if isinstance(item, FailedItem):
                     raise item.error
-                check_modality(index, item, model, input_type)
-                items[index] = self._token_ids.apply(index, item, model)
+                check_modality(index, item, model, input_type, request.image_queries)
+                if isinstance(item, DocumentItem):
+                    check_page_count(index, 1, self._settings.max_pdf_pages)
+                work.add(position, self._token_ids.apply(index, item, model))
             except (InvalidRequestError, TooLargeError) as error:
-                errors.add(index, error)
-        return items
+                work.fail(position, error)
+        work.drop_failed()
+        self._admission.gate_of(work.items.values()).check_room(work.total_tokens())
+        return work
 
-    async def _fetch_images(
-        self, items: dict[int, Item], model: ServedModel, deadline: Deadline, errors: ItemErrors
-    ) -> dict[int, Item]:
-        """Return the items with every image URL replaced by the image, and without those that failed."""
-        urls = {
-            index: item.image.url
-            for index, item in items.items()
-            if isinstance(item, ItemWithImage) and isinstance(item.image, ImageUrl)
-        }
-        if urls:
-            budget = ByteBudget(self._settings.max_fetched_bytes)
-            fetches = [
-                asyncio.ensure_future(self._fetch_image(index, url, deadline, budget, errors))
-                for index, url in urls.items()
-            ]
+    async def _read_files(self, work: Work, deadline: Deadline) -> None:
+        """Fetch the files that are given by URL, check the sizes of all, and replace PDFs by their pages.
+
+        Raises:
+            GatewayError: A file could not be read, or there are too many pages.
+        """
+        if not any(isinstance(item, ItemWithImage | DocumentItem) for item in work.items.values()):
+            return
+        await self._fetch_files(work, deadline)
+        for position, item in work.items.items():
             try:
-                images = dict(zip(urls, await asyncio.gather(*fetches), strict=True))
-            finally:
-                for fetch in fetches:
-                    fetch.cancel()
-            for index, image in images.items():
-                item = items[index]
-                if image is not None and isinstance(item, ItemWithImage):
-                    items[index] = replace(item, image=image)
-        for index, item in items.items():
-            try:
-                check_image_size(index, item, model)
+                check_file_size(work.index_of(position), item, work.model)
             except TooLargeError as error:
-                errors.add(index, error)
-        return {index: item for index, item in items.items() if index not in errors} if errors else items
+                work.fail(position, error)
+        work.drop_failed()
+        await self._open_documents(work)
 
-    async def _fetch_image(
-        self, index: int, url: str, deadline: Deadline, budget: ByteBudget, errors: ItemErrors
-    ) -> bytes | None:
+    async def _fetch_files(self, work: Work, deadline: Deadline) -> None:
+        urls = {
+            position: item.file.url
+            for position, item in work.items.items()
+            if isinstance(item, ItemWithImage | DocumentItem) and isinstance(item.file, FileUrl)
+        }
+        if not urls:
+            return
+        budget = ByteBudget(self._settings.max_fetched_bytes)
+        fetches = [
+            asyncio.ensure_future(self._fetch_file(work, position, url, deadline, budget))
+            for position, url in urls.items()
+        ]
         try:
-            return await self._fetcher.fetch_image(url, deadline, budget)
-        except (InvalidRequestError, TooLargeError) as error:
-            errors.add(index, error_of_item(type(error), index, error.message))
-            return None
+            await asyncio.gather(*fetches)
+        finally:
+            for fetch in fetches:
+                fetch.cancel()
 
-    def _build_batch(
-        self,
-        request: EmbeddingsRequest,
-        model: ServedModel,
-        input_type: InputType,
-        items: Mapping[int, Item],
-        tokens: Mapping[int, int],
-        slot: Slot,
-    ) -> EmbedBatch:
+    async def _fetch_file(self, work: Work, position: int, url: str, deadline: Deadline, budget: ByteBudget) -> None:
+        try:
+            file = await self._fetcher.fetch(url, deadline, budget)
+        except (InvalidRequestError, TooLargeError) as error:
+            work.fail(position, error_of_item(type(error), work.index_of(position), error.message))
+        else:
+            work.items[position] = replace(work.items[position], file=file)
+
+    async def _open_documents(self, work: Work) -> None:
+        """Replace PDFs by their pages, which the engine counts.
+
+        Raises:
+            GatewayError: A PDF cannot be read, or has too many pages.
+        """
+        documents = {
+            position: ImageItem(item.file, page=1)
+            for position, item in work.items.items()
+            if isinstance(item, DocumentItem)
+        }
+        if not documents:
+            return
+        page_tokens = [work.tokens[position] for position in documents]
+        with await self._admission.image.enter(sum(page_tokens)) as slot:
+            first_pages = EmbedBatch(work.model, list(documents.values()), page_tokens, "passage", "NONE", slot)
+            result = await self._engine.tokenize(first_pages)
+        page_counts = dict(zip(documents, result.page_counts.tolist(), strict=True))
+        for row, position in enumerate(documents):
+            index = work.index_of(position)
+            try:
+                if failure := result.failures.get(row):
+                    raise describe_failure(Place(index), failure)
+                check_page_count(index, page_counts[position], self._settings.max_pdf_pages)
+            except (InvalidRequestError, TooLargeError) as error:
+                work.fail(position, error)
+        work.drop_failed()
+        work.open_documents(page_counts)
+        images = sum(isinstance(item, ItemWithImage) for item in work.items.values())
+        if images > self._settings.max_images:
+            raise InvalidRequestError(
+                f"input must have at most {self._settings.max_images} images, pages of PDFs included", param="input"
+            )
+        self._admission.image.check_room(work.total_tokens())
+
+    async def _enter(self, work: Work) -> Slot:
+        """Wait for admission; see `AdmissionGate.enter`."""
+        return await self._admission.gate_of(work.items.values()).enter(work.total_tokens())
+
+    def _build_batch(self, work: Work, slot: Slot) -> EmbedBatch:
         return EmbedBatch(
-            model=model,
-            items=list(items.values()),
-            item_tokens=[tokens[index] for index in items],
-            input_type=input_type,
-            truncate=request.truncate,
+            model=work.model,
+            items=cast(list[Item], list(work.items.values())),  # PDFs have been replaced by their pages
+            item_tokens=[work.tokens[position] for position in work.items],
+            input_type=work.input_type,
+            truncate=work.request.truncate,
             slot=slot,
             check_token_ids=self._token_ids.is_checked,
         )
@@ -226,18 +257,19 @@ class EmbeddingService:
         self._tracker.record_success(batch.model)
         return result
 
-    def _write(
-        self, request: EmbeddingsRequest, items: Mapping[int, Item], result: EmbedResult, errors: ItemErrors
-    ) -> list[list[Any]]:
-        """Return, for each format, one vector per item of the request; None for those that failed."""
-        embeddings, indices = result.embeddings, list(items)
+    def _write(self, work: Work, result: EmbedResult) -> tuple[list[list[Any]], Sequence[Place] | None]:
+        """Return, for each format, the vectors, None for an item that failed; and what they stand for."""
+        vectors, positions = result.embeddings, list(work.items)
         if result.failures:
-            for position, failure in result.failures.items():
-                errors.add(indices[position], describe_failure(indices[position], failure))
-            succeeded = [position for position in range(len(indices)) if position not in result.failures]
-            embeddings, indices = embeddings[succeeded], [indices[position] for position in succeeded]
-        outputs = [write_vectors(embeddings, each, self._settings.int8_scale) for each in request.formats]
-        if not errors:
-            return outputs
-        rows = [dict(zip(indices, vectors, strict=True)) for vectors in outputs]
-        return [[vectors.get(index) for index in range(len(request.items))] for vectors in rows]
+            for row, failure in result.failures.items():
+                work.fail(positions[row], describe_failure(work.place_of(positions[row]), failure))
+            work.drop_failed()
+            kept = [row for row, position in enumerate(positions) if position in work.items]
+            vectors, positions = vectors[kept], list(work.items)
+        if work.places is None and not work.errors:
+            return [write_vectors(vectors, each, self._settings.int8_scale) for each in work.request.formats], None
+        places = [work.place_of(position) for position in positions]
+        if work.request.combine == "mean" and places:
+            vectors, places = average_by_item(vectors, places)
+        outputs = [write_vectors(vectors, each, self._settings.int8_scale) for each in work.request.formats]
+        return fill_gaps(outputs, places, work.errors)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gateway.engine import ServedModel
 from gateway.errors import InvalidItemError
 from gateway.settings import Settings
-from gateway.types import Item, TextItem, TokensItem
+from gateway.types import RequestItem, TextItem, TokensItem
 
 REMEDY = "send text instead (LangChain: check_embedding_ctx_length=False)"
 
@@ -39,7 +39,7 @@ class TokenIdPolicy:
         """Whether the engine checks that ids are the model's own."""
         return self.mode != "any"
 
-    def apply(self, index: int, item: Item, model: ServedModel) -> Item:
+    def apply(self, index: int, item: RequestItem, model: ServedModel) -> RequestItem:
         """Return the item, with token ids decoded if the mode asks for it.
 
         Raises:

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from gateway.engine.interface import Counts, EmbedBatch, EmbedResult, ItemFailure, ServedModel, TokenizeResult
-from gateway.types import ImageItem, Item, ItemWithImage, TextImageItem, TextItem, TokensItem
+from gateway.types import DocumentItem, ImageItem, ItemWithImage, RequestItem, TextImageItem, TextItem, TokensItem
 
 EnsembleModality: TypeAlias = Literal["text", "image"]
 """The ensemble an item goes to; an image with text beside it goes to `image`."""
@@ -37,18 +37,19 @@ class Chunk:
     indices: Sequence[int]
 
 
-def estimate_tokens(item: Item, model: ServedModel) -> int:
+def estimate_tokens(item: RequestItem, model: ServedModel) -> int:
     """Estimate the tokens of an item, its cost for admission and chunking; images count with all possible tiles.
 
     Returns:
-        At least 1 for a text; a text counts as `model.max_tokens` at most, for it is cut or refused beyond.
+        At least 1 for a text; a text counts as `model.max_tokens` at most, for it is cut or refused beyond. A PDF
+        counts as one page, as long as its pages are not known.
     """
     match item:
         case TextItem(text):
             return min(len(text) // CHARS_PER_TOKEN + SPECIAL_TOKENS, model.max_tokens)
         case TokensItem(token_ids):
             return min(len(token_ids), model.max_tokens)
-        case ImageItem():
+        case ImageItem() | DocumentItem():
             return model.max_tiles * model.tokens_per_tile
         case TextImageItem(text, _):
             return model.max_tiles * model.tokens_per_tile + estimate_tokens(TextItem(text), model)
@@ -107,7 +108,11 @@ def merge_tokens(chunks: Sequence[Chunk], results: Sequence[TokenizeResult], cou
     for chunk, result in zip(chunks, results, strict=True):
         for index, ids in zip(chunk.indices, result.token_ids, strict=True):
             token_ids[index] = ids
-    return TokenizeResult(token_ids, *merge_counts(chunks, results, count))
+    page_counts = np.zeros(count, np.int32)
+    for chunk, result in zip(chunks, results, strict=True):
+        page_counts[chunk.indices] = result.page_counts
+    tokens, untruncated, image_tokens, tiles, failures = merge_counts(chunks, results, count)
+    return TokenizeResult(token_ids, tokens, untruncated, image_tokens, tiles, page_counts, failures)
 
 
 def merge_results(chunks: Sequence[Chunk], results: Sequence[EmbedResult], count: int, dimensions: int) -> EmbedResult:

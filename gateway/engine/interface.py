@@ -28,6 +28,7 @@ class ServedModel:
         dimensions: Size of its vectors.
         max_tokens: Longest sequence in tokens; special, prefix and image tokens included.
         takes_images: Whether it embeds images, alone or with text.
+        takes_pdfs: Whether it embeds pages of PDFs.
         precision: Such as `fp32`.
         license: SPDX id or name.
         fingerprint: Of weights, precision and preprocessing; vectors of equal fingerprints are comparable.
@@ -42,6 +43,7 @@ class ServedModel:
     dimensions: int
     max_tokens: int
     takes_images: bool
+    takes_pdfs: bool = False
     precision: str = "fp32"
     license: str = ""
     fingerprint: str = ""
@@ -200,6 +202,7 @@ class TokenizeResult:
         untruncated_token_counts: `(n,)` tokens before they were cut.
         image_token_counts: `(n,)` image tokens among `token_counts`.
         tile_counts: `(n,)` tiles, thumbnails included.
+        page_counts: `(n,)` pages of the PDFs of which the items are pages; 0 for the others.
         failures: The items that failed, by index.
     """
 
@@ -208,6 +211,7 @@ class TokenizeResult:
     untruncated_token_counts: Counts
     image_token_counts: Counts
     tile_counts: Counts
+    page_counts: Counts
     failures: Mapping[int, ItemFailure]
 
 

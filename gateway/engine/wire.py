@@ -19,7 +19,7 @@ from gateway.engine.chunking import Chunk
 from gateway.engine.discovery import Ensemble
 from gateway.engine.interface import Counts, EmbedBatch, EmbedResult, ItemFailure, TokenizeResult
 from gateway.errors import EngineFaultError
-from gateway.types import Item, ItemWithImage, TextImageItem, TextItem, TokensItem
+from gateway.types import ImageItem, Item, ItemWithImage, TextImageItem, TextItem, TokensItem
 
 BYTES_LENGTH = struct.Struct("<I")
 """Precedes each element of a BYTES tensor."""
@@ -37,6 +37,7 @@ ITEM_CODES = (
     "image_invalid",
     "image_unsupported",
     "image_too_large",
+    "pdf_invalid",
 )
 REQUEST_CODE = "parameter_invalid"
 
@@ -86,7 +87,16 @@ def add_texts(request: Any, items: Sequence[Item]) -> None:
 def add_images(request: Any, items: Sequence[Item]) -> None:
     """Add the inputs of an image ensemble: encoded images, and the texts beside them if there are any."""
     with_image = [item for item in items if isinstance(item, ItemWithImage)]
-    add_bytes(request, "image", [item.image for item in with_image if isinstance(item.image, bytes)])
+    files = [item.file for item in with_image if isinstance(item.file, bytes)]
+    pages = [item.page if isinstance(item, ImageItem) else 0 for item in with_image]
+    if any(pages):
+        add_integers(request, "page", "INT32", np.array(pages))
+        # Neighbouring pages of one PDF: only the first carries it.
+        repeats = [
+            page > 0 and file is before for page, file, before in zip(pages, files, [None, *files], strict=False)
+        ]
+        files = [b"" if repeated else file for file, repeated in zip(files, repeats, strict=True)]
+    add_bytes(request, "image", files)
     texts = [item.text.encode() if isinstance(item, TextImageItem) else b"" for item in with_image]
     if any(texts):
         add_bytes(request, "text", texts)
@@ -132,7 +142,10 @@ def read_tokens(message: Any, chunk: Chunk) -> TokenizeResult:
     lengths = response.array("sequence_lengths", (len(chunk.indices),))
     ids = response.array("input_ids", (int(lengths.sum()),))
     token_ids = [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])]
-    return TokenizeResult(token_ids, *counts, read_failures(response.texts("errors", len(chunk.indices))))
+    pages = np.zeros_like(lengths)
+    if "page_counts" in response:
+        pages = response.array("page_counts", lengths.shape)
+    return TokenizeResult(token_ids, *counts, pages, read_failures(response.texts("errors", len(chunk.indices))))
 
 
 def read_counts(response: "ResponseReader", chunk: Chunk) -> tuple[Counts, Counts, Counts, Counts]:
@@ -267,7 +280,7 @@ def all_failed(failures: Mapping[int, ItemFailure], dimensions: int) -> EmbedRes
 def none_tokenized(failures: Mapping[int, ItemFailure]) -> TokenizeResult:
     """Return the result of a chunk none of whose items could be tokenised."""
     zeros = np.zeros(len(failures), np.int32)
-    return TokenizeResult([[]] * len(failures), zeros, zeros, zeros, zeros, failures)
+    return TokenizeResult([[]] * len(failures), zeros, zeros, zeros, zeros, zeros, failures)
 
 
 def clean(failure: ItemFailure) -> ItemFailure:

@@ -1,4 +1,4 @@
-"""Fetches an image over HTTP: bounded in time, bytes and redirects, and silent about why it failed."""
+"""Fetches an image or a PDF over HTTP: bounded in time, bytes and redirects, and silent about why it failed."""
 
 import asyncio
 import logging
@@ -31,13 +31,13 @@ ABSOLUTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 
 HEADERS: Sequence[tuple[str, str]] = (
     ("user-agent", "Tessera"),
-    ("accept", "image/png, image/jpeg, image/webp, image/gif"),
+    ("accept", "image/png, image/jpeg, image/webp, image/gif, application/pdf"),
     ("accept-encoding", "identity"),
     ("connection", "close"),
 )
 
 NOT_FETCHED = (
-    "the image could not be fetched; its URL must be public, allowed by this server, and return the image itself"
+    "the file could not be fetched; its URL must be public, allowed by this server, and return the file itself"
 )
 """The one message for every URL that is refused and every fetch that fails."""
 
@@ -52,7 +52,7 @@ FETCH_ERRORS = (
 
 
 class ByteBudget:
-    """Limits the bytes of all images fetched for one request."""
+    """Limits the bytes of all files fetched for one request."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -66,14 +66,14 @@ class ByteBudget:
         """
         self._used += count
         if self._used > self._max_bytes:
-            raise TooLargeError(f"the images fetched for one request are above the limit of {self._max_bytes} bytes")
+            raise TooLargeError(f"the files fetched for one request are above the limit of {self._max_bytes} bytes")
 
 
-class ImageFetcher(Protocol):
-    """Fetches images by URL."""
+class FileFetcher(Protocol):
+    """Fetches files by URL."""
 
-    async def fetch_image(self, url: str, deadline: Deadline, budget: ByteBudget) -> bytes:
-        """Return the encoded image.
+    async def fetch(self, url: str, deadline: Deadline, budget: ByteBudget) -> bytes:
+        """Return the file.
 
         Args:
             url: As the client wrote it.
@@ -81,8 +81,8 @@ class ImageFetcher(Protocol):
             budget: Of the request.
 
         Raises:
-            InvalidRequestError: The URL is refused, or did not return an image.
-            TooLargeError: The image is above its limit, or all images of the request together are.
+            InvalidRequestError: The URL is refused, or did not return a file.
+            TooLargeError: The file is above its limit, or all files of the request together are.
         """
         ...
 
@@ -90,13 +90,13 @@ class ImageFetcher(Protocol):
 class NoFetcher:
     """Refuses every URL without looking at it."""
 
-    async def fetch_image(self, url: str, deadline: Deadline, budget: ByteBudget) -> bytes:
+    async def fetch(self, url: str, deadline: Deadline, budget: ByteBudget) -> bytes:
         """Refuse.
 
         Raises:
             InvalidRequestError: Always.
         """
-        raise InvalidRequestError("image URLs are not fetched by this server; send the image as a data URL")
+        raise InvalidRequestError("URLs are not fetched by this server; send the file as a data URL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class FetchLimits:
     """Limits of one fetch.
 
     Attributes:
-        max_bytes: Size of the encoded image.
+        max_bytes: Size of the file.
         timeout_s: For one response, from looking up the name to the last byte.
         connect_timeout_s: For connecting; a failure is reported no earlier than this.
     """
@@ -116,7 +116,7 @@ class FetchLimits:
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """Where a response says the image is.
+    """Where a response says the file is.
 
     Attributes:
         url: Absolute; unchecked.
@@ -126,7 +126,7 @@ class Redirect:
 
 
 class UrlFetcher:
-    """An `ImageFetcher` over HTTP/1.1: one connection for each response, no cookies, no proxy, no cache.
+    """A `FileFetcher` over HTTP/1.1: one connection for each response, no cookies, no proxy, no cache.
 
     Args:
         rules: Which URLs may be fetched.
@@ -150,7 +150,7 @@ class UrlFetcher:
         self._limits = limits
         self._ssl_context = ssl_context or httpcore.default_ssl_context()
 
-    async def fetch_image(self, url: str, deadline: Deadline, budget: ByteBudget) -> bytes:
+    async def fetch(self, url: str, deadline: Deadline, budget: ByteBudget) -> bytes:
         """Return the encoded image; the decoder finds out what it is.
 
         Raises:
@@ -167,7 +167,7 @@ class UrlFetcher:
                         return response
                     url = response.url
         except TimeoutError as error:
-            raise DeadlineError("an image could not be fetched before the request's deadline") from error
+            raise DeadlineError("a file could not be fetched before the request's deadline") from error
         raise InvalidRequestError(NOT_FETCHED)
 
     async def _request(self, url: str, budget: ByteBudget) -> bytes | Redirect:
@@ -185,7 +185,7 @@ class UrlFetcher:
                 with anyio.fail_after(self._limits.timeout_s):
                     return await self._get(parsed, budget)
         except FETCH_ERRORS as error:
-            logger.info("an image URL was not fetched: %s %s", type(error).__name__, error)
+            logger.info("a URL was not fetched: %s %s", type(error).__name__, error)
             await asyncio.sleep(started_s + self._limits.connect_timeout_s - time.monotonic())
             raise InvalidRequestError(NOT_FETCHED) from error
 
@@ -202,12 +202,12 @@ class UrlFetcher:
             async with connection.stream("GET", location, headers=headers) as response:
                 if response.status in REDIRECTS:
                     return read_redirect(url, response)
-                return await self._read_image(response, budget)
+                return await self._read_file(response, budget)
         finally:
             with anyio.CancelScope(shield=True):
                 await connection.aclose()
 
-    async def _read_image(self, response: httpcore.Response, budget: ByteBudget) -> bytes:
+    async def _read_file(self, response: httpcore.Response, budget: ByteBudget) -> bytes:
         """Read the body, within its limit.
 
         Raises:
@@ -217,17 +217,17 @@ class UrlFetcher:
         if response.status != 200 or find_header(response, b"content-encoding") not in (None, "identity"):
             raise UnfetchableError(f"status {response.status}")
         max_bytes = self._limits.max_bytes
-        too_large = TooLargeError(f"the image is above the limit of {max_bytes} bytes")
+        too_large = TooLargeError(f"the file is above the limit of {max_bytes} bytes")
         announced = find_header(response, b"content-length") or "0"
         if announced.isdecimal() and int(announced[:20]) > max_bytes:
             raise too_large
-        image = bytearray()
+        file = bytearray()
         async for piece in response.aiter_stream():
             budget.spend(len(piece))
-            image += piece
-            if len(image) > max_bytes:
+            file += piece
+            if len(file) > max_bytes:
                 raise too_large
-        return bytes(image)
+        return bytes(file)
 
 
 def read_redirect(url: ParsedUrl, response: httpcore.Response) -> Redirect:
@@ -253,8 +253,8 @@ def find_header(response: httpcore.Response, name: bytes) -> str | None:
     return None
 
 
-def build_fetcher(settings: Settings) -> ImageFetcher:
-    """Return the fetcher that the settings ask for; it opens nothing before the first image."""
+def build_fetcher(settings: Settings) -> FileFetcher:
+    """Return the fetcher that the settings ask for; it opens nothing before the first URL."""
     if settings.image_urls == "off":
         return NoFetcher()
     connect_timeout_s = settings.image_url_connect_timeout_s

@@ -128,4 +128,4 @@ def test_an_image_url_on_a_private_address_is_refused(service: Service, tmp_path
     example = "curl/openrouter/image_url.sh"
     environment = settings(service, example) | {"IMAGE_URL": f"{service.http_url}/image.png"}
     printed = run(["bash", str(EXAMPLES / example)], tmp_path, environment)
-    assert '"message":"input[0]: the image could not be fetched;' in printed
+    assert '"message":"input[0]: the file could not be fetched;' in printed

@@ -14,7 +14,13 @@ from gateway.types import ImageItem, Item, TextImageItem, TextItem, TokensItem
 
 TEXT_MODEL = ServedModel("sentence-transformers/all-MiniLM-L6-v2", 384, 256, takes_images=False)
 IMAGE_MODEL = ServedModel(
-    "nvidia/llama-nemotron-embed-vl-1b-v2", 2048, 10240, takes_images=True, max_tiles=7, tokens_per_tile=256
+    "nvidia/llama-nemotron-embed-vl-1b-v2",
+    2048,
+    10240,
+    takes_images=True,
+    takes_pdfs=True,
+    max_tiles=7,
+    tokens_per_tile=256,
 )
 
 
@@ -25,8 +31,8 @@ def item_bytes(item: Item, input_type: str) -> bytes:
             return f"{input_type}: {text}".encode()
         case TokensItem(token_ids):
             return f"{input_type}: {token_ids}".encode()
-        case ImageItem(bytes(image)):
-            return b"image " + image
+        case ImageItem(bytes(image), page):
+            return b"image " + image + b"page %d" % page * bool(page)
         case TextImageItem(text, bytes(image)):
             return text.encode() + b" image " + image
     raise AssertionError(f"not for an engine: {item}")
@@ -113,8 +119,16 @@ class FakeEngine:
             result.untruncated_token_counts,
             result.image_token_counts,
             result.tile_counts,
+            np.array([count_pages(item) for item in batch.items], np.int32),
             result.failures,
         )
+
+
+def count_pages(item: Item) -> int:
+    """Pages of a PDF as the tests make them."""
+    if isinstance(item, ImageItem) and isinstance(item.file, bytes) and item.page:
+        return item.file.count(b"/Type/Page/")
+    return 0
 
 
 def size_limit(batch: EmbedBatch) -> int:

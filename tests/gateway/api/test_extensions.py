@@ -69,7 +69,7 @@ async def test_with_on_error_item_the_good_items_are_embedded_and_the_bad_ones_s
         (1, "input[1]: is bad"),
         (2, "input[2] must not be blank or empty"),
         (4, "input[4] has an image data URL that is not valid base64"),
-        (5, "input[5]: image URLs are not fetched by this server; send the image as a data URL"),
+        (5, "input[5]: URLs are not fetched by this server; send the file as a data URL"),
     ):
         assert data[index]["embedding"] is None
         assert data[index]["error"]["message"] == message

@@ -15,10 +15,18 @@ PUBLIC_ID = "nvidia/llama-nemotron-embed-vl-1b-v2"
 DIMENSIONS = 8
 
 
-INPUTS = {"text": ("text", "token_ids", "token_id_policy"), "image": ("image", "text")}
+INPUTS = {"text": ("text", "token_ids", "token_id_policy"), "image": ("image", "page", "text")}
 OUTPUTS = {
     "text": ("embeddings", "token_counts", "untruncated_token_counts", "errors"),
-    "image": ("embeddings", "token_counts", "untruncated_token_counts", "image_token_counts", "tile_counts", "errors"),
+    "image": (
+        "embeddings",
+        "token_counts",
+        "untruncated_token_counts",
+        "image_token_counts",
+        "tile_counts",
+        "page_counts",
+        "errors",
+    ),
 }
 
 
@@ -46,10 +54,10 @@ def ensemble_config(name: str, modality: str, *, is_old: bool = False, **changes
     config = model_config_pb2.ModelConfig(name=name, max_batch_size=1)
     config.ensemble_scheduling.step.add(model_name=f"preprocess_{name}")
     for tensor in INPUTS.get(modality, ()):
-        if not (is_old and tensor == "token_id_policy"):
+        if not (is_old and tensor in ("token_id_policy", "page")):
             config.input.add(name=tensor)
     for tensor in OUTPUTS.get(modality, ()):
-        if not (is_old and tensor == "untruncated_token_counts"):
+        if not (is_old and tensor in ("untruncated_token_counts", "page_counts")):
             config.output.add(name=tensor)
     for key, value in (parameters | changes).items():
         if value:
@@ -148,6 +156,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         if "image" in inputs:
             outputs["image_token_counts"] = ("INT32", (1, count), (counts * 256).tobytes())
             outputs["tile_counts"] = ("INT32", (1, count), counts.tobytes())
+            pages = inputs.get("page", np.zeros(count, np.int32))
+            outputs["page_counts"] = ("INT32", (1, count), (7 * (pages > 0)).astype(np.int32).tobytes())
         if request.model_name.startswith("preprocess_"):
             del outputs["embeddings"]
             outputs["sequence_lengths"] = ("INT32", (1, count), counts.tobytes())

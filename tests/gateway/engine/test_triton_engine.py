@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -195,6 +196,24 @@ async def test_tokens_and_counts_keep_the_order_over_chunks_and_ensembles(engine
     assert list(result.tile_counts) == [1, 0, 0, 0, 0, 0, 0]
     assert [list(ids) for ids in result.token_ids] == [[0], [0], [1, 2], [3, 4, 5], [6, 7, 8, 9], [0], [1, 2]]
     assert result.failures == {6: ItemFailure("text_too_long", "it is")}
+
+
+async def test_pages_are_counted_and_their_pdf_is_sent_once(engine: TritonEngine, triton: FakeTriton) -> None:
+    model = (await engine.models())[PUBLIC_ID]
+    assert model.takes_pdfs
+    document, other = b"pdf", b"other"
+    pages = [ImageItem(document, 1), ImageItem(document, 2), ImageItem(b"i"), ImageItem(document, 3)]
+    batch = make_batch(model, *pages, ImageItem(other, 1))
+    result = await engine.tokenize(replace(batch, item_tokens=[1] * 5))
+    assert list(result.page_counts) == [7, 7, 0, 7, 7]
+    inputs = [read_inputs(request) for request in triton.requests]
+    assert [page for each in inputs for page in each["page"]] == [1, 2, 0, 3, 1]
+    assert [image for each in inputs for image in each["image"]] == [document, b"", b"i", document, other]
+
+
+async def test_old_exports_take_no_pdfs(engine: TritonEngine, triton: FakeTriton) -> None:
+    triton.configs = [ensemble_config("vl_text", "text"), ensemble_config("vl_image", "image", is_old=True)]
+    assert not (await engine.models())[PUBLIC_ID].takes_pdfs
 
 
 async def test_refused_chunk_that_is_only_tokenised_names_its_items(engine: TritonEngine, triton: FakeTriton) -> None:

@@ -20,7 +20,7 @@ ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * (MAX_BYTES * 3)
 
 
 async def fetch(fetcher: UrlFetcher, url: str = GOOD, seconds: float = 5.0) -> bytes:
-    return await fetcher.fetch_image(url, Deadline.after(seconds), ByteBudget(10 * MAX_BYTES))
+    return await fetcher.fetch(url, Deadline.after(seconds), ByteBudget(10 * MAX_BYTES))
 
 
 async def test_request_reveals_the_host_and_nothing_else(
@@ -121,9 +121,9 @@ async def test_image_at_the_limit_is_taken(make_fetcher: MakeFetcher, site: Site
 async def test_images_of_one_request_share_a_budget(make_fetcher: MakeFetcher, site: Site) -> None:
     fetcher, budget = make_fetcher(), ByteBudget(2 * len(IMAGE))
     for _ in range(2):
-        assert await fetcher.fetch_image(GOOD, Deadline.after(5), budget) == IMAGE
+        assert await fetcher.fetch(GOOD, Deadline.after(5), budget) == IMAGE
     with pytest.raises(TooLargeError):
-        await fetcher.fetch_image(GOOD, Deadline.after(5), budget)
+        await fetcher.fetch(GOOD, Deadline.after(5), budget)
 
 
 async def test_second_address_is_tried_if_the_first_is_dead(

@@ -10,7 +10,8 @@ from gateway.settings import Settings
 from gateway.types import ImageItem, TextItem
 from tests.gateway.fake_engine import IMAGE_MODEL, FakeEngine
 from tests.gateway.fetch.conftest import MakeFetcher
-from tests.gateway.fetch.rig import IMAGE
+from tests.gateway.fetch.rig import IMAGE, Site, ok
+from tests.pdf_files import make_pdf
 
 
 async def ask(make_fetcher: MakeFetcher, engine: FakeEngine, *urls: str, **settings: Any) -> httpx.Response:
@@ -25,6 +26,19 @@ async def test_fetched_image_keeps_its_position(make_fetcher: MakeFetcher) -> No
     response = await ask(make_fetcher, engine, "http://images.example.com/a.png")
     assert response.status_code == 200
     assert list(engine.batches[0].items) == [TextItem("a"), ImageItem(IMAGE)]
+
+
+async def test_fetched_pdf_has_a_vector_per_page(make_fetcher: MakeFetcher, site: Site) -> None:
+    document = make_pdf(["", ""])
+    site.pages["/a.pdf"] = ok(document)
+    engine = FakeEngine()
+    transport = httpx.ASGITransport(create_app(Settings(), engine, make_fetcher()))
+    parts = [{"type": "file", "file": {"file_data": "http://images.example.com/a.pdf"}}]
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        body = {"model": IMAGE_MODEL.public_id, "input": [{"content": parts}]}
+        response = await client.post("/v1/embeddings", json=body)
+    assert [entry["page"] for entry in response.json()["data"]] == [1, 2]
+    assert list(engine.batches[-1].items) == [ImageItem(document, 1), ImageItem(document, 2)]
 
 
 async def test_refused_url_gets_400_that_names_the_item_and_repeats_nothing(make_fetcher: MakeFetcher) -> None:

@@ -29,7 +29,7 @@ async def refuse(fetcher: UrlFetcher, url: str) -> float:
     """Seconds until the fetcher said no, in its one text."""
     started_s = time.monotonic()
     with pytest.raises(InvalidRequestError) as caught:
-        await fetcher.fetch_image(url, Deadline.after(10), ByteBudget(1000))
+        await fetcher.fetch(url, Deadline.after(10), ByteBudget(1000))
     assert caught.value.message == NOT_FETCHED
     assert caught.value.retry_after_s is None
     return time.monotonic() - started_s
@@ -38,7 +38,7 @@ async def refuse(fetcher: UrlFetcher, url: str) -> float:
 async def test_control_a_public_name_is_reached_at_its_checked_address(
     make_fetcher: MakeFetcher, wire: Wire, site: Site
 ) -> None:
-    assert await make_fetcher().fetch_image(GOOD, Deadline.after(5), ByteBudget(1000)) == IMAGE
+    assert await make_fetcher().fetch(GOOD, Deadline.after(5), ByteBudget(1000)) == IMAGE
     assert (wire.reached, site.connections) == ([(PUBLIC, 80)], 1)
     assert "host: images.example.com\r\n" in site.heads[0].lower()
 
@@ -82,7 +82,7 @@ async def test_rebinding_name_is_looked_up_once_and_stays_at_the_checked_address
 ) -> None:
     names.answers = {"images.example.com": [[PUBLIC], ["127.0.0.1"]]}
     fetcher = make_fetcher()
-    assert await fetcher.fetch_image(GOOD, Deadline.after(5), ByteBudget(1000)) == IMAGE
+    assert await fetcher.fetch(GOOD, Deadline.after(5), ByteBudget(1000)) == IMAGE
     assert names.asked == ["images.example.com"]
     await refuse(fetcher, GOOD)
     assert wire.reached == [(PUBLIC, 80)]
@@ -112,7 +112,7 @@ async def test_control_without_the_check_the_real_listener_is_reached(
 ) -> None:
     monkeypatch.setattr(network, "is_public", lambda address: True)
     url = f"http://127.0.0.1:{site.port}/a.png"
-    assert await fetcher_of_this_machine(site).fetch_image(url, Deadline.after(5), ByteBudget(1000)) == IMAGE
+    assert await fetcher_of_this_machine(site).fetch(url, Deadline.after(5), ByteBudget(1000)) == IMAGE
 
 
 def fetcher_of_this_machine(site: Site) -> UrlFetcher:
