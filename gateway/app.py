@@ -92,6 +92,7 @@ def create_app(
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # checked for on every request otherwise
     )
     add_error_handlers(app)
     add_openapi(app, settings)

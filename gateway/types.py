@@ -94,6 +94,7 @@ ItemWithImage: TypeAlias = ImageItem | TextImageItem
 Item: TypeAlias = TextItem | ItemWithImage | TokensItem
 """The closed union of what the engine embeds."""
 
+ItemWithFile: TypeAlias = ItemWithImage | DocumentItem
 RequestItem: TypeAlias = Item | DocumentItem
 """The closed union of what dialects build."""
 

@@ -14,7 +14,7 @@ from gateway.types import (
     FileUrl,
     ImageItem,
     InputType,
-    ItemWithImage,
+    ItemWithFile,
     Modality,
     Place,
     RequestItem,
@@ -95,7 +95,7 @@ def build_items(
         build(index, value, modality, settings.max_image_bytes)
         for index, value, modality in zip(indices, values, modalities, strict=True)
     ]
-    images = sum(isinstance(item, ItemWithImage | DocumentItem) for item in items)
+    images = sum(isinstance(item, ItemWithFile) for item in items)
     if images > settings.max_images:
         raise InvalidRequestError(f"input must have at most {settings.max_images} images", param="input")
     return items, places

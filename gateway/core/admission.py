@@ -6,12 +6,10 @@ Requests with images have a gate of their own, so that texts do not queue behind
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
 
 from gateway.engine import Slot
 from gateway.errors import OverloadedError
 from gateway.settings import Settings
-from gateway.types import DocumentItem, ItemWithImage, RequestItem
 
 RETRY_AFTER_S = 2.0
 
@@ -23,10 +21,9 @@ class Admission:
         self.text = AdmissionGate(settings.max_text_tokens_in_flight, settings.max_text_tokens_queued)
         self.image = AdmissionGate(settings.max_image_tokens_in_flight, settings.max_image_tokens_queued)
 
-    def gate_of(self, items: Iterable[RequestItem]) -> "AdmissionGate":
-        """Return the gate for a request's items."""
-        has_image = any(isinstance(item, ItemWithImage | DocumentItem) for item in items)
-        return self.image if has_image else self.text
+    def gate_of(self, has_files: bool) -> "AdmissionGate":
+        """Return the gate of a request, which depends on whether it has images or PDFs."""
+        return self.image if has_files else self.text
 
     def check_room(self) -> None:
         """Refuse any request, before it is read, while both queues are full.

@@ -11,7 +11,7 @@ from gateway.errors import (
     InvalidRequestError,
     TooLargeError,
 )
-from gateway.types import DocumentItem, InputType, Place, RequestItem, TextItem, TokenLimit, TokensItem
+from gateway.types import DocumentItem, InputType, ItemWithFile, Place, RequestItem, TokenLimit
 
 IMAGE_QUERY = (
     'input_type="query" is not supported with images; the VLM model processes images as passages only. '
@@ -99,7 +99,7 @@ def check_modality(
         InvalidItemError: An image or a PDF for a model that does not take it.
         InvalidRequestError: An image as a query.
     """
-    if isinstance(item, TextItem | TokensItem):
+    if not isinstance(item, ItemWithFile):
         return
     if not model.takes_images:
         raise InvalidItemError(index, "has an image, and the model takes text only")
@@ -115,7 +115,7 @@ def check_file_size(index: int, item: RequestItem, model: ServedModel) -> None:
     Raises:
         TooLargeError: The file is above it.
     """
-    if isinstance(item, TextItem | TokensItem):
+    if not isinstance(item, ItemWithFile):
         return
     limit = model.max_image_bytes
     if isinstance(item.file, bytes) and len(item.file) > limit:

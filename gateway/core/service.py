@@ -37,8 +37,10 @@ from gateway.types import (
     FileUrl,
     ImageItem,
     Item,
+    ItemWithFile,
     ItemWithImage,
     Place,
+    TextItem,
 )
 
 
@@ -93,8 +95,8 @@ class EmbeddingService:
         usage = count_usage(work.items.values(), result)
         truncations = find_truncations(map(work.index_of, work.items), result)
         outputs, written_places = self._write(work, result)
-        stage_s = {
-            "fetch": fetched_s - started_s,
+        stage_s = {"fetch": fetched_s - started_s} if work.has_files else {}
+        stage_s |= {
             "admission": admitted_s - fetched_s,
             "inference": inferred_s - admitted_s,
             "postprocess": time.perf_counter() - inferred_s,
@@ -134,7 +136,11 @@ class EmbeddingService:
         check_fingerprint(request.fingerprint, model)
         work = Work(request, model, input_type, ItemErrors(isolate_errors), {}, request.places, {})
         for position, item in enumerate(request.items):
+            if isinstance(item, TextItem):  # which every model takes
+                work.add(position, item)
+                continue
             index = work.index_of(position)
+            work.has_files |= isinstance(item, ItemWithFile)
             try:
                 if isinstance(item, FailedItem):
                     raise item.error
@@ -145,7 +151,7 @@ class EmbeddingService:
             except (InvalidRequestError, TooLargeError) as error:
                 work.fail(position, error)
         work.drop_failed()
-        self._admission.gate_of(work.items.values()).check_room(work.total_tokens())
+        self._admission.gate_of(work.has_files).check_room(work.total_tokens())
         return work
 
     async def _read_files(self, work: Work, deadline: Deadline) -> None:
@@ -154,7 +160,7 @@ class EmbeddingService:
         Raises:
             GatewayError: A file could not be read, or there are too many pages.
         """
-        if not any(isinstance(item, ItemWithImage | DocumentItem) for item in work.items.values()):
+        if not work.has_files:
             return
         await self._fetch_files(work, deadline)
         for position, item in work.items.items():
@@ -169,7 +175,7 @@ class EmbeddingService:
         urls = {
             position: item.file.url
             for position, item in work.items.items()
-            if isinstance(item, ItemWithImage | DocumentItem) and isinstance(item.file, FileUrl)
+            if isinstance(item, ItemWithFile) and isinstance(item.file, FileUrl)
         }
         if not urls:
             return
@@ -229,7 +235,7 @@ class EmbeddingService:
 
     async def _enter(self, work: Work) -> Slot:
         """Wait for admission; see `AdmissionGate.enter`."""
-        return await self._admission.gate_of(work.items.values()).enter(work.total_tokens())
+        return await self._admission.gate_of(work.has_files).enter(work.total_tokens())
 
     def _build_batch(self, work: Work, slot: Slot) -> EmbedBatch:
         return EmbedBatch(

@@ -27,6 +27,7 @@ class Work:
         items: What is left to embed, by position.
         places: What the positions stand for; None: the position is the index in the client's input.
         tokens: Estimated, by position.
+        has_files: Whether there were images or PDFs among the items.
     """
 
     request: EmbeddingsRequest
@@ -36,6 +37,7 @@ class Work:
     items: dict[int, RequestItem]
     places: Sequence[Place] | None
     tokens: dict[int, int]
+    has_files: bool = False
 
     def index_of(self, position: int) -> int:
         """Return the index, in the client's input, of the item to which a position belongs."""
