@@ -109,6 +109,45 @@ class Settings(BaseSettings):
     )
     canary_timeout_s: float = Field(default=3.0, gt=0, description="Seconds that a readiness probe may take.")
 
+    max_connections: int = Field(
+        default=8192,
+        ge=1,
+        description="Limit of open connections, per worker; fewer if the process may have fewer descriptors. Beyond "
+        "it, the oldest connection that serves no request is closed.",
+    )
+    max_connections_per_address: int = Field(
+        default=1024, ge=1, description="Limit of open connections from one address, per worker; beyond it, 503."
+    )
+    max_header_bytes: int = Field(
+        default=32 * 1024, ge=1024, description="Limit of a request's line and headers, in bytes; beyond it, 431."
+    )
+    header_timeout_s: float = Field(default=15.0, gt=0, description="Seconds for a request's headers to arrive.")
+    receive_timeout_s: float = Field(
+        default=20.0, gt=0, description="Seconds in which a request's body must progress, by 1 KiB a second; else 408."
+    )
+    send_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds in which a client must read on, by 32 KiB a second; after that, the connection is closed.",
+    )
+    idle_timeout_s: float = Field(
+        default=75.0,
+        gt=0,
+        description="Seconds that a connection stays open between requests. Longer than clients and proxies keep "
+        "theirs: they should close first, so that no request meets a closing one.",
+    )
+    max_buffered_bytes: int = Field(
+        default=256 * MEBIBYTE,
+        ge=1,
+        description="Limit of all request bodies being received or served, per worker, in bytes, not counting the "
+        "first 64 KiB of each; one address may hold half. Beyond it, 503.",
+    )
+    max_unsent_bytes: int = Field(
+        default=1024 * MEBIBYTE,
+        ge=1,
+        description="Limit of all responses that clients have yet to read, per worker, in bytes. Beyond it, the "
+        "connection of the oldest is closed.",
+    )
     request_timeout_s: float = Field(
         default=120.0,
         gt=0,

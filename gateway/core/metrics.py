@@ -33,6 +33,10 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._is_multiprocess = MULTIPROCESS_DIR in os.environ
         self.in_flight = self._gauge("tessera_requests_in_flight", "Requests in flight.")
+        self.connections = self._gauge("tessera_connections", "Open connections.")
+        self._refusals = self._counter(
+            "tessera_refused_connections_total", "Connections refused or closed by the server.", ["reason"]
+        )
         self._tokens_in_flight = self._gauge(
             "tessera_tokens_in_flight", "Estimated tokens of requests in flight.", ["gate"]
         )
@@ -86,6 +90,10 @@ class Metrics:
             self._set_gates()
         self._child(self._requests, route or NO_ROUTE, dialect, model, str(status)).inc()
         self._child(self._seconds, route or NO_ROUTE).observe(seconds)
+
+    def count_refusal(self, reason: str) -> None:
+        """Count a connection that was refused, or closed by the server before its client did."""
+        self._child(self._refusals, reason).inc()
 
     def observe_stages(self, stage_s: Mapping[str, float]) -> None:
         """Record the seconds that a request spent in each stage, by its name."""
