@@ -28,10 +28,22 @@ CONNECTIONS = "connections"
 """Key of the `ConnectionTable` in the lifespan's state."""
 
 
+EVICTED_SHARE = 0.01
+"""Of all connections, the most that make room for new ones at once: looking for them takes a while."""
+
+
 class Connection(Protocol):
     """What the table knows of a connection."""
 
     address: str
+
+    @property
+    def has_served(self) -> bool:
+        """Whether it has received a whole request."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it serves no request."""
 
     def drop(self, reason: str) -> None:
         """Close the connection at once."""
@@ -44,22 +56,19 @@ class Held:
     Attributes:
         address: Of the client.
         bytes: Of the body that is being received or served.
+        charged: Of these, what counts against the budget.
     """
 
     address: str
     bytes: int = 0
-
-    @property
-    def charged(self) -> int:
-        """Bytes that count against the budget."""
-        return max(0, self.bytes - SMALL_BODY_BYTES)
+    charged: int = 0
 
 
 class ConnectionTable:
     """The connections of one worker process.
 
-    If there are too many, the oldest that serves no request makes room for a new one: first of those that have never
-    sent a whole request, then of those kept alive. So half-open connections keep out neither clients nor health checks.
+    If there are too many, the oldest that serve no request make room for new ones: first those that have never sent a
+    whole request, then those kept alive. So half-open connections keep out neither clients nor health checks.
 
     Args:
         settings: Limits.
@@ -70,48 +79,34 @@ class ConnectionTable:
         self.settings = settings
         self._metrics = metrics
         self._max_connections = min(settings.max_connections, max_client_descriptors())
+        self._connections: dict[Connection, None] = {}
         self._by_address: Counter[str] = Counter()
-        self._bytes_by_address: Counter[str] = Counter()
-        self._count = 0
         self._buffered_bytes = 0
-        self._new: dict[Connection, None] = {}
-        self._idle: dict[Connection, None] = {}
+        self._bytes_by_address: Counter[str] = Counter()
         self._unsent: dict[Connection, int] = {}
         self._logged_at_s: dict[str, float] = {}
 
     def add(self, connection: Connection) -> str | None:
-        """Count a new connection, and close another one if it is one too many.
+        """Count a new connection, and close others if it is one too many.
 
         Returns:
             None, or the reason why this one must be refused.
         """
-        self._count += 1
+        is_full = len(self._connections) >= self._max_connections
+        self._connections[connection] = None
         self._by_address[connection.address] += 1
         self._metrics.connections.inc()
         if self._by_address[connection.address] > self.settings.max_connections_per_address:
             return "address"
-        if self._count > self._max_connections and not self._make_room():
-            return "connections"
-        self._new[connection] = None
-        return None
+        return "connections" if is_full and not self._make_room(connection) else None
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
-        self._count -= 1
+        del self._connections[connection]
         self._metrics.connections.dec()
         self._by_address[connection.address] -= 1
         if not self._by_address[connection.address]:
             del self._by_address[connection.address]
-        self.mark_busy(connection)
-
-    def mark_busy(self, connection: Connection) -> None:
-        """Note that a connection serves a request, or is no longer there."""
-        self._new.pop(connection, None)
-        self._idle.pop(connection, None)
-
-    def mark_idle(self, connection: Connection) -> None:
-        """Note that a connection has served a request and waits for the next."""
-        self._idle[connection] = None
 
     def hold(self, held: Held, count: int) -> bool:
         """Count bytes of a body that a connection buffers.
@@ -119,11 +114,11 @@ class ConnectionTable:
         Returns:
             Whether there is room for them.
         """
-        before = held.charged
         held.bytes += count
-        growth = held.charged - before
-        if not growth:
+        if held.bytes <= SMALL_BODY_BYTES:
             return True
+        growth = held.bytes - SMALL_BODY_BYTES - held.charged
+        held.charged += growth
         self._buffered_bytes += growth
         self._bytes_by_address[held.address] += growth
         limit = self.settings.max_buffered_bytes
@@ -131,12 +126,14 @@ class ConnectionTable:
 
     def let_go(self, held: Held) -> None:
         """Forget what a connection buffered."""
-        if charged := held.charged:
-            self._buffered_bytes -= charged
-            self._bytes_by_address[held.address] -= charged
-            if not self._bytes_by_address[held.address]:
-                del self._bytes_by_address[held.address]
         held.bytes = 0
+        if not held.charged:
+            return
+        self._buffered_bytes -= held.charged
+        self._bytes_by_address[held.address] -= held.charged
+        if not self._bytes_by_address[held.address]:
+            del self._bytes_by_address[held.address]
+        held.charged = 0
 
     def mark_unsent(self, connection: Connection, count: int) -> None:
         """Note how much of a response its client has yet to read; if all are too much, drop the oldest."""
@@ -160,18 +157,17 @@ class ConnectionTable:
                 "refused a connection from %s (%s); %d are open, with %d bytes of bodies",
                 address,
                 reason,
-                self._count,
+                len(self._connections),
                 self._buffered_bytes,
             )
 
-    def _make_room(self) -> bool:
-        """Close the oldest connection that serves no request; return whether there was one."""
-        for waiting in (self._new, self._idle):
-            for connection in waiting:
-                del waiting[connection]
-                connection.drop("evicted")
-                return True
-        return False
+    def _make_room(self, newest: Connection) -> bool:
+        """Close the oldest connections that serve no request; return whether there was one."""
+        idle = [connection for connection in self._connections if connection is not newest and connection.is_idle]
+        idle.sort(key=lambda connection: connection.has_served)
+        for connection in idle[: 1 + int(EVICTED_SHARE * self._max_connections)]:
+            connection.drop("evicted")
+        return bool(idle)
 
 
 def max_client_descriptors() -> int:

@@ -59,6 +59,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._checked_bytes = 0
         self._unsent_bytes = 0
 
+    @property
+    def has_served(self) -> bool:
+        """Whether a whole request has been received."""
+        return self.cycle is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being served."""
+        return self.cycle is None or self.cycle.response_complete
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take over a new connection, or refuse it if there are too many."""
         super().connection_made(cast(asyncio.Transport, CoalescingTransport(transport)))
@@ -81,12 +91,9 @@ class HttpProtocol(HttpToolsProtocol):
         """Parse what has arrived, within the limits."""
         self._unset_keepalive_if_required()
         while data and not self._is_refused:
-            if self._reads_head:
-                room = self._settings.max_header_bytes - self._head_bytes
-                piece, data = data[:room], data[room:]
-            else:
-                piece, data = data, b""
-            self._feed(piece)
+            room = self._settings.max_header_bytes - self._head_bytes if self._reads_head else len(data)
+            self._feed(data[:room])
+            data = data[room:]
         if self._timer is None and not self._is_refused and not self._is_between_requests():
             self._start_timer()
 
@@ -110,36 +117,23 @@ class HttpProtocol(HttpToolsProtocol):
         elif not self._reads_head and self._wire_bytes > 2 * self._body_bytes + MAX_OVERHEAD_BYTES:
             self._refuse(InvalidRequestError("the request body is sent in too many small chunks"), "protocol")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header, but not the trailer of a chunked body, which could pass for one.
-
-        Raises:
-            ValueError: There are too many; the parser stops.
-        """
-        if not self._reads_head:
-            return
-        if len(self.headers) >= MAX_HEADERS:
-            self._refusal = HeadersTooLargeError(f"the request has more than {MAX_HEADERS} headers")
-            raise ValueError
-        super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         """Begin to serve a request.
 
         Raises:
-            ValueError: Its headers are contradictory, or too many requests wait on this connection; the parser stops.
+            ValueError: Its headers are too many, or readers could take them differently, or too many requests wait on
+                this connection; the parser stops.
         """
         self._cancel_timer()
-        problem = find_problem(self.headers, self.parser.get_http_version())
-        if problem is None and len(self.pipeline) >= MAX_PIPELINED:
-            problem = "too many requests wait on this connection"
-        if problem is not None:
-            self._refusal = InvalidRequestError(problem)
+        self._refusal = find_problem(self.headers, self.parser.get_http_version())
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._refusal = InvalidRequestError("too many requests wait on this connection")
+        if self._refusal is not None:
             raise ValueError
         self._reads_head = False
         self._head_bytes = self._wire_bytes = self._body_bytes = self._checked_bytes = 0
-        self._table.mark_busy(self)
         super().on_headers_complete()
+        self.headers = []  # for the trailer of a chunked body, which must not pass for headers
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of a body if there is room for it."""
@@ -166,8 +160,6 @@ class HttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of this one's body."""
         self._table.let_go(self._held)
-        if not self.pipeline:
-            self._table.mark_idle(self)
         super().on_response_complete()
 
     def pause_writing(self) -> None:
@@ -240,14 +232,13 @@ class HttpProtocol(HttpToolsProtocol):
         self._cancel_timer()
         self._table.note_refusal(reason, self.address)
         cycle = self.cycle
-        is_idle = cycle is None or cycle.response_complete
-        if self._reads_head and not is_idle:  # the request before is still being served
+        if self._reads_head and not self.is_idle:  # the request before is still being served
             cycle.keep_alive = False
             return
         self._table.let_go(self._held)
-        if not self.pipeline and (is_idle if self._reads_head else not cycle.response_started):
+        if not self.pipeline and (self.is_idle if self._reads_head else not cycle.response_started):
             self.transport.write(render_bytes(error))
-        if not is_idle:
+        if not self.is_idle:
             cycle.disconnected = True
             cycle.message_event.set()
         if self.transport.is_closing():
@@ -263,16 +254,18 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
 
-def find_problem(headers: list[tuple[bytes, bytes]], http_version: str) -> str | None:
-    """Return what is wrong with headers that proxies and servers could read differently, or None."""
+def find_problem(headers: list[tuple[bytes, bytes]], http_version: str) -> GatewayError | None:
+    """Return what is wrong with headers: too many, or such that proxies and servers could read them differently."""
+    if len(headers) > MAX_HEADERS:
+        return HeadersTooLargeError(f"the request has more than {MAX_HEADERS} headers")
     hosts = 0
     for name, value in headers:
         if name == b"host":
             hosts += 1
         elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            return "the only supported Transfer-Encoding is chunked"
+            return InvalidRequestError("the only supported Transfer-Encoding is chunked")
     if hosts != 1 and (hosts or http_version == "1.1"):
-        return "the request must have one Host header"
+        return InvalidRequestError("the request must have one Host header")
     return None
 
 
