@@ -17,6 +17,8 @@ from gateway.errors import (
     RequestTimeoutError,
 )
 
+UPGRADE_HEADERS = frozenset({b"connection", b"upgrade", b"http2-settings"})
+
 MAX_HEADERS = 100
 MAX_PIPELINED = 16
 
@@ -104,8 +106,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._wire_bytes += len(piece)
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade:
-            pass  # none is supported: answered as an ordinary request
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(piece[upgrade.args[0] :])
+            return
         except httptools.HttpParserError:
             if not self._is_refused:
                 error = self._refusal or InvalidRequestError("the request is not valid HTTP/1.1")
@@ -117,6 +120,27 @@ class HttpProtocol(HttpToolsProtocol):
         elif not self._reads_head and self._wire_bytes > 2 * self._body_bytes + MAX_OVERHEAD_BYTES:
             self._refuse(InvalidRequestError("the request body is sent in too many small chunks"), "protocol")
 
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Serve a request that offers another protocol as if it did not.
+
+        Java's client and curl --http2 offer HTTP/2 with every request; the parser would skip the body.
+
+        Args:
+            rest: What follows the headers.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(InvalidRequestError("the method CONNECT is not supported"), "protocol")
+            return
+        lines = [b"%s %s HTTP/1.1" % (method, self.url)]
+        for name, value in self.headers:
+            if name == b"connection" and b"close" in value.lower():
+                lines.append(b"connection: close")
+            elif name not in UPGRADE_HEADERS:
+                lines.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"\r\n".join(lines) + b"\r\n\r\n" + rest)
+
     def on_headers_complete(self) -> None:
         """Begin to serve a request.
 
@@ -124,6 +148,8 @@ class HttpProtocol(HttpToolsProtocol):
             ValueError: Its headers are too many, or readers could take them differently, or too many requests wait on
                 this connection; the parser stops.
         """
+        if self.parser.should_upgrade():
+            return
         self._cancel_timer()
         self._refusal = find_problem(self.headers, self.parser.get_http_version())
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -152,6 +178,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End a request's body; what follows is another request."""
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         self._cancel_timer()
         self._reads_head = True

@@ -213,6 +213,18 @@ def test_stacked_encodings_are_refused(victim: Victim) -> None:
         assert b"HTTP/1.1 415" in ask(victim, head + b"\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
 
 
+@pytest.mark.parametrize("pause_s", [0, 0.2])
+def test_an_offer_of_http_2_is_declined_and_the_request_served(victim: Victim, pause_s: float) -> None:
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
+    with connect(victim) as client:
+        for _ in range(2):
+            client.sendall(HEAD + offer + b"Content-Length: %d\r\n\r\n" % len(BODY))
+            time.sleep(pause_s)
+            client.sendall(BODY)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    assert read_error(ask(victim, b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n"))[0] == 400
+
+
 def test_pipelined_requests_are_answered_in_order(victim: Victim) -> None:
     one = b"GET /v1/%s HTTP/1.1\r\nHost: a\r\n\r\n"
     last = b"GET /v1/version HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
