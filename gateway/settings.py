@@ -208,18 +208,22 @@ class Settings(BaseSettings):
     image_url_queue: int = Field(default=1024, ge=1, description="Image URLs fetched or waiting; beyond that, 503.")
 
     max_text_tokens_in_flight: int = Field(
-        default=131_072, ge=1, description="Estimated tokens of text requests in flight, per worker."
+        default=131_072,
+        ge=1,
+        description="Most estimated tokens of texts in flight, per model and worker. How many are in flight adapts to "
+        "the engine's speed.",
     )
-    max_text_tokens_queued: int = Field(
-        default=524_288, ge=0, description="Estimated tokens of queued text requests, per worker; beyond that, 503."
+    max_image_tokens_in_flight: int = Field(default=65_536, ge=1, description="The same for requests with images.")
+    engine_latency_target_s: float = Field(
+        default=0.3,
+        gt=0,
+        description="Seconds that an inference request should take while there are many. What would take longer waits "
+        "in the gateway, where the requests of all clients take turns.",
     )
-    max_image_tokens_in_flight: int = Field(
-        default=65_536, ge=1, description="Estimated tokens of requests with images in flight, per worker."
-    )
-    max_image_tokens_queued: int = Field(
-        default=262_144,
-        ge=0,
-        description="Estimated tokens of queued requests with images, per worker; beyond that, 503.",
+    max_queue_s: float = Field(
+        default=20.0,
+        gt=0,
+        description="Longest expected wait, in seconds, of a request that is not refused with 503.",
     )
     microbatch_items: int = Field(
         default=8,

@@ -38,9 +38,14 @@ class Metrics:
             "tessera_refused_connections_total", "Connections refused or closed by the server.", ["reason"]
         )
         self._tokens_in_flight = self._gauge(
-            "tessera_tokens_in_flight", "Estimated tokens of requests in flight.", ["gate"]
+            "tessera_tokens_in_flight", "Estimated tokens that the engine works on.", ["model", "gate"]
         )
-        self._tokens_queued = self._gauge("tessera_tokens_queued", "Estimated tokens of queued requests.", ["gate"])
+        self._tokens_queued = self._gauge(
+            "tessera_tokens_queued", "Estimated tokens that wait for their turn.", ["model", "gate"]
+        )
+        self._tokens_limit = self._gauge(
+            "tessera_tokens_limit", "Estimated tokens that may be in flight at the moment.", ["model", "gate"]
+        )
         self._requests = self._counter(
             "tessera_requests_total", "Requests completed.", ["route", "dialect", "model", "status"]
         )
@@ -72,9 +77,10 @@ class Metrics:
 
     def _set_gates(self) -> None:
         """Set the gauges of this worker's gates; those of other workers are as of their last request."""
-        for name, gate in (("text", self._admission.text), ("image", self._admission.image)):
-            self._child(self._tokens_in_flight, name).set(gate.in_flight)
-            self._child(self._tokens_queued, name).set(gate.queued)
+        for key, gate in self._admission.gates.items():
+            self._child(self._tokens_in_flight, *key).set(gate.in_flight)
+            self._child(self._tokens_queued, *key).set(gate.queued)
+            self._child(self._tokens_limit, *key).set(gate.limit)
 
     def count_request(self, route: str, dialect: str, model: str, status: int, seconds: float) -> None:
         """Count a completed request.

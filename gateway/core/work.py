@@ -12,7 +12,7 @@ from gateway.engine import ServedModel
 from gateway.engine.chunking import estimate_tokens
 from gateway.engine.interface import FloatVectors
 from gateway.errors import GatewayError
-from gateway.types import DocumentItem, EmbeddingsRequest, ImageItem, InputType, Place, RequestItem
+from gateway.types import Client, Deadline, DocumentItem, EmbeddingsRequest, ImageItem, InputType, Place, RequestItem
 
 
 @dataclass(slots=True)
@@ -21,6 +21,8 @@ class Work:
 
     Attributes:
         request: What the client asks for.
+        client: Who asks.
+        deadline: Of the request.
         model: That it names.
         input_type: Of its texts.
         errors: Of the items that failed, by their index in the client's input.
@@ -31,6 +33,8 @@ class Work:
     """
 
     request: EmbeddingsRequest
+    client: Client
+    deadline: Deadline
     model: ServedModel
     input_type: InputType
     errors: ItemErrors

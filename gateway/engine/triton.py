@@ -10,7 +10,7 @@ import grpc
 import httpcore
 from tritonclient.grpc import service_pb2_grpc
 
-from gateway.engine.chunking import Chunk, cut_batch, merge_results, merge_tokens
+from gateway.engine.chunking import Chunk, count_tokens, cut_batch, merge_results, merge_tokens
 from gateway.engine.discovery import TritonModel, discover_models
 from gateway.engine.grpc_errors import grpc_errors_translated
 from gateway.engine.interface import EmbedBatch, EmbedResult, ItemFailure, ServedModel, Slot, TokenizeResult
@@ -129,12 +129,11 @@ class TritonEngine:
             GatewayError: A request failed as a whole; chunks not yet sent are dropped.
         """
         if self._is_small(batch):
-            return await self._micro_batcher.embed(batch)
+            with await batch.enter(sum(batch.item_tokens)) as slot:
+                return await self._micro_batcher.embed(batch, slot)
         model = self._find(batch.model)
-        chunks = cut_batch(batch, max_items=self._settings.chunk_items, max_tokens=self._settings.chunk_tokens)
-        if len(chunks) == 1:
-            return await self._infer(model, batch, chunks[0])
-        jobs = [lambda chunk=chunk: self._infer(model, batch, chunk) for chunk in chunks]
+        chunks = self._cut(batch)
+        jobs = [lambda chunk=chunk: self._infer_in_turn(model, batch, chunk) for chunk in chunks]
         results = await run_bounded(jobs, self._settings.chunk_concurrency)
         return merge_results(chunks, results, len(batch.items), batch.model.dimensions)
 
@@ -157,14 +156,24 @@ class TritonEngine:
             raise EngineUnavailableError
         return model
 
-    async def _embed_texts(self, batch: EmbedBatch) -> EmbedResult:
-        """Embed texts in one inference request."""
-        return await self._infer(self._find(batch.model), batch, Chunk("text", range(len(batch.items))))
+    def _cut(self, batch: EmbedBatch) -> list[Chunk]:
+        """Cut a batch into chunks."""
+        max_tokens = min(self._settings.chunk_tokens, batch.chunk_tokens or self._settings.chunk_tokens)
+        return cut_batch(batch, max_items=self._settings.chunk_items, max_tokens=max_tokens)
 
-    async def _infer(self, model: TritonModel, batch: EmbedBatch, chunk: Chunk) -> EmbedResult:
+    async def _embed_texts(self, batch: EmbedBatch, slot: Slot) -> EmbedResult:
+        """Embed texts in one inference request."""
+        return await self._infer(self._find(batch.model), batch, Chunk("text", range(len(batch.items))), slot)
+
+    async def _infer_in_turn(self, model: TritonModel, batch: EmbedBatch, chunk: Chunk) -> EmbedResult:
+        """Wait for the turn of a chunk, and embed it."""
+        with await batch.enter(count_tokens(batch, chunk)) as slot:
+            return await self._infer(model, batch, chunk, slot)
+
+    async def _infer(self, model: TritonModel, batch: EmbedBatch, chunk: Chunk, slot: Slot) -> EmbedResult:
         """Send one chunk and read the response."""
         request = build_request(model.ensembles[chunk.modality], batch, chunk)
-        response, failures = await self._call_for_items(request, batch.slot, len(chunk.indices))
+        response, failures = await self._call_for_items(request, slot, len(chunk.indices))
         if failures:
             return all_failed(failures, batch.model.dimensions)
         return read_response(response, chunk, batch.model.dimensions)
@@ -176,14 +185,15 @@ class TritonEngine:
             GatewayError: A request failed as a whole; chunks not yet sent are dropped.
         """
         model = self._find(batch.model)
-        chunks = cut_batch(batch, max_items=self._settings.chunk_items, max_tokens=self._settings.chunk_tokens)
+        chunks = self._cut(batch)
         jobs = [lambda chunk=chunk: self._tokenize(model, batch, chunk) for chunk in chunks]
         results = await run_bounded(jobs, self._settings.chunk_concurrency)
         return merge_tokens(chunks, results, len(batch.items))
 
     async def _tokenize(self, model: TritonModel, batch: EmbedBatch, chunk: Chunk) -> TokenizeResult:
         request = build_request(model.ensembles[chunk.modality], batch, chunk, only_tokenize=True)
-        response, failures = await self._call_for_items(request, batch.slot, len(chunk.indices))
+        with await batch.enter(count_tokens(batch, chunk)) as slot:
+            response, failures = await self._call_for_items(request, slot, len(chunk.indices))
         return none_tokenized(failures) if failures else read_tokens(response, chunk)
 
     async def _call_for_items(self, request: Any, slot: Slot, count: int) -> tuple[Any, Mapping[int, ItemFailure]]:

@@ -1,7 +1,8 @@
 """Batches for engines under test."""
 
-from gateway.engine import EmbedBatch, ServedModel, Slot
+from gateway.engine import EmbedBatch, ServedModel
 from gateway.engine.chunking import estimate_tokens
+from gateway.engine.interface import Enter, enter_freely
 from gateway.types import InputType, Item, Truncate
 
 
@@ -10,7 +11,7 @@ def make_batch(
     *items: Item,
     input_type: InputType = "passage",
     truncate: Truncate = "NONE",
-    slot: Slot | None = None,
+    enter: Enter = enter_freely,
 ) -> EmbedBatch:
     tokens = [estimate_tokens(item, model) for item in items]
-    return EmbedBatch(model, items, tokens, input_type, truncate, slot or Slot())
+    return EmbedBatch(model, items, tokens, input_type, truncate, enter)
