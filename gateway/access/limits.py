@@ -108,7 +108,7 @@ def group_address(address: str) -> str:
         return address
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
         return str(IPv6Network((parsed, IPV6_PREFIX_BITS), strict=False))
-    return str(parsed)
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
 def open_store(url: str) -> Storage:
