@@ -111,8 +111,8 @@ class Settings(BaseSettings):
     triton_url: str = Field(
         default="127.0.0.1:8001",
         validation_alias="TRITON_URL",
-        description="Triton's gRPC `host:port`, or `unix:` and the path of its socket. Several, separated by commas, and "
-        "every address of a name, are replicas: requests go to the one with the least to do.",
+        description="Triton's gRPC `host:port`, or `unix:` and the path of its socket. Several, separated by commas, "
+        "and every address of a name, are replicas: requests go to the one with the least to do.",
     )
     triton_metrics_url: str = Field(
         default="http://127.0.0.1:8002/metrics",
