@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gateway.core.admission import Ticket
 from gateway.core.postprocess import normalise
 from gateway.core.results import ItemErrors
 from gateway.engine import ServedModel
@@ -13,6 +14,24 @@ from gateway.engine.chunking import estimate_tokens
 from gateway.engine.interface import FloatVectors
 from gateway.errors import GatewayError
 from gateway.types import Client, Deadline, DocumentItem, EmbeddingsRequest, ImageItem, InputType, Place, RequestItem
+
+
+@dataclass(slots=True)
+class Effort:
+    """What a request has cost so far.
+
+    Attributes:
+        ticket: Of the request, once it waits for the engine.
+        admissible_tokens: Estimated tokens of all that the engine is asked to embed.
+    """
+
+    ticket: Ticket | None = None
+    admissible_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens of what has reached the engine."""
+        return self.admissible_tokens - self.ticket.cost_left if self.ticket else 0
 
 
 @dataclass(slots=True)
