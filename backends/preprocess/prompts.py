@@ -103,8 +103,8 @@ class PromptReader:
         side = "first" if prompt.truncate is Truncate.END else "last"
         return ItemError(
             "text_too_long",
-            f"the {side} {read_chars} of {chars} characters are not enough to find the {prompt.max_tokens} tokens that "
-            "truncation keeps; shorten the text",
+            f"the {side} {read_chars} characters do not tell which {prompt.max_tokens} tokens truncation keeps; "
+            "shorten the text",
         )
 
     def read_beginning(self, prompt: Prompt, read_chars: int) -> list[int]:
