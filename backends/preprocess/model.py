@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import triton_python_backend_utils as pb_utils
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # Triton adds only this folder to the path
 
-from preprocess.items import RequestError, Tensors
-from preprocess.steps import load_step
+from preprocess.items import RequestError, Tensors, count_text_bytes
+from preprocess.lane import Lane, find_large
+from preprocess.steps import TextStep, load_step
 
 
 class TritonPythonModel:
@@ -30,14 +33,46 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         version_dir = Path(args["model_repository"]) / args["model_version"]
         self.step = load_step(version_dir, parameters)
+        self.lane = Lane()
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Process all requests of a batch together."""
-        results = self.step.process([read_tensors(request) for request in requests])
-        return [respond(result) for result in results]
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Process all requests of a batch together, except large text requests, which the others overtake.
+
+        Returns:
+            The responses, or None if they are sent as they complete.
+        """
+        batch = [read_tensors(request) for request in requests]
+        large = find_large(list(map(count_text_bytes, batch))) if isinstance(self.step, TextStep) else []
+        if not large:
+            return [respond(result) for result in self.step.process(batch)]
+        senders = [request.get_response_sender() for request in requests]
+        small = [index for index in range(len(batch)) if index not in large]
+        if small:
+            self.process([batch[index] for index in small], [senders[index] for index in small])
+        for index in large:
+            tensors = {
+                name: rows.copy() for name, rows in batch[index].items()
+            }  # their memory is freed with the request
+            self.lane.start(partial(self.process, [tensors], [senders[index]]))
+        return None
+
+    def process(self, batch: Sequence[Tensors], senders: Sequence[Any]) -> None:
+        """Process requests together and send their responses."""
+        try:
+            responses = [respond(result) for result in self.step.process(batch)]
+        except Exception as error:  # in the lane, nobody else would answer
+            pb_utils.Logger.log_error(f"preprocessing failed: {error}")
+            failure = pb_utils.TritonError("the texts could not be tokenised")
+            responses = [pb_utils.InferenceResponse(error=failure) for _ in senders]
+        for sender, response in zip(senders, responses, strict=True):
+            try:
+                sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            except Exception as error:  # the other responses can still be sent
+                pb_utils.Logger.log_error(f"a response could not be sent: {error}")
 
     def finalize(self) -> None:
-        """Stop the processes that the step has started."""
+        """Stop the processes that the step has started, once the last request is answered."""
+        self.lane.close()
         self.step.close()
 
 
