@@ -63,6 +63,8 @@ def server_command(repository: Path, backends: Path, grpc_port: int, metrics_por
         f"--backend-directory={backends}",
         "--disable-auto-complete-config",
         "--model-control-mode=none",
+        "--exit-on-error=false",  # a model that cannot be loaded does not keep the others from being served
+        "--strict-readiness=false",
         "--allow-http=false",
         "--grpc-address=127.0.0.1",
         f"--grpc-port={grpc_port}",
