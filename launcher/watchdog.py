@@ -105,6 +105,8 @@ class Watchdog:
 
     def find_hang(self) -> str | None:
         """Return what hangs, as the end of a sentence; None if nothing does."""
+        if self._stopped_looks:  # there is no point in waiting for what `find_broken` will soon report
+            return None
         silent = self._probe.find_silent()
         self._silences = {name: silence for name, silence in self._silences.items() if name in silent}
         family = self._family() if silent else []
