@@ -1,4 +1,4 @@
-"""Docker's health check of Triton: its metrics respond, and none of its Python processes is dead or stopped.
+"""Docker's health check of Triton: its metrics respond, and neither it nor a Python process of it is dead or stopped.
 
 Triton does not restart a dead Python process: it still reports itself ready, but every request fails. Docker restarts
 containers that exit, not unhealthy ones, so this check kills such a Triton. It needs only the standard library.
@@ -18,7 +18,9 @@ METRICS_PORT = 8002
 TIMEOUT_S = 3.0
 STUB = "triton_python_b"
 """Name of a stub's process, as truncated by the kernel."""
-BROKEN_STATES = "ZXTt"
+SERVER = "tritonserver"
+STOPPED_STATES = "Tt"
+BROKEN_STATES = f"ZX{STOPPED_STATES}"
 """Zombie, dead, stopped, traced (proc(5))."""
 
 
@@ -29,11 +31,12 @@ def main(metrics_port: int = METRICS_PORT, proc: Path = Path("/proc")) -> int:
         metrics_port: Port of Triton's metrics, which respond once all models are loaded.
         proc: Folder of the kernel's process information; every Triton in it is checked.
     """
-    if not serves_metrics(metrics_port):
+    stopped = set(find_stopped_servers(proc))
+    if not stopped and not serves_metrics(metrics_port):
         return 1
-    broken = sorted(set(find_broken_servers(proc)))
+    broken = sorted(stopped | set(find_broken_servers(proc)))
     for server in broken:
-        sys.stdout.write(f"Triton, process {server}, has lost a Python process: killing it\n")
+        sys.stdout.write(f"Triton, process {server}, is stopped or has lost a Python process: killing it\n")
         os.kill(server, signal.SIGKILL)
     return 1 if broken else 0
 
@@ -52,14 +55,28 @@ def serves_metrics(metrics_port: int) -> bool:
 
 def find_broken_servers(proc: Path) -> Iterator[int]:
     """Yield the parent of each Python stub that no longer runs."""
+    for _, name, state, parent in read_processes(proc):
+        if name == STUB and state in BROKEN_STATES:
+            yield parent
+
+
+def find_stopped_servers(proc: Path) -> Iterator[int]:
+    """Yield each Triton that is stopped."""
+    for pid, name, state, _ in read_processes(proc):
+        if name == SERVER and state in STOPPED_STATES:
+            yield pid
+
+
+def read_processes(proc: Path) -> Iterator[tuple[int, str, str, int]]:
+    """Yield the id, name, state and parent of each process."""
     for path in proc.glob("[0-9]*/stat"):
         try:
             stat = path.read_text(errors="replace")
         except OSError:  # the process has ended in the meantime
             continue
-        fields = re.fullmatch(r"\d+ \((.*)\) (\S) (\d+) .*", stat.strip(), re.DOTALL)
-        if fields and fields[1] == STUB and fields[2] in BROKEN_STATES:
-            yield int(fields[3])
+        fields = re.fullmatch(r"(\d+) \((.*)\) (\S) (\d+) .*", stat.strip(), re.DOTALL)
+        if fields:
+            yield int(fields[1]), fields[2], fields[3], int(fields[4])
 
 
 if __name__ == "__main__":

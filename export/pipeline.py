@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from export import names, sources
-from export.architectures import Plan, plan_export
+from export.architectures import GraphFiles, Plan, plan_export
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, ServingOptionError, UnservablePrecisionError, ValidationError
 from export.graphs.builder import OPSET, save_model
@@ -23,6 +23,7 @@ from export.spec import BYTES_PER_PARAMETER, Identity, Precision
 from export.tokenizer import survives_round_trip
 from export.triton.steps import preprocessing_parameters
 from export.validation import Agreement, require_agreement
+from export.validation.golden import embed_golden_text, write_golden
 
 _OVERHEAD_BYTES = 64 << 20  # tokenizers, graphs, file system
 
@@ -61,13 +62,14 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
     with Staging(request.repository) as staging, disk_errors(request.repository):
         require_free_space(staging.folder, _needed_bytes(checkpoint, request.precision))
         folders = ModelFolders(staging.models, public_id)
-        agreement = _build(plan, folders, request.precision, progress)
+        files = _build(plan, folders, request.precision, progress)
+        agreement, golden = _validate(plan, files, request.precision, progress)
         round_trip = _check_round_trip(plan, progress)
         folders.write_tokenizer(plan.tokenizer, plan.spec)
         folders.write_warmup(plan.spec)
         with progress.step("compute the checksums of the files"):
             manifest = _describe(request, source, checkpoint, card, plan, agreement, folders)
-        folders.write_configs(_serve(manifest, plan, request, round_trip))
+        folders.write_configs(_serve(manifest, golden, plan, request, round_trip))
         with progress.step(f"publish into {request.repository}"):
             staging.publish(names.model_names(public_id, plan.spec.modalities), replaced)
     return public_id
@@ -84,22 +86,28 @@ def _needed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
     return checkpoint.weights.parameter_count * BYTES_PER_PARAMETER[precision] + _OVERHEAD_BYTES
 
 
-def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Progress) -> Agreement:
-    """Write the graphs and compare them with the reference."""
+def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Progress) -> GraphFiles:
+    """Write the graphs and return their files."""
     files = {}
     for step, build in plan.graphs.items():
         task = f"build the {step} in {precision}"
         with progress.step(task), stage(task, CheckpointError, passing=(OSError,)):
             files[step] = save_model(build(), folders.version(step))
+    return files
+
+
+def _validate(plan: Plan, files: GraphFiles, precision: Precision, progress: Progress) -> tuple[Agreement, str]:
+    """Compare the graphs with the reference, and return the agreement and the golden embedding as JSON."""
     task = "validate against the reference"
     with progress.step(task), stage(task, ValidationError):
         agreement = plan.compare(files)
         require_agreement(agreement, precision)
+        golden = write_golden(embed_golden_text(plan.spec, plan.tokenizer, files[names.EMBEDDER]), precision)
     progress.say(
         f"over {agreement.samples} samples: largest difference {agreement.max_abs_error:.1e},"
         f" lowest cosine {agreement.min_cosine:.6f}"
     )
-    return agreement
+    return agreement, golden
 
 
 def _check_round_trip(plan: Plan, progress: Progress) -> bool:
@@ -149,12 +157,15 @@ def _describe(
     )
 
 
-def _serve(manifest: Manifest, plan: Plan, request: ExportRequest, token_ids_round_trip: bool) -> ServedModel:
+def _serve(
+    manifest: Manifest, golden: str, plan: Plan, request: ExportRequest, token_ids_round_trip: bool
+) -> ServedModel:
     identity = Identity(
         public_id=manifest.public_id,
         precision=request.precision,
         license=manifest.license,
         fingerprint=manifest.fingerprint,
         manifest=manifest.to_json(),
+        golden=golden,
     )
     return ServedModel(identity, plan.spec, request.serving, token_ids_round_trip)

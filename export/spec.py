@@ -92,3 +92,4 @@ class Identity:
     license: str = ""
     fingerprint: str | None = None
     manifest: str | None = None  # JSON
+    golden: str | None = None  # JSON

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,15 +27,41 @@ def verify(repository: Path) -> dict[str, Mapping[str, Any]]:
         ChecksumError: A file is missing or has changed; the message names it.
         RepositoryError: A config or a manifest cannot be read.
     """
-    sums: dict[str, str] = {}
     manifests = {}
-    for manifest in _read_manifests(repository):
-        manifests[str(manifest["public_id"])] = manifest
-        for entry in manifest["files"]:
-            _check_size(repository, entry["path"], entry["bytes"])
-            sums[entry["path"]] = entry["sha256"]
-    check_files(repository, sums)
+    for config in sorted(repository.glob(f"*/{CONFIG}")):
+        for manifest in _read_manifest(config):
+            manifests[str(manifest["public_id"])] = manifest
+            _check_manifest(repository, manifest)
     return manifests
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The models of a repository whose files are as they were exported, and the others.
+
+    Attributes:
+        intact: Manifests by public id.
+        damaged: Why each of the others must not be served, by public id; by folder where no manifest can be read.
+    """
+
+    intact: Mapping[str, Mapping[str, Any]]
+    damaged: Mapping[str, str]
+
+
+def verify_each(repository: Path) -> Verification:
+    """Compare the files of each model with its manifest, as `verify` does for all together."""
+    intact: dict[str, Mapping[str, Any]] = {}
+    damaged: dict[str, str] = {}
+    for config in sorted(repository.glob(f"*/{CONFIG}")):
+        public_id = config.parent.name
+        try:
+            for manifest in _read_manifest(config):
+                public_id = str(manifest["public_id"])
+                _check_manifest(repository, manifest)
+                intact[public_id] = manifest
+        except (ChecksumError, RepositoryError) as error:
+            damaged[public_id] = str(error)
+    return Verification(intact, damaged)
 
 
 def check_files(folder: Path, sums: Mapping[str, str]) -> None:
@@ -68,15 +95,23 @@ def _sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_manifests(repository: Path) -> Iterator[Mapping[str, Any]]:
-    for config in sorted(repository.glob(f"*/{CONFIG}")):
-        parameters = read_config(config.parent).parameters
-        if "manifest" not in parameters:
-            continue
-        try:
-            yield json.loads(parameters["manifest"].string_value)
-        except ValueError as error:
-            raise RepositoryError(f"the manifest in {config} is not valid JSON") from error
+def _read_manifest(config: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the manifest in a model's config, if it carries one."""
+    parameters = read_config(config.parent).parameters
+    if "manifest" not in parameters:
+        return
+    try:
+        yield json.loads(parameters["manifest"].string_value)
+    except ValueError as error:
+        raise RepositoryError(f"the manifest in {config} is not valid JSON") from error
+
+
+def _check_manifest(repository: Path, manifest: Mapping[str, Any]) -> None:
+    sums = {}
+    for entry in manifest["files"]:
+        _check_size(repository, entry["path"], entry["bytes"])
+        sums[entry["path"]] = entry["sha256"]
+    check_files(repository, sums)
 
 
 def _check_size(repository: Path, path: str, expected_bytes: int) -> None:

@@ -1,5 +1,6 @@
 """The application: settings, services, lifespan, routes, error handlers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,6 +31,7 @@ from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
 from gateway.fetch import FileFetcher, build_fetcher
 from gateway.settings import Settings
+from gateway.shutdown import drain_on_signals
 from gateway.version import package_version
 
 
@@ -81,7 +83,10 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         await engine.start()
-        yield {CONNECTIONS: ConnectionTable(settings, services.metrics)}
+        watching = asyncio.create_task(services.readiness.watch())
+        with drain_on_signals(services.readiness.drain, settings.drain_s):
+            yield {CONNECTIONS: ConnectionTable(settings, services.metrics)}
+        watching.cancel()
         await engine.close()
 
     app = GatewayApp(

@@ -108,6 +108,13 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="Seconds that requests in flight may take to finish after SIGTERM."
     )
 
+    drain_s: float = Field(
+        default=1.0,
+        ge=0,
+        description="Seconds after SIGTERM for which requests are accepted while readiness is already false: more than "
+        "the interval at which a load balancer asks.",
+    )
+
     triton_url: str = Field(
         default="127.0.0.1:8001",
         validation_alias="TRITON_URL",

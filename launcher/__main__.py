@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from types import FrameType
 
+import psutil
 from pydantic import ValidationError
 
 from launcher.errors import LauncherError, PortTakenError
 from launcher.models import prepare_repository
 from launcher.settings import LauncherSettings
+from launcher.shared_memory import check_room, remove_dead_regions
 from launcher.supervisor import Supervisor
 from launcher.triton import prepare_socket
 
 log = logging.getLogger("launcher")
+
+SECOND_SIGNAL_S = 0.5
+"""Signals closer together count as one: `make` passes on what its process group has received as well."""
 
 READY = """
 Ready in {elapsed:.1f} s: http://{host}:{port}
@@ -29,7 +37,7 @@ Triton: gRPC {grpc_address}, metrics 127.0.0.1:{metrics_port}; logs in {logs}
 Try:
 {curl}
 
-Ctrl-C stops everything."""
+Ctrl-C stops everything, and a second one at once."""
 
 LIMIT = "  {model}: up to {tokens} tokens; longer input is refused unless truncated (GATEWAY_TRUNCATE=END)"
 
@@ -42,7 +50,14 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     stopping = threading.Event()
 
+    first_signal_s = math.inf
+
     def stop(signum: int, frame: FrameType | None) -> None:
+        nonlocal first_signal_s
+        if time.monotonic() - first_signal_s > SECOND_SIGNAL_S:
+            force_exit()
+        if not stopping.is_set():
+            first_signal_s = time.monotonic()
         stopping.set()
 
     signal.signal(signal.SIGINT, stop)
@@ -73,15 +88,26 @@ def serve(settings: LauncherSettings, stopping: threading.Event) -> None:
         check_port_free("127.0.0.1", settings.triton_grpc_port, "TRITON_GRPC_PORT")
     check_port_free("127.0.0.1", settings.triton_metrics_port, "TRITON_METRICS_PORT")
     models = prepare_repository(settings)
-    supervisor = Supervisor(settings, stopping)
+    remove_dead_regions()
+    check_room(models.repository)
+    supervisor = Supervisor(settings, models, stopping)
     try:
         supervisor.start()
         if not stopping.is_set():
-            log.info("%s", describe_service(settings, models, time.monotonic() - started))
+            log.info("%s", describe_service(settings, models.limits, time.monotonic() - started))
         supervisor.run()
     finally:
         log.info("stopping")
         supervisor.stop()
+
+
+def force_exit() -> None:
+    """Kill every process that descends from this one, and exit at once, with status 1."""
+    log.info("a second signal: killing everything")
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    os._exit(1)
 
 
 def check_port_free(host: str, port: int, variable: str) -> None:

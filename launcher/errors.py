@@ -30,6 +30,30 @@ class StartTimeoutError(LauncherError):
         super().__init__(f"{name} was not ready within {timeout_s:.0f} s; its log ends with:\n{log_tail}")
 
 
+class CrashLoopError(LauncherError):
+    """A process failed each time it was started, before it could serve."""
+
+    def __init__(self, name: str, fault: str, starts: int, log_tail: str) -> None:
+        super().__init__(f"{name} {fault}, after {starts} starts in a row; giving up. Its log ends with:\n{log_tail}")
+
+
+class NoModelLoadedError(LauncherError):
+    """Triton could load none of the models."""
+
+    def __init__(self, log_tail: str) -> None:
+        super().__init__(f"Triton could load no model; its log ends with:\n{log_tail}")
+
+
+class SharedMemoryFullError(LauncherError):
+    """There is too little shared memory for Triton's Python stubs."""
+
+    def __init__(self, folder: Path, free_bytes: int, needed_bytes: int) -> None:
+        super().__init__(
+            f"{folder} has {free_bytes >> 20} MiB free, and these models need {needed_bytes >> 20} MiB:"
+            " free some, or give the container more with --shm-size"
+        )
+
+
 class EmptyRepositoryError(LauncherError):
     """The repository contains no model."""
 

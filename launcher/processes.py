@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
-LOG_TAIL_LINES = 15
-libc = ctypes.CDLL(None, use_errno=True)
+from launcher.logs import read_tail
+
+RUN_TIED = Path(__file__).with_name("run_tied.py")
+DEAD = frozenset({psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD})
+STOPPED = frozenset({psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP})
 
 
 def child_environment() -> dict[str, str]:
@@ -35,24 +37,16 @@ class ChildProcess:
         self.name = name
         self.log_path = log_path
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        parent = os.getpid()
-
-        def tie_to_parent() -> None:
+        with log_path.open("ab") as log:
             # In its own group it gets no Ctrl-C from the terminal. In its own session it would not yield processor time
             # to the gateway: Linux divides it between sessions before it considers niceness.
-            os.setpgid(0, 0)
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:  # the parent died before the line above
-                os._exit(1)
-
-        with log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                [sys.executable, "-I", "-S", str(RUN_TIED), str(os.getpid()), *command],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=tie_to_parent,
+                process_group=0,
             )
 
     @property
@@ -67,7 +61,7 @@ class ChildProcess:
 
     def stop(self, grace_s: float) -> None:
         """Terminate the process, kill it after `grace_s` seconds, then kill the processes it has started."""
-        descendants = self._descendants()
+        descendants = self.descendants()
         if self.exit_code is None:
             self._process.terminate()
             try:
@@ -75,27 +69,64 @@ class ChildProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for process in psutil.wait_procs(descendants, timeout=1)[1]:
-            process.kill()
+        _kill(psutil.wait_procs(descendants, timeout=1)[1])
 
-    def count_healthy_children(self) -> int:
-        """Count the descendants that are neither dead nor stopped."""
-        broken = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD, psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-        return sum(1 for process in self._descendants() if _status(process) not in broken)
+    def kill(self) -> None:
+        """Kill the process and those it has started, which may be unable to handle another signal."""
+        descendants = self.descendants()
+        self._process.kill()
+        self._process.wait()
+        _kill(descendants)
+        psutil.wait_procs(descendants, timeout=1)
 
-    def log_tail(self) -> str:
-        """Return the last lines of the log."""
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
-
-    def _descendants(self) -> list[psutil.Process]:
+    def descendants(self) -> list[psutil.Process]:
+        """Return the processes that it has started, and those that they have."""
         try:
             return psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
 
+    def log_tail(self) -> str:
+        """Return the last lines of the log."""
+        return read_tail(self.log_path)
 
-def _status(process: psutil.Process) -> str:
+
+def read_status(process: psutil.Process) -> str:
+    """Return the status of a process; `psutil.STATUS_DEAD` if there is none any more."""
     try:
         return process.status()
     except psutil.NoSuchProcess:
         return psutil.STATUS_DEAD
+
+
+def read_name(process: psutil.Process) -> str:
+    """Return the first 15 characters of a process's name; empty if there is none any more."""
+    try:
+        return process.name()[:15]  # all that the kernel keeps of a dead one's
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def read_cpu_s(processes: Iterable[psutil.Process]) -> float:
+    """Return the processor time that processes have used so far, in seconds."""
+    used_s = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used_s += times.user + times.system
+    return used_s
+
+
+def has_waiting_thread(process: psutil.Process) -> bool:
+    """Return whether a thread of the process runs, or waits for a processor or a disk, at this moment."""
+    for path in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+        with suppress(OSError):  # the thread has ended
+            if path.read_text(errors="replace").rpartition(")")[2].split()[0] in "RD":
+                return True
+    return False
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

@@ -40,6 +40,10 @@ class LauncherSettings(BaseSettings):
     start_timeout_s: float = Field(
         300.0, gt=0, description="Time for Triton and the gateway to become ready, in seconds."
     )
+    log_max_bytes: int = Field(
+        10 * 1024 * 1024, ge=1024, description="Size above which a log of Triton or the gateway is rotated, in bytes."
+    )
+    log_backups: int = Field(3, ge=0, le=100, description="Rotated files kept of each log.")
     grace_s: float = Field(35.0, gt=0, description="Time for requests in flight to complete at shutdown, in seconds.")
 
     @field_validator("repository", "build_dir", "triton_socket_dir")

@@ -6,17 +6,17 @@ import logging
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-
-import grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from collections.abc import Callable, Sequence
 
 from launcher import triton
-from launcher.errors import ProcessDiedError, StartTimeoutError
+from launcher.errors import CrashLoopError, NoModelLoadedError, ProcessDiedError, StartTimeoutError
+from launcher.logs import rotate_log
+from launcher.models import PreparedModels
+from launcher.probes import GatewayProbe, Probe, TritonProbe
 from launcher.processes import ChildProcess, child_environment
 from launcher.settings import LauncherSettings
+from launcher.shared_memory import remove_dead_regions
+from launcher.watchdog import IsPart, Watchdog, is_stub
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,19 @@ WATCH_INTERVAL_S = 1.0
 MIN_RESTART_DELAY_S = 0.5
 MAX_RESTART_DELAY_S = 30.0
 
-STABLE_AFTER_S = 60.0
-"""After running this long, a process that fails is restarted with the shortest delay again."""
+STABLE_AFTER_S = 10.0
+"""After responding this long, a process that fails is restarted with the shortest delay again."""
+
+MAX_FAILED_STARTS = 5
+"""After so many starts in a row that end before the process responds, the launcher gives up."""
+
+MAX_RELOADS = 3
+"""How often Triton is restarted because it could not load a model that it had loaded before."""
+
+MAX_TRITON_SILENCE_S = 300.0
+"""Time for which a busy Triton may respond to nothing: more than gateway.engine's limit of a call."""
+
+MAX_GATEWAY_SILENCE_S = 60.0
 
 
 class Supervised:
@@ -34,61 +45,102 @@ class Supervised:
 
     Args:
         start: Starts the process.
-        is_ready: Returns whether the process is ready.
+        probe: Questions to the process.
+        start_timeout_s: Time for it to respond after a restart, in seconds.
+        is_part: Tells descendants without which it cannot work from those that it replaces by itself.
+        max_silence_s: Time for which it may respond to nothing while it is busy, in seconds.
     """
 
-    def __init__(self, start: Callable[[], ChildProcess], is_ready: Callable[[], bool]) -> None:
-        self.start = start
-        self.is_ready = is_ready
-        self.process = start()
-        self.started_at = time.monotonic()
+    def __init__(
+        self,
+        start: Callable[[], ChildProcess],
+        probe: Probe,
+        start_timeout_s: float,
+        *,
+        is_part: IsPart = lambda process: False,
+        max_silence_s: float = MAX_GATEWAY_SILENCE_S,
+    ) -> None:
+        self._start = start
+        self._probe = probe
+        self._start_timeout_s = start_timeout_s
+        self._is_part = is_part
+        self._max_silence_s = max_silence_s
         self.restart_delay_s = MIN_RESTART_DELAY_S
-        self.healthy_children = 0
+        self._failed_starts = 0
+        self._run()
 
-    def wait_ready(self, timeout_s: float, stopping: threading.Event) -> None:
-        """Wait until the process is ready or the service is being stopped.
+    def _run(self) -> None:
+        self.process = self._start()
+        self.started_s = time.monotonic()
+        self.responded_s: float | None = None
+        self._probe.reset()
+        self._watchdog = Watchdog(self.process, self._probe, self._is_part, self._max_silence_s)
+
+    def wait_ready(self, is_ready: Callable[[], bool], stopping: threading.Event) -> None:
+        """Wait until the process is ready for the first time or the service is being stopped.
 
         Raises:
             ProcessDiedError: The process exited.
-            StartTimeoutError: The process was not ready within `timeout_s` seconds.
+            StartTimeoutError: The process was not ready in time.
         """
-        deadline = time.monotonic() + timeout_s
-        while not stopping.is_set() and not self.is_ready():
+        while not stopping.is_set() and not is_ready():
             if self.process.exit_code is not None:
                 raise ProcessDiedError(self.process.name, self.process.log_tail())
-            if time.monotonic() > deadline:
-                raise StartTimeoutError(self.process.name, timeout_s, self.process.log_tail())
+            if self._is_late():
+                raise StartTimeoutError(self.process.name, self._start_timeout_s, self.process.log_tail())
             stopping.wait(READY_POLL_S)
-        self.healthy_children = self.process.count_healthy_children()
+        self._note_response()
 
     def find_fault(self) -> str | None:
-        """Return a description of the fault, if any: the process or one of its children has ended."""
-        if self.process.exit_code is not None:
-            return f"exited with code {self.process.exit_code}"
-        if self.process.count_healthy_children() < self.healthy_children:
-            return "has lost one of its processes"
+        """Return what is wrong with the process, as the end of a sentence; None if nothing is."""
+        broken = self._watchdog.find_broken()
+        if broken or self.has_responded:
+            return broken or self._watchdog.find_hang()
+        if not self._probe.find_silent():
+            self._note_response()
+        elif self._is_late():
+            return f"was not ready within {self._start_timeout_s:.0f} s"
         return None
 
-    def restart(self, stopping: threading.Event) -> None:
-        """Stop what is left of the process and start it again, with a longer delay each time it soon fails."""
-        self.process.stop(grace_s=1.0)
-        if time.monotonic() - self.started_at > STABLE_AFTER_S:
+    def restart(self, fault: str, stopping: threading.Event) -> None:
+        """Kill what is left of the process and start it again, with a longer delay each time it soon fails.
+
+        Raises:
+            CrashLoopError: It has failed too often before it responded.
+        """
+        self.process.kill()
+        self._failed_starts = 0 if self.has_responded else self._failed_starts + 1
+        if self._failed_starts >= MAX_FAILED_STARTS:
+            raise CrashLoopError(self.process.name, fault, self._failed_starts, self.process.log_tail())
+        log.warning("%s %s: restarting it", self.process.name, fault)
+        if self.responded_s is not None and time.monotonic() - self.responded_s > STABLE_AFTER_S:
             self.restart_delay_s = MIN_RESTART_DELAY_S
         stopping.wait(self.restart_delay_s)
         self.restart_delay_s = min(2 * self.restart_delay_s, MAX_RESTART_DELAY_S)
         if not stopping.is_set():
-            self.process = self.start()
-            self.started_at = time.monotonic()
-            self.healthy_children = 0
+            self._run()
 
     def watch(self, stopping: threading.Event) -> None:
-        """Count the children once the process is ready, and restart it if it has a fault."""
-        if not self.healthy_children and self.is_ready():
-            self.healthy_children = self.process.count_healthy_children()
+        """Restart the process if it has a fault.
+
+        Raises:
+            CrashLoopError: It has failed too often before it responded.
+        """
         fault = self.find_fault()
         if fault:
-            log.warning("%s %s: restarting it", self.process.name, fault)
-            self.restart(stopping)
+            self.restart(fault, stopping)
+
+    @property
+    def has_responded(self) -> bool:
+        """Whether the process has responded since it was started."""
+        return self.responded_s is not None
+
+    def _note_response(self) -> None:
+        self.responded_s = time.monotonic()
+        self._watchdog.count_parts()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self.started_s > self._start_timeout_s
 
 
 class Supervisor:
@@ -96,14 +148,20 @@ class Supervisor:
 
     Args:
         settings: Ports, paths and timeouts.
+        models: What to serve.
         stopping: Set by the caller to stop the service.
     """
 
-    def __init__(self, settings: LauncherSettings, stopping: threading.Event) -> None:
+    def __init__(self, settings: LauncherSettings, models: PreparedModels, stopping: threading.Event) -> None:
         self.settings = settings
+        self.models = models
         self.stopping = stopping
         self.supervised: list[Supervised] = []
         self.backends = triton.assemble_backends(settings.build_dir / f"triton_backends_{settings.triton_grpc_port}")
+        self._triton_probe = TritonProbe(settings.triton_address, models.text_ensembles)
+        self._gateway_probe = GatewayProbe(settings.host, settings.gateway_port)
+        self._loaded: set[str] = set()
+        self._reloads = 0
 
     def start(self) -> None:
         """Start Triton, then the gateway, and return once an inference through both has succeeded.
@@ -111,19 +169,53 @@ class Supervisor:
         Raises:
             ProcessDiedError: One of them exited.
             StartTimeoutError: One of them was not ready in time.
+            NoModelLoadedError: Triton could load none of the models.
         """
-        for start, is_ready in ((self.start_triton, self.is_triton_ready), (self.start_gateway, self.is_gateway_ready)):
-            if not self.stopping.is_set():
-                supervised = Supervised(start, is_ready)
-                self.supervised.append(supervised)
-                supervised.wait_ready(self.settings.start_timeout_s, self.stopping)
-                log.info("%s is ready (%.1f s)", supervised.process.name, time.monotonic() - supervised.started_at)
+        timeout_s = self.settings.start_timeout_s
+        server = Supervised(
+            self.start_triton, self._triton_probe, timeout_s, is_part=is_stub, max_silence_s=MAX_TRITON_SILENCE_S
+        )
+        self._await(server, self._triton_probe.is_live)
+        if self.stopping.is_set():
+            return
+        self._loaded = set(self._triton_probe.list_loaded())
+        if self.models.text_ensembles and not self._loaded:
+            raise NoModelLoadedError(server.process.log_tail())
+        for model in self.list_unavailable():
+            log.warning("%s could not be loaded and is not served; %s has the reason", model, server.process.log_path)
+        self._await(Supervised(self.start_gateway, self._gateway_probe, timeout_s), self._gateway_probe.is_ready)
+
+    def _await(self, supervised: Supervised, is_ready: Callable[[], bool]) -> None:
+        self.supervised.append(supervised)
+        supervised.wait_ready(is_ready, self.stopping)
+        log.info("%s is ready (%.1f s)", supervised.process.name, time.monotonic() - supervised.started_s)
+
+    def list_unavailable(self) -> Sequence[str]:
+        """Return the names of the text ensembles that Triton has not loaded."""
+        return [name for name in self.models.text_ensembles if name not in self._loaded]
 
     def run(self) -> None:
-        """Watch both processes until the service is stopped."""
+        """Watch both processes until the service is stopped.
+
+        Raises:
+            CrashLoopError: One of them fails each time it is started.
+        """
+        settings = self.settings
         while not self.stopping.wait(WATCH_INTERVAL_S):
             for supervised in self.supervised:
+                rotate_log(supervised.process.log_path, settings.log_max_bytes, settings.log_backups)
                 supervised.watch(self.stopping)
+            self._reload_lost_models()
+
+    def _reload_lost_models(self) -> None:
+        """Restart Triton if it came back without a model that it had before, as can happen when memory is short."""
+        server = self.supervised[0]
+        if not server.has_responded or self._reloads >= MAX_RELOADS:
+            return
+        loaded = set(self._triton_probe.list_loaded())
+        if loaded and not self._loaded <= loaded:
+            self._reloads += 1
+            server.restart(f"could not load {', '.join(sorted(self._loaded - loaded))}", self.stopping)
 
     def stop(self) -> None:
         """Stop the gateway, which completes the requests in flight, then Triton."""
@@ -131,43 +223,27 @@ class Supervisor:
             supervised.process.stop(self.settings.grace_s)
 
     def start_triton(self) -> ChildProcess:
-        """Start the embedded Triton."""
+        """Start the embedded Triton, after removing the shared memory of dead ones."""
         settings = self.settings
+        remove_dead_regions()
         command = triton.server_command(
-            settings.served_repository,
+            self.models.repository,
             self.backends,
             settings.triton_grpc_port,
             settings.triton_metrics_port,
             settings.triton_address.removesuffix(f":{settings.triton_grpc_port}"),
         )
-        return ChildProcess("Triton", command, triton.server_environment(), settings.build_dir / "logs" / "triton.log")
+        return self._start_process("Triton", command, triton.server_environment(), "triton.log")
 
     def start_gateway(self) -> ChildProcess:
         """Start the gateway."""
-        settings = self.settings
         command = [sys.executable, "-m", "gateway"]
-        return ChildProcess(
-            "gateway", command, gateway_environment(settings), settings.build_dir / "logs" / "gateway.log"
-        )
+        return self._start_process("gateway", command, gateway_environment(self.settings), "gateway.log")
 
-    def is_triton_ready(self) -> bool:
-        """Return whether Triton has loaded all models."""
-        with grpc.insecure_channel(self.settings.triton_address) as channel:
-            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-            try:
-                return bool(stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=1.0).ready)
-            except grpc.RpcError:
-                return False
-
-    def is_gateway_ready(self) -> bool:
-        """Return whether an inference through the gateway has succeeded."""
-        host = self.settings.host if self.settings.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104
-        try:
-            url = f"http://{host}:{self.settings.gateway_port}/v1/health/ready"
-            with urllib.request.urlopen(url, timeout=2.0):
-                return True
-        except (urllib.error.URLError, OSError):
-            return False
+    def _start_process(self, name: str, command: list[str], environment: dict[str, str], log_name: str) -> ChildProcess:
+        log_path = self.settings.build_dir / "logs" / log_name
+        rotate_log(log_path, self.settings.log_max_bytes, self.settings.log_backups)
+        return ChildProcess(name, command, environment, log_path)
 
 
 def gateway_environment(settings: LauncherSettings) -> dict[str, str]:

@@ -82,6 +82,8 @@ def server_command(
         f"--backend-directory={backends}",
         "--disable-auto-complete-config",
         "--model-control-mode=none",
+        "--exit-on-error=false",  # a model that cannot be loaded does not keep the others from being served
+        "--strict-readiness=false",
         "--allow-http=false",
         f"--grpc-address={grpc_address}",
         f"--grpc-port={grpc_port}",

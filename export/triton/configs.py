@@ -48,6 +48,8 @@ def _text_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
     set_parameters(config, {"modality": "text", **token_id_parameters(model), **_identity(model)})
     if model.identity.manifest is not None:
         set_parameters(config, {"manifest": model.identity.manifest})
+    if model.identity.golden is not None:
+        set_parameters(config, {"golden": model.identity.golden})
     return config
 
 

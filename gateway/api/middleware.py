@@ -33,6 +33,8 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 MAX_INDICES_IN_HEADER = 100
 """The response's `usage` has all of them."""
 
+LIVE_ROUTE = "/v1/health/live"
+
 CLIENT_CLOSED_REQUEST = 499
 """Logged as the status of a request whose client disconnected before the response."""
 
@@ -141,8 +143,9 @@ def add_headers(message: Message, context: RequestContext) -> None:
 
 
 def log_request(scope: Scope, context: RequestContext, status: int) -> None:
-    """Write the request's line of the access log."""
-    if not access_logger.isEnabledFor(logging.INFO):
+    """Write the request's line of the access log; `make serve` asks every second whether the gateway is live."""
+    level = logging.DEBUG if context.route == LIVE_ROUTE and status == 200 else logging.INFO
+    if not access_logger.isEnabledFor(level):
         return
     line: dict[str, Any] = {
         "request_id": context.request_id,
@@ -162,7 +165,7 @@ def log_request(scope: Scope, context: RequestContext, status: int) -> None:
     if context.result is not None and context.result.stage_s:
         line["tokens"] = context.result.usage.total_tokens
         line["inference_ms"] = round(context.stage_s["inference"] * 1e3, 2)
-    access_logger.info(orjson.dumps(line).decode())
+    access_logger.log(level, orjson.dumps(line).decode())
 
 
 class DialectRoute(APIRoute):

@@ -1,5 +1,6 @@
 """The APIs of OpenAI and of NVIDIA's embedding NIM, under `/v1`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal, NotRequired, TypedDict
@@ -24,6 +25,7 @@ from gateway.api.openapi import (
     path_parameter,
 )
 from gateway.api.request import EmbeddingsBody
+from gateway.core.health import ModelStatus
 from gateway.engine import ServedModel
 from gateway.engine.triton import read_triton_metrics
 from gateway.errors import EngineUnavailableError, NotFoundError
@@ -58,13 +60,18 @@ class Live:
     live: Literal[True]
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """Whether every model has just embedded a text."""
+class Ready(TypedDict):
+    """Whether every model that could be loaded has just embedded a text correctly, and there is one."""
 
     object: Literal["health.response"]
     message: Literal["ready", "not ready"]
     ready: bool
+    models: NotRequired[
+        Annotated[
+            Mapping[str, ModelStatus],
+            Meta(description="Those that are not ready. One that could not be loaded leaves the others ready."),
+        ]
+    ]
 
 
 class OpenAINim:
@@ -149,10 +156,16 @@ class OpenAINim:
         return json_response(Live("health.response", "live", True))
 
     async def check_ready(self, request: Request) -> Response:
-        """Report whether every model has just embedded a text."""
-        if await self._services.readiness.is_ready():
-            return json_response(Ready("health.response", "ready", True))
-        return json_response(Ready("health.response", "not ready", False), 503, {"retry-after": "1"})
+        """Report whether every model has just embedded a text correctly."""
+        readiness = await self._services.readiness.check()
+        body: Ready = {
+            "object": "health.response",
+            "message": "ready" if readiness.is_ready else "not ready",
+            "ready": readiness.is_ready,
+        }
+        if problems := {name: status for name, status in readiness.models.items() if status != "ready"}:
+            body["models"] = problems
+        return json_response(body) if readiness.is_ready else json_response(body, 503, {"retry-after": "1"})
 
 
 def read_model_name(request: Request) -> str:

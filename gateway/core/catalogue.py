@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.engine import Engine, ServedModel
+from gateway.engine.discovery import make_slug
 from gateway.errors import EngineUnavailableError, ModelNotFoundError, quote
 from gateway.types import InputType
 
@@ -20,6 +21,9 @@ MIN_REFRESH_S = 1.0
 """An unknown name makes the gateway read the list of models again, at most this often."""
 
 MAX_NAMES_SHOWN = 10
+
+UNAVAILABLE_RETRY_S = 30.0
+"""A model that could not be loaded comes back when the engine is restarted, at the earliest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Catalogue:
 
         Raises:
             ModelNotFoundError: There is none.
-            EngineUnavailableError: The engine cannot be reached, or no model is ready.
+            EngineUnavailableError: The engine cannot be reached, the model could not be loaded, or no model is ready.
         """
         models = await self._read_models()
         found = match_name(name, models, self._aliases)
@@ -88,6 +92,10 @@ class Catalogue:
             self._refreshed_s = now_s
             models = await self._read_models(refresh=True)
             found = match_name(name, models, self._aliases)
+        if found is None and self._is_unavailable(name):
+            raise EngineUnavailableError(
+                f"model {quote(name)} is not available: the server could not load it", retry_after_s=UNAVAILABLE_RETRY_S
+            )
         if not models:
             raise EngineUnavailableError("no model is ready yet")
         if found is None and not name:
@@ -98,6 +106,14 @@ class Catalogue:
             subject = f"model {shown}" if shown.startswith("'") else "the model was"
             raise ModelNotFoundError(f"{subject} not found; available: {available}", param="model")
         return found
+
+    def _is_unavailable(self, name: str) -> bool:
+        """Return whether a name means a model that the engine could not load."""
+        unavailable = UnavailableIds(self._engine.unavailable_models())
+        alias = split_name(name, self._aliases)
+        return split_name(name, unavailable) is not None or (
+            alias is not None and self._aliases[alias[0]] in unavailable
+        )
 
     async def _read_models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:
         models = await self._engine.models(refresh=refresh)
@@ -112,6 +128,17 @@ class Catalogue:
                 logger.warning("the alias '%s' has no effect: it is the name of a served model", alias)
             elif public_id not in models:
                 logger.warning("the alias '%s' has no effect: its model '%s' is not served", alias, public_id)
+
+
+class UnavailableIds(Container[str]):
+    """Public ids of models that could not be loaded, of some of which only the slug is known."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._slugs = {make_slug(name) for name in names}
+
+    def __contains__(self, public_id: object) -> bool:
+        """Return whether the model of that public id could not be loaded."""
+        return make_slug(str(public_id)) in self._slugs
 
 
 def match_name(name: str, models: Mapping[str, ServedModel], aliases: Mapping[str, str]) -> ResolvedName | None:

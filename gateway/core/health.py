@@ -1,21 +1,30 @@
-"""Readiness: whether every served model can embed at this moment."""
+"""Readiness: whether every served model embeds correctly at this moment."""
 
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
-from gateway.engine import EmbedBatch, Engine, ServedModel
+from gateway.engine import EmbedBatch, EmbedResult, Engine, ServedModel
 from gateway.engine.chunking import estimate_tokens
 from gateway.engine.interface import enter_freely
-from gateway.errors import EngineUnavailableError, GatewayError
+from gateway.errors import EngineUnavailableError, GatewayError, InvalidVectorError
 from gateway.settings import Settings
 from gateway.types import TextItem
 
 logger = logging.getLogger(__name__)
 
 CANARY = TextItem("Are you ready?")
+"""Embedded to see whether a model without a golden text responds."""
+
+GOLDEN_INTERVAL_S = 10.0
+"""How often a model's golden text is embedded, however well clients' requests go: their vectors cannot be checked."""
 
 NEVER_S = float("-inf")
+
+ModelStatus: TypeAlias = Literal["ready", "not ready", "wrong vectors", "unavailable"]
 
 
 class HealthTracker:
@@ -24,6 +33,7 @@ class HealthTracker:
     def __init__(self) -> None:
         self._success_s: dict[str, float] = {}
         self._failure_s: dict[str, float] = {}
+        self._distrusted: set[str] = set()
 
     def record_success(self, model: ServedModel) -> None:
         """Note that the model has just returned vectors."""
@@ -42,13 +52,44 @@ class HealthTracker:
         """Return whether any model has failed since then."""
         return any(failure_s >= moment_s for failure_s in self._failure_s.values())
 
+    def record_check(self, model: ServedModel, *, is_correct: bool) -> None:
+        """Note whether the model has just embedded its canary correctly."""
+        if is_correct and model.public_id in self._distrusted:
+            logger.warning("model %s returns correct vectors again", model.public_id)
+            self._distrusted.discard(model.public_id)
+        elif not is_correct and model.public_id not in self._distrusted:
+            logger.error("model %s returns wrong vectors: its requests are refused until it does not", model.public_id)
+            self._distrusted.add(model.public_id)
+
+    def check_trusted(self, model: ServedModel) -> None:
+        """Refuse requests of a model that has last embedded its canary wrongly: a wrong vector is worse than none.
+
+        Raises:
+            EngineUnavailableError: It has.
+        """
+        if model.public_id in self._distrusted:
+            raise EngineUnavailableError("the model returns wrong vectors at the moment, and is not served")
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """The outcome of a readiness probe.
+
+    Attributes:
+        is_ready: Whether all models that could be loaded embed correctly, and there is one.
+        models: The status of each model, by public id; of one that could not be loaded perhaps by its slug.
+    """
+
+    is_ready: bool
+    models: Mapping[str, ModelStatus] = field(default_factory=dict)
+
 
 class ReadinessProbe:
     """Asks every model for a real vector: servers and steps that report they are healthy may be unable to embed.
 
     Args:
         engine: The engine to ask.
-        tracker: What clients' requests have shown of the same engine.
+        tracker: What clients' requests have shown of the same engine; learns which models are wrong.
         settings: How long an inference may take, and for how long its outcome is reused.
     """
 
@@ -56,50 +97,86 @@ class ReadinessProbe:
         self._engine = engine
         self._tracker = tracker
         self._settings = settings
-        self._ready = False
+        self._last = Readiness(False)
         self._probed_s = NEVER_S
+        self._compared_s: dict[str, float] = {}
         self._probing = asyncio.Lock()
+        self._draining = False
 
-    async def is_ready(self) -> bool:
+    def drain(self) -> None:
+        """Report from now on that the service is not ready, because it is about to stop."""
+        logger.info("draining: not ready any more")
+        self._draining = True
+
+    async def watch(self) -> None:
+        """Compare golden embeddings regularly, whether or not anybody asks for readiness; never returns."""
+        while True:
+            await self.check()
+            await asyncio.sleep(GOLDEN_INTERVAL_S)
+
+    async def check(self) -> Readiness:
         """Return whether there are models and every one of them can embed; the outcome is reused for a moment."""
         async with self._probing:
             stale = time.monotonic() - self._probed_s > self._settings.ready_ttl_s
             if stale or self._tracker.failed_since(self._probed_s):
-                ready = await self._probe()
-                if ready != self._ready:
-                    logger.info("the engine is %s", "ready" if ready else "not ready")
-                self._ready, self._probed_s = ready, time.monotonic()
-            return self._ready
+                readiness = await self._probe()
+                if readiness != self._last:
+                    state = "ready" if readiness.is_ready else "not ready"
+                    models = ", ".join(f"{name}: {status}" for name, status in readiness.models.items())
+                    logger.info("the engine is %s (%s)", state, models or "no models")
+                self._last, self._probed_s = readiness, time.monotonic()
+            return Readiness(False, self._last.models) if self._draining else self._last
 
-    async def _probe(self) -> bool:
+    async def _probe(self) -> Readiness:
         try:
             models = await self._engine.models()
             if not models:
                 models = await self._engine.models(refresh=True)
-            await asyncio.gather(*(self._probe_model(model) for model in models.values()))
         except GatewayError as error:
             logger.debug("not ready: %s", error.message)
-            return False
-        return bool(models)
+            return Readiness(False)
+        statuses = await asyncio.gather(*(self._probe_model(model) for model in models.values()))
+        unavailable: dict[str, ModelStatus] = dict.fromkeys(sorted(self._engine.unavailable_models()), "unavailable")
+        is_ready = bool(models) and all(status == "ready" for status in statuses)
+        return Readiness(is_ready, dict(zip(models, statuses, strict=True)) | unavailable)
 
-    async def _probe_model(self, model: ServedModel) -> None:
-        """Embed the canary, unless clients' requests have succeeded just now.
-
-        Raises:
-            GatewayError: No vector, or an invalid one.
-        """
-        if self._tracker.succeeded_since(model, time.monotonic() - self._settings.ready_ttl_s):
-            return
+    async def _probe_model(self, model: ServedModel) -> ModelStatus:
+        """Embed the canary, unless clients' requests have succeeded just now and it is not time to compare vectors."""
         started_s = time.monotonic()
-        batch = EmbedBatch(model, [CANARY], [estimate_tokens(CANARY, model)], "passage", "END", enter_freely)
+        compared_s = self._compared_s.get(model.public_id, NEVER_S)
+        if model.golden is None or started_s - compared_s < GOLDEN_INTERVAL_S:
+            if self._tracker.succeeded_since(model, started_s - self._settings.ready_ttl_s):
+                return "ready"
         try:
             async with asyncio.timeout(self._settings.canary_timeout_s):
-                result = await self._engine.embed(batch)
+                is_correct = is_canary_right(model, await self._engine.embed(make_canary(model)))
+        except InvalidVectorError:
+            is_correct = False
         except (GatewayError, TimeoutError) as error:
             # Under load the canary may wait too long while clients' requests succeed.
             if self._tracker.succeeded_since(model, started_s):
-                return
-            raise EngineUnavailableError(f"the canary failed: {error!r}") from error
-        if result.failures:
-            raise EngineUnavailableError("the canary failed")
-        result.check_finite()
+                return "ready"
+            logger.debug("model %s is not ready: %r", model.public_id, error)
+            return "not ready"
+        self._compared_s[model.public_id] = time.monotonic() if is_correct else NEVER_S
+        self._tracker.record_check(model, is_correct=is_correct)
+        return "ready" if is_correct else "wrong vectors"
+
+
+def make_canary(model: ServedModel) -> EmbedBatch:
+    """Return the batch of the model's golden text, or of the canary if it has none."""
+    item = TextItem(model.golden.text) if model.golden else CANARY
+    return EmbedBatch(model, [item], [estimate_tokens(item, model)], "passage", "END", enter_freely)
+
+
+def is_canary_right(model: ServedModel, result: EmbedResult) -> bool:
+    """Return whether a result is the vector of the model's canary.
+
+    Raises:
+        EngineUnavailableError: There is no vector.
+        InvalidVectorError: The vector is not made of finite numbers.
+    """
+    if result.failures:
+        raise EngineUnavailableError("the canary failed")
+    result.check_finite()
+    return model.golden is None or model.golden.matches(result.embeddings[0])

@@ -98,6 +98,7 @@ class EmbeddingService:
             GatewayError: Of many kinds; the failure of an item names the item.
         """
         work = await self._begin(request, deadline, client, request.isolate_errors)
+        self._tracker.check_trusted(work.model)
         started_s = time.perf_counter()
         await self._read_files(work, deadline)
         fetched_s = time.perf_counter()

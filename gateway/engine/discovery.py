@@ -1,7 +1,9 @@
 """Finds the models that Triton serves, by its repository index and its ensembles' parameters (`docs/contract.md`)."""
 
+import base64
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +12,12 @@ from tritonclient.grpc import service_pb2
 
 from gateway.engine.chunking import EnsembleModality
 from gateway.engine.grpc_errors import grpc_errors_translated
-from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES, ServedModel
+from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES, Golden, ServedModel
 
 logger = logging.getLogger(__name__)
+
+ENSEMBLE_NAME = re.compile(r"(.+?)(?<!_preprocess)_(?:text|image)")
+"""Name of a public id's ensemble: its slug and a modality. Those of steps may end in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +54,74 @@ class TritonModel:
     ensembles: Mapping[EnsembleModality, Ensemble]
 
 
-async def discover_models(stub: Any, timeout_s: float) -> dict[str, TritonModel]:
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What a Triton serves.
+
+    Attributes:
+        models: Those of which every ensemble is ready, by public id, sorted.
+        unavailable: Those of which an ensemble could not be loaded: public ids or, where unknown, slugs.
+    """
+
+    models: Mapping[str, TritonModel]
+    unavailable: frozenset[str]
+
+
+async def discover_models(stub: Any, timeout_s: float) -> Discovery:
     """Ask Triton what it serves.
 
     Args:
         stub: A `GRPCInferenceServiceStub` of an asyncio channel.
         timeout_s: Limit for each call.
 
-    Returns:
-        The models that have a text ensemble, by public id, sorted.
-
     Raises:
         EngineUnavailableError: Triton cannot be reached.
     """
     ensembles: dict[str, dict[EnsembleModality, Ensemble]] = {}
     with grpc_errors_translated():
-        index = await stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(ready=True), timeout=timeout_s)
-        for name in sorted({model.name for model in index.models}):
+        index = (await stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=timeout_s)).models
+        ready = {model.name for model in index if model.state == "READY"}
+        for name in sorted(ready):
             response = await stub.ModelConfig(service_pb2.ModelConfigRequest(name=name), timeout=timeout_s)
             ensemble = read_ensemble(response.config)
             if ensemble is not None:
                 ensembles.setdefault(ensemble.parameters["public_id"], {}).setdefault(ensemble.modality, ensemble)
+    broken = {slug for model in index if model.name not in ready and (slug := read_slug(model.name))}
+    slugs = {public_id: {read_slug(each.name) for each in found.values()} for public_id, found in ensembles.items()}
+    known = {public_id for public_id in ensembles if slugs[public_id] & broken}
     models = {}
-    for public_id, by_modality in sorted(ensembles.items()):
-        model = combine_ensembles(public_id, by_modality)
+    for public_id in sorted(ensembles.keys() - known):
+        model = combine_ensembles(public_id, ensembles[public_id])
         if model is not None:
             models[public_id] = model
-    return models
+    return Discovery(models, frozenset(known.union(broken.difference(*(slugs[public_id] for public_id in known)))))
+
+
+def read_slug(name: str) -> str:
+    """Return what the name of an ensemble begins with, which all models of its public id share; empty for a step."""
+    found = ENSEMBLE_NAME.fullmatch(name)
+    return found[1] if found else ""
+
+
+def make_slug(public_id: str) -> str:
+    """Return what the names of a public id's Triton models begin with; a slug's own is itself."""
+    return re.sub(r"[^a-z0-9]", "_", public_id.rsplit("/", 1)[-1].lower())
+
+
+def read_golden(parameter: str | None, dimensions: int) -> Golden | None:
+    """Read the `golden` parameter of a text ensemble.
+
+    Raises:
+        KeyError: A field is missing.
+        ValueError: It is not JSON of this shape, or the embedding has another size.
+    """
+    if parameter is None:
+        return None
+    fields = json.loads(parameter)
+    embedding = base64.b64decode(fields["embedding"], validate=True)
+    if len(embedding) != 4 * dimensions:
+        raise ValueError("the golden embedding has another size than the model's")
+    return Golden(str(fields["text"]), embedding, float(fields["min_cosine"]))
 
 
 def read_ensemble(config: Any) -> Ensemble | None:
@@ -121,6 +167,7 @@ def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensem
             checks_token_ids="token_id_policy" in text.inputs
             and text.parameters.get("token_ids_round_trip", "true") == "true",
             manifest=json.loads(text.parameters.get("manifest", "{}")),
+            golden=read_golden(text.parameters.get("golden"), int(text.parameters["dimensions"])),
         )
     except (KeyError, ValueError) as error:
         logger.error("ignoring model %s: its parameters are incomplete: %r", public_id, error)

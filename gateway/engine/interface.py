@@ -24,6 +24,28 @@ DEFAULT_MAX_IMAGE_BYTES = 25 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Golden:
+    """A text whose embedding is known, to check that a model still embeds correctly.
+
+    Attributes:
+        text: Embedded as a passage.
+        embedding: `(dimensions,)` little-endian float32, as bytes.
+        min_cosine: Lowest cosine similarity between it and what a sound engine returns.
+    """
+
+    text: str
+    embedding: bytes
+    min_cosine: float
+
+    def matches(self, vector: FloatVectors) -> bool:
+        """Return whether a vector `(dimensions,)` is the golden text's, within the tolerance."""
+        expected = np.frombuffer(self.embedding, "<f4").astype(np.float64)
+        found = vector.astype(np.float64)
+        lengths = float(np.linalg.norm(expected) * np.linalg.norm(found))
+        return float(expected @ found) >= self.min_cosine * lengths > 0
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
     """What the engine reports about one model.
 
@@ -41,6 +63,7 @@ class ServedModel:
         max_image_bytes: Size limit of one encoded image.
         checks_token_ids: Whether the engine can tell the model's own token ids from those of another tokenizer.
         manifest: The export's manifest, as in `docs/contract.md`; empty if the model carries none.
+        golden: What the readiness probe compares vectors with; None for older exports.
     """
 
     public_id: str
@@ -56,6 +79,7 @@ class ServedModel:
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
     checks_token_ids: bool = True
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    golden: Golden | None = None
 
     @property
     def max_read_chars(self) -> int:
@@ -253,6 +277,10 @@ class Engine(Protocol):
         Raises:
             EngineUnavailableError: The engine cannot be reached.
         """
+        ...
+
+    def unavailable_models(self) -> frozenset[str]:
+        """Return the models that could not be loaded, as of the last list: public ids or, where unknown, slugs."""
         ...
 
     async def embed(self, batch: EmbedBatch) -> EmbedResult:

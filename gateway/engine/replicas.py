@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gateway.engine.discovery import TritonModel, discover_models
+from gateway.engine.discovery import Discovery, TritonModel, discover_models
 from gateway.engine.grpc_errors import QUEUE_FULL, QUEUE_TIMEOUT
 from gateway.engine.interface import ServedModel
 from gateway.errors import EngineUnavailableError
@@ -57,12 +57,14 @@ class Replica:
 
     Attributes:
         models: What it serves, by public id, as far as is known.
+        unavailable: What it could not load.
         in_flight: Estimated tokens that it works on for this gateway.
     """
 
     def __init__(self, target: str) -> None:
         self.target = target
         self.models: Mapping[str, TritonModel] = {}
+        self.unavailable: frozenset[str] = frozenset()
         self.in_flight = 0
         self._channel = grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         self.stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
@@ -104,7 +106,8 @@ class Replica:
         Raises:
             EngineUnavailableError: It cannot be reached.
         """
-        self.models = await discover_models(self.stub, DISCOVERY_TIMEOUT_S)
+        found = await discover_models(self.stub, DISCOVERY_TIMEOUT_S)
+        self.models, self.unavailable = found.models, found.unavailable
 
     def serves(self, model: ServedModel) -> bool:
         """Return whether it serves the model, in the same embedding space."""
@@ -141,11 +144,12 @@ class ReplicaSet:
             task.cancel()
         await asyncio.gather(*(replica.close() for replica in self._replicas.values()))
 
-    async def discover(self) -> dict[str, TritonModel]:
+    async def discover(self) -> Discovery:
         """Read what all replicas serve.
 
         Returns:
-            The models by public id; one that replicas serve in different embedding spaces as the first of them does.
+            Their models; one that replicas serve in different embedding spaces as the first of them does. Those
+            unavailable are served by none.
 
         Raises:
             EngineUnavailableError: None can be reached.
@@ -159,7 +163,8 @@ class ReplicaSet:
         for replica in replicas:
             for public_id, model in replica.models.items():
                 models.setdefault(public_id, model)
-        return dict(sorted(models.items()))
+        unavailable = frozenset[str]().union(*(replica.unavailable for replica in replicas))
+        return Discovery(dict(sorted(models.items())), unavailable - models.keys())
 
     def pick(self, model: ServedModel, but: Replica | None = None) -> Replica:
         """Return the replica for an inference request: of those that serve the model, the one with the least to do.

@@ -10,7 +10,7 @@ import grpc
 import httpcore
 
 from gateway.engine.chunking import Chunk, count_tokens, cut_batch, merge_results, merge_tokens
-from gateway.engine.discovery import TritonModel
+from gateway.engine.discovery import Discovery, TritonModel
 from gateway.engine.grpc_errors import grpc_errors_translated
 from gateway.engine.interface import EmbedBatch, EmbedResult, ItemFailure, ServedModel, Slot, TokenizeResult
 from gateway.engine.microbatch import MicroBatcher
@@ -41,8 +41,9 @@ class TritonEngine:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._models: Mapping[str, TritonModel] = {}
+        self._unavailable: frozenset[str] = frozenset()
         self._discovered_at_s = float("-inf")
-        self._discovery: asyncio.Task[Mapping[str, TritonModel]] | None = None
+        self._discovery: asyncio.Task[Discovery] | None = None
         self._micro_batcher = MicroBatcher(self._embed_texts, settings.microbatch_items, settings.microbatch_wait_ms)
         self._call_timeout_s = CALL_TIMEOUT_FACTOR * settings.request_timeout_s
         self._calls: set[Any] = set()
@@ -74,21 +75,28 @@ class TritonEngine:
             self._discover()
         return {public_id: model.served for public_id, model in self._models.items()}
 
-    def _discover(self) -> "asyncio.Task[Mapping[str, TritonModel]]":
+    def unavailable_models(self) -> frozenset[str]:
+        """Return the models that Triton could not load, as of the last list: public ids or, where unknown, slugs."""
+        return self._unavailable
+
+    def _discover(self) -> "asyncio.Task[Discovery]":
         """Ask for the list of models, unless that is under way."""
         if self._discovery is None or self._discovery.done():
             self._discovery = asyncio.get_running_loop().create_task(self._read_models())
             self._discovery.add_done_callback(retrieve_error)
         return self._discovery
 
-    async def _read_models(self) -> Mapping[str, TritonModel]:
+    async def _read_models(self) -> Discovery:
         self._discovered_at_s = time.monotonic()  # also if it fails: one attempt per period is enough
-        models = await self._replicas.discover()
-        if models.keys() != self._models.keys():
-            logger.info("models served: %s", ", ".join(models) or "none")
-            self._warn_of_image_limits(models)
-        self._models = models
-        return models
+        found = await self._replicas.discover()
+        if found.models.keys() != self._models.keys():
+            logger.info("models served: %s", ", ".join(found.models) or "none")
+            self._warn_of_image_limits(found.models)
+        if found.unavailable != self._unavailable:
+            names = ", ".join(sorted(found.unavailable)) or "none"
+            logger.warning("models that Triton could not load: %s; its log has the reasons", names)
+        self._models, self._unavailable = found.models, found.unavailable
+        return found
 
     def _warn_of_image_limits(self, models: Mapping[str, TritonModel]) -> None:
         for public_id, model in models.items():

@@ -59,6 +59,13 @@ def test_a_triton_that_has_lost_a_process_is_killed(metrics_port, server, tmp_pa
     assert f"process {server.pid}" in capsys.readouterr().out
 
 
+def test_a_stopped_triton_is_killed_although_its_metrics_do_not_respond(server, tmp_path):
+    [port] = free_ports(1)
+    write_process(tmp_path, server.pid, "tritonserver", "T", 1)
+    assert triton_probe.main(port, tmp_path) == 1
+    assert server.wait(10) == -9
+
+
 def test_other_processes_may_die(metrics_port, server, tmp_path):
     write_process(tmp_path, 20, "decoder) Z 1 (", "Z", server.pid)
     assert triton_probe.main(metrics_port, tmp_path) == 0

@@ -8,7 +8,7 @@ from export.manifest import list_files
 from export.repository import ModelFolders
 from export.serving import ServedModel
 from export.spec import Identity, ModelSpec
-from export.verify import verify
+from export.verify import verify, verify_each
 
 SPEC = ModelSpec("bert", 8, 100, 16, 16, "mean")
 
@@ -76,3 +76,15 @@ def test_manifest_that_names_a_file_outside_the_repository_is_refused(repository
     write_manifest(ModelFolders(repository, "org/m"), [{"path": path, "bytes": 1, "sha256": ""}])
     with pytest.raises(RepositoryError, match="outside it"):
         verify(repository)
+
+
+def test_each_model_is_verified_by_itself(repository):
+    folders = ModelFolders(repository, "org/other")
+    (folders.version("embedder") / "model.onnx").write_bytes(b"graph")
+    write_manifest(folders, [{"path": "other_embedder/1/model.onnx", "bytes": 5, "sha256": "0" * 64}])
+    (repository / "unreadable").mkdir()
+    (repository / "unreadable" / "config.pbtxt").write_text("} nonsense")
+    found = verify_each(repository)
+    assert list(found.intact) == ["org/m"]
+    assert found.damaged.keys() == {"org/other", "unreadable"}
+    assert "other_embedder/1/model.onnx has sha256" in found.damaged["org/other"]

@@ -52,6 +52,7 @@ class FakeEngine:
     Attributes:
         served: its models.
         available: whether it answers at all.
+        unavailable: models that it could not load.
         fail_item: why an item fails, or None.
         delay_s: how long an answer takes.
         canary_delay_s: how long an answer about the readiness text takes.
@@ -63,6 +64,7 @@ class FakeEngine:
 
     served: tuple[ServedModel, ...] = (TEXT_MODEL, IMAGE_MODEL)
     available: bool = True
+    unavailable: frozenset[str] = frozenset()
     fail_item: Callable[[Item], ItemFailure | None] = lambda item: None
     make_vector: Callable[[Item, str, int], np.ndarray] = fake_vector
     delay_s: float = 0.0
@@ -83,6 +85,9 @@ class FakeEngine:
         if not self.available:
             raise EngineUnavailableError
         return {model.public_id: model for model in self.served}
+
+    def unavailable_models(self) -> frozenset[str]:
+        return self.unavailable
 
     async def embed(self, batch: EmbedBatch) -> EmbedResult:
         await self.models()

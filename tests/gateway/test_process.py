@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from gateway.__main__ import exit_cleanly
+from tests.service import wait_until
 
 
 def free_port() -> int:
@@ -69,3 +70,31 @@ def test_stopping_signal_ends_the_process_with_status_0() -> None:
     with pytest.raises(SystemExit) as stop:
         exit_cleanly(signal.SIGTERM, None)
     assert stop.value.code == 0
+
+
+@pytest.mark.parametrize("signals", [1, 2], ids=["one-signal", "two-signals"])
+def test_readiness_ends_before_the_socket_closes_and_a_second_signal_shortens_that(signals: int) -> None:
+    port = free_port()
+    environment = os.environ | {"GATEWAY_PORT": str(port), "GATEWAY_DRAIN_S": "30", "TRITON_URL": "127.0.0.1:1"}
+    gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.PIPE)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: responds(url), 30)
+        gateway.send_signal(signal.SIGTERM)
+        assert gateway.stderr is not None
+        assert any(b"draining" in line for line in gateway.stderr)
+        assert httpx.get(f"{url}/v1/health/live").status_code == 200
+        assert httpx.get(f"{url}/v1/health/ready").status_code == 503
+        if signals == 2:
+            gateway.send_signal(signal.SIGTERM)
+            assert gateway.wait(20) == 0
+    finally:
+        gateway.kill()
+        gateway.communicate()
+
+
+def responds(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/v1/health/live").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,7 +1,13 @@
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from export.repository import ModelFolders
+from export.serving import ServedModel
+from export.spec import Identity, ModelSpec
 from launcher.errors import EmptyRepositoryError, LauncherError
 from launcher.models import prepare_repository, public_id, run_module
 from launcher.settings import STAND_IN, LauncherSettings
@@ -30,3 +36,45 @@ def test_exports_send_no_telemetry(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     run_module("fail_with_telemetry")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with two models, `org/good` and `org/bad`."""
+    folder = tmp_path / "repository"
+    spec = ModelSpec("bert", 8, 100, 16, 16, "mean")
+    for name in ("org/good", "org/bad"):
+        folders = ModelFolders(folder, name)
+        graph = folders.version("embedder") / "model.onnx"
+        graph.write_bytes(b"graph")
+        entry = {"path": str(graph.relative_to(folder)), "bytes": 5, "sha256": hashlib.sha256(b"graph").hexdigest()}
+        manifest = json.dumps({"public_id": name, "max_tokens": 16, "files": [entry]})
+        folders.write_configs(ServedModel(Identity(name, manifest=manifest), spec))
+    return folder
+
+
+def test_an_intact_repository_is_served_as_it_is(repository: Path, tmp_path: Path) -> None:
+    models = prepare_repository(LauncherSettings(repository=repository, build_dir=tmp_path))
+    assert models.repository == repository
+    assert (models.limits, models.damaged) == ({"org/bad": 16, "org/good": 16}, {})
+    assert models.text_ensembles == ["bad_text", "good_text"]
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"grapH")], ids=["missing", "changed"])
+def test_the_steps_of_a_damaged_model_are_kept_from_triton_and_its_ensembles_are_not(
+    repository: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(repository / "bad_embedder" / "1" / "model.onnx")
+    models = prepare_repository(LauncherSettings(repository=repository, build_dir=tmp_path))
+    assert "bad_embedder/1/model.onnx" in models.damaged["org/bad"]
+    assert models.text_ensembles == ["good_text"]
+    served = {folder.name for folder in models.repository.iterdir()}
+    assert served == {"good_text", "good_preprocess_text", "good_embedder", "bad_text"}
+    assert (models.repository / "good_embedder" / "1" / "model.onnx").read_bytes() == b"graph"
+
+
+def test_a_repository_of_damaged_models_is_an_error(repository: Path, tmp_path: Path) -> None:
+    for model in ("good", "bad"):
+        (repository / f"{model}_embedder" / "1" / "model.onnx").unlink()
+    with pytest.raises(LauncherError, match=r"model\.onnx is missing"):
+        prepare_repository(LauncherSettings(repository=repository, build_dir=tmp_path))

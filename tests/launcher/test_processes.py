@@ -40,19 +40,21 @@ def test_stop_ends_a_process_that_ignores_sigterm_too(tmp_path: Path, command: l
 
 def test_stop_ends_the_descendants_of_the_process(tmp_path: Path) -> None:
     child = start(PARENT, tmp_path)
-    wait_until(lambda: child.count_healthy_children() == 1, 10)
-    [grandchild] = psutil.Process(child.pid).children()
+    wait_until(lambda: len(child.descendants()) == 1, 10)
+    [grandchild] = child.descendants()
     child.stop(grace_s=1.0)
     wait_until(lambda: not grandchild.is_running(), 5)
 
 
-def test_a_stopped_child_is_not_healthy(tmp_path: Path) -> None:
+def test_kill_ends_stopped_processes_too(tmp_path: Path) -> None:
     child = start(PARENT, tmp_path)
-    wait_until(lambda: child.count_healthy_children() == 1, 10)
-    [grandchild] = psutil.Process(child.pid).children()
-    grandchild.send_signal(signal.SIGSTOP)
-    wait_until(lambda: child.count_healthy_children() == 0, 5)
-    child.stop(grace_s=1.0)
+    wait_until(lambda: len(child.descendants()) == 1, 10)
+    family = [psutil.Process(child.pid), *child.descendants()]
+    for process in family:
+        process.send_signal(signal.SIGSTOP)
+    child.kill()
+    assert child.exit_code == -signal.SIGKILL
+    assert not psutil.wait_procs(family, timeout=5)[1]
 
 
 def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
@@ -65,7 +67,7 @@ def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
-        assert child.is_running()
+        wait_until(lambda: "run_tied.py" not in " ".join(child.cmdline()), 10)
         parent.kill()
     deadline = time.monotonic() + 5
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:

@@ -1,16 +1,41 @@
 import os
 import sys
 import threading
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from launcher import supervisor
-from launcher.errors import ProcessDiedError, StartTimeoutError
+from launcher.errors import CrashLoopError, ProcessDiedError, StartTimeoutError
+from launcher.probes import WHOLE
 from launcher.processes import ChildProcess
 from launcher.settings import LauncherSettings
-from launcher.supervisor import Supervised, gateway_environment
+from launcher.supervisor import MAX_FAILED_STARTS, Supervised, gateway_environment
 from tests.service import wait_until
+
+SLEEP = "import time; time.sleep(60)"
+
+
+class FakeProbe:
+    """Answers as the test says."""
+
+    def __init__(self, responds: bool = True) -> None:
+        self.responds = responds
+        self.resets = 0
+
+    def find_silent(self) -> Collection[str]:
+        return () if self.responds else (WHOLE,)
+
+    def count_progress(self, name: str) -> int:
+        return 0
+
+    def works_for(self, process: psutil.Process, name: str) -> bool:
+        return True
+
+    def reset(self) -> None:
+        self.resets += 1
 
 
 @pytest.fixture
@@ -18,10 +43,18 @@ def log_path(tmp_path: Path) -> Path:
     return tmp_path / "child.log"
 
 
-def supervise(code: str, log_path: Path, is_ready: bool = True) -> Supervised:
+@pytest.fixture(autouse=True)
+def short_delay(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(supervisor, "MIN_RESTART_DELAY_S", 0.01)
+    yield
+
+
+def supervise(code: str, log_path: Path, probe: FakeProbe | None = None, start_timeout_s: float = 30) -> Supervised:
     """Supervise a Python process that runs `code`."""
     command = [sys.executable, "-c", code]
-    return Supervised(lambda: ChildProcess("child", command, os.environ, log_path), lambda: is_ready)
+    return Supervised(
+        lambda: ChildProcess("child", command, os.environ, log_path), probe or FakeProbe(), start_timeout_s
+    )
 
 
 def wait_for_exit(process: ChildProcess, code: int) -> None:
@@ -29,23 +62,21 @@ def wait_for_exit(process: ChildProcess, code: int) -> None:
 
 
 def test_a_process_that_exits_while_starting_is_an_error_with_its_log(log_path: Path) -> None:
-    supervised = supervise("raise SystemExit('no such model')", log_path, is_ready=False)
+    supervised = supervise("raise SystemExit('no such model')", log_path)
     with pytest.raises(ProcessDiedError, match="child exited while starting; its log ends with:\nno such model"):
-        supervised.wait_ready(10, threading.Event())
+        supervised.wait_ready(lambda: False, threading.Event())
 
 
 def test_a_process_that_is_not_ready_in_time_is_an_error(log_path: Path) -> None:
-    supervised = supervise("import time; time.sleep(60)", log_path, is_ready=False)
+    supervised = supervise(SLEEP, log_path, start_timeout_s=0.2)
     with pytest.raises(StartTimeoutError, match="child was not ready within 0 s"):
-        supervised.wait_ready(0.2, threading.Event())
-    supervised.process.stop(1)
+        supervised.wait_ready(lambda: False, threading.Event())
+    supervised.process.kill()
 
 
-def test_a_process_that_exits_is_restarted_after_growing_delays(
-    log_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(supervisor, "MIN_RESTART_DELAY_S", 0.01)
-    supervised = supervise("raise SystemExit(3)", log_path)
+def test_a_process_that_exits_is_restarted_after_growing_delays(log_path: Path) -> None:
+    probe = FakeProbe()
+    supervised = supervise("raise SystemExit(3)", log_path, probe)
     stopping, delays_s = threading.Event(), []
     for _ in range(3):
         first = supervised.process
@@ -55,15 +86,42 @@ def test_a_process_that_exits_is_restarted_after_growing_delays(
         assert supervised.process is not first
         delays_s.append(supervised.restart_delay_s)
     assert delays_s == [0.02, 0.04, 0.08]
-    supervised.process.stop(1)
+    assert probe.resets == 4
+    supervised.process.kill()
+
+
+def test_a_crash_loop_ends_with_the_last_lines_of_the_log(log_path: Path) -> None:
+    supervised = supervise("raise SystemExit('the disk is gone')", log_path, FakeProbe(responds=False))
+    with pytest.raises(CrashLoopError, match="child exited with code 1, after 5 starts in a row") as loop:
+        for _ in range(MAX_FAILED_STARTS):
+            wait_for_exit(supervised.process, 1)
+            supervised.watch(threading.Event())
+    assert str(loop.value).endswith("the disk is gone")
+
+
+def test_a_process_that_responds_between_its_faults_is_restarted_for_ever(log_path: Path) -> None:
+    supervised = supervise(SLEEP, log_path)
+    for _ in range(MAX_FAILED_STARTS + 1):
+        supervised.watch(threading.Event())
+        assert supervised.has_responded
+        psutil.Process(supervised.process.pid).kill()
+        wait_for_exit(supervised.process, -9)
+        supervised.watch(threading.Event())
+    supervised.process.kill()
+
+
+def test_a_restarted_process_that_never_responds_is_restarted_again(log_path: Path) -> None:
+    supervised = supervise(SLEEP, log_path, FakeProbe(responds=False), start_timeout_s=0.2)
+    wait_until(lambda: supervised.find_fault() == "was not ready within 0 s", 10)
+    supervised.process.kill()
 
 
 def test_a_process_without_fault_keeps_running(log_path: Path) -> None:
-    supervised = supervise("import time; time.sleep(60)", log_path)
+    supervised = supervise(SLEEP, log_path)
     process = supervised.process
     supervised.watch(threading.Event())
     assert supervised.process is process and process.exit_code is None
-    process.stop(1)
+    process.kill()
 
 
 def test_the_gateway_gets_the_launchers_ports_and_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:

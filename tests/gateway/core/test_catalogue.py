@@ -105,3 +105,12 @@ async def test_only_some_of_many_models_are_named() -> None:
 async def test_no_models_yet_is_unavailable_rather_than_not_found() -> None:
     with pytest.raises(EngineUnavailableError):
         await Catalogue(FakeEngine(served=())).resolve("a/plain")
+
+
+@pytest.mark.parametrize("name", ["org/Lost-Model", "org/Lost-Model-query", "org/Lost-Model:free", "alias"])
+async def test_a_model_that_could_not_be_loaded_is_unavailable_rather_than_not_found(name: str) -> None:
+    catalogue = Catalogue(FakeEngine(unavailable=frozenset({"lost_model"})), {"alias": "org/Lost-Model"})
+    with pytest.raises(EngineUnavailableError, match=r"model '.*' is not available: the server could not load it"):
+        await catalogue.resolve(name)
+    with pytest.raises(ModelNotFoundError):
+        await catalogue.resolve("org/another")

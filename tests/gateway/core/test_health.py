@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from gateway.app import create_app
+from gateway.core import health
 from gateway.core.health import CANARY
+from gateway.engine import Golden, ServedModel
 from gateway.settings import Settings
-from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine
+from gateway.types import TextItem
+from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine, fake_vector
 
 
 def client_of(engine: FakeEngine, **settings: Any) -> httpx.AsyncClient:
@@ -85,3 +88,85 @@ async def test_a_late_canary_counts_only_if_no_request_succeeds_meanwhile(engine
             assert await embed(client) == 200
         assert await probe is busy
         assert time.perf_counter() - started_s < 5
+
+
+GOLDEN_TEXT = "A man is eating food."
+
+
+def with_golden(model: ServedModel) -> ServedModel:
+    vector = fake_vector(TextItem(GOLDEN_TEXT), "passage", model.dimensions)
+    return replace(model, golden=Golden(GOLDEN_TEXT, vector.tobytes(), 0.9999))
+
+
+def wrong_vector(item: object, input_type: str, size: int) -> np.ndarray:
+    return np.full(size, size**-0.5, np.float32)
+
+
+async def test_a_wrong_vector_is_said_and_its_model_is_refused_until_it_is_right_again(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "GOLDEN_INTERVAL_S", 0.0)
+    engine.served = (with_golden(TEXT_MODEL), with_golden(IMAGE_MODEL))
+
+    def wrong_for_texts(item: object, input_type: str, size: int) -> np.ndarray:
+        right = size == IMAGE_MODEL.dimensions
+        return fake_vector(item, input_type, size) if right else wrong_vector(item, input_type, size)  # type: ignore[arg-type]
+
+    async with client_of(engine, ready_ttl_s=0) as client:
+        assert await ready(client)
+        assert await embed(client) == 200
+        engine.make_vector = wrong_for_texts
+        response = await client.get("/v1/health/ready")
+        assert (response.status_code, response.json()["models"]) == (503, {TEXT_MODEL.public_id: "wrong vectors"})
+        refused = await client.post("/v1/embeddings", json={"model": TEXT_MODEL.public_id, "input": "a"})
+        assert refused.status_code == 503
+        assert "returns wrong vectors at the moment" in refused.json()["message"]
+        assert await embed(client, IMAGE_MODEL.public_id) == 200
+        engine.make_vector = fake_vector
+        assert await ready(client)
+        assert await embed(client) == 200
+
+
+async def test_successful_requests_do_not_spare_the_golden_text_for_long(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.served = (with_golden(TEXT_MODEL),)
+    monkeypatch.setattr(health, "GOLDEN_INTERVAL_S", 0.0)
+    async with client_of(engine, ready_ttl_s=0) as client:
+        assert await ready(client)
+        engine.make_vector = wrong_vector
+        assert await embed(client) == 200
+        assert not await ready(client)
+
+
+async def test_a_model_that_could_not_be_loaded_leaves_the_others_ready_and_is_named(engine: FakeEngine) -> None:
+    engine.served = (TEXT_MODEL,)
+    engine.unavailable = frozenset({"lost_model"})
+    async with client_of(engine, ready_ttl_s=0) as client:
+        response = await client.get("/v1/health/ready")
+        assert response.status_code == 200
+        assert response.json()["models"] == {"lost_model": "unavailable"}
+        assert [model["id"] for model in (await client.get("/v1/models")).json()["data"]] == [TEXT_MODEL.public_id]
+        assert await embed(client, "org/lost-model") == 503
+
+
+async def test_golden_embeddings_are_compared_without_anybody_asking(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "GOLDEN_INTERVAL_S", 0.01)
+    engine.served = (with_golden(TEXT_MODEL),)
+    engine.make_vector = wrong_vector
+    app = create_app(Settings(ready_ttl_s=0), engine)
+    transport = httpx.ASGITransport(app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://g") as client:
+        for _ in range(500):
+            if await embed(client) == 503:
+                return
+            await asyncio.sleep(0.01)
+    pytest.fail("the wrong vector was never noticed")
+
+
+@pytest.mark.parametrize(("scale", "matches"), [(1.0, True), (2.0, True), (0.0, False), (-1.0, False)])
+def test_golden_is_compared_by_direction(scale: float, matches: bool) -> None:
+    vector = fake_vector(TextItem("a"), "passage", 8)
+    assert Golden("a", vector.tobytes(), 0.9999).matches(scale * vector) is matches

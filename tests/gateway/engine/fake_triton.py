@@ -90,6 +90,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         is_hung: whether nobody learns that it is live until this is false.
         refusal: what inference is refused with, or None.
         outputs_left_out: names of outputs that do not come.
+        not_loaded: names of models that are in the repository and could not be loaded.
         in_flight, most_in_flight: inferences at a time.
         abandoned: inferences that their caller cancelled.
     """
@@ -107,6 +108,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     is_hung: bool = False
     refusal: tuple[grpc.StatusCode, str] | None = None
     outputs_left_out: frozenset[str] = frozenset()
+    not_loaded: frozenset[str] = frozenset()
     in_flight: int = 0
     most_in_flight: int = 0
     abandoned: int = 0
@@ -116,7 +118,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.index_questions += 1
         answer = service_pb2.RepositoryIndexResponse()
         for config in self.configs:
-            answer.models.add(name=config.name, version="1", state="READY")
+            answer.models.add(name=config.name, version="1", state="" if config.name in self.not_loaded else "READY")
         return answer
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name

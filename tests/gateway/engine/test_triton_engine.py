@@ -1,7 +1,9 @@
 """The Triton engine against a gRPC server that speaks Triton's protocol."""
 
 import asyncio
+import base64
 import gc
+import json
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,7 +15,7 @@ import pytest
 from tritonclient.grpc import service_pb2_grpc
 
 from gateway.core.admission import AdmissionGate
-from gateway.engine import EmbedResult, ItemFailure
+from gateway.engine import EmbedResult, Golden, ItemFailure
 from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES
 from gateway.engine.triton import TritonEngine
 from gateway.errors import DeadlineError, EngineFaultError, EngineUnavailableError
@@ -100,6 +102,49 @@ async def test_models_that_break_the_contract_are_left_out(
 ) -> None:
     triton.configs = configs
     assert await engine.models() == {}
+
+
+@pytest.mark.parametrize(
+    ("not_loaded", "unavailable"),
+    [
+        ({"vl_image"}, {PUBLIC_ID}),  # known from the other ensemble
+        ({"vl_text"}, {PUBLIC_ID}),
+        ({"vl_text", "vl_image", "vl_embedder"}, {"vl"}),
+        ({"other_text", "other_preprocess_text"}, {"other"}),
+        ({"vl_embedder", "foreign"}, set()),
+    ],
+)
+async def test_a_model_of_which_an_ensemble_is_not_loaded_is_unavailable(
+    engine: TritonEngine, triton: FakeTriton, not_loaded: set[str], unavailable: set[str]
+) -> None:
+    triton.configs += [
+        ensemble_config("other_text", "text", public_id="org/other"),
+        step_config("other_preprocess_text"),
+    ]
+    triton.configs.append(step_config("foreign"))
+    triton.not_loaded = frozenset(not_loaded)
+    models = await engine.models(refresh=True)
+    assert engine.unavailable_models() == unavailable
+    expected = {PUBLIC_ID, "org/other"} - ({PUBLIC_ID} if unavailable & {PUBLIC_ID, "vl"} else set())
+    assert models.keys() == expected - ({"org/other"} if "other" in unavailable else set())
+
+
+@pytest.mark.parametrize(
+    ("golden", "is_served"),
+    [
+        ({"text": "a", "embedding": base64.b64encode(bytes(4 * DIMENSIONS)).decode(), "min_cosine": 0.9}, True),
+        ({"text": "a", "embedding": base64.b64encode(bytes(4)).decode(), "min_cosine": 0.9}, False),
+        ({"text": "a"}, False),
+    ],
+)
+async def test_golden_is_read_and_one_of_another_size_breaks_the_contract(
+    engine: TritonEngine, triton: FakeTriton, golden: dict[str, Any], is_served: bool
+) -> None:
+    triton.configs = [ensemble_config("vl_text", "text", golden=json.dumps(golden))]
+    models = await engine.models(refresh=True)
+    assert bool(models) is is_served
+    if is_served:
+        assert models[PUBLIC_ID].golden == Golden("a", bytes(4 * DIMENSIONS), 0.9)
 
 
 async def test_vectors_and_counts_keep_the_order_over_chunks_and_ensembles(

@@ -1,0 +1,54 @@
+"""The golden text of a model and its embedding, with which a server checks that it still embeds correctly."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.sample_texts import SAMPLE_TEXTS
+from export.spec import ModelSpec, Precision
+from export.tokenizer import load_tokenizer
+from export.validation import open_graph
+
+GOLDEN_TEXT = SAMPLE_TEXTS[0]
+
+MIN_COSINES: Mapping[Precision, float] = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.95}
+"""Lowest cosine between the golden embedding and that of a sound server, whose ONNX Runtime and hardware may differ."""
+
+
+def embed_golden_text(spec: ModelSpec, tokenizer: bytes, embedder: Path) -> NDArray[np.float32]:
+    """Embed the golden text, as a passage and alone, with the written graph.
+
+    Args:
+        spec: Numbers of the model.
+        tokenizer: Content of the `tokenizer.json` to serve.
+        embedder: File of the graph.
+
+    Returns:
+        The embedding `(dimensions,)`.
+    """
+    ids = load_tokenizer(tokenizer).encode(spec.passage_prefix + GOLDEN_TEXT).ids[: spec.max_tokens]
+    inputs = {"input_ids": np.asarray(ids, np.int64), "sequence_lengths": np.asarray([len(ids)], np.int32)}
+    if spec.image_embeds_dim is not None:  # a text brings one row, which is never read
+        inputs |= {
+            "image_embeds": np.full(spec.image_embeds_dim, np.nan, np.float32),
+            "image_rows": np.ones(1, np.int32),
+        }
+    embedding: NDArray[np.float32] = open_graph(embedder).run(["embeddings"], inputs)[0][0]
+    return embedding
+
+
+def write_golden(embedding: NDArray[np.float32], precision: Precision) -> str:
+    """Return the `golden` parameter of the text ensemble, as JSON (docs/contract.md)."""
+    golden: dict[str, Any] = {
+        "text": GOLDEN_TEXT,
+        "embedding": base64.b64encode(embedding.astype("<f4").tobytes()).decode(),
+        "min_cosine": MIN_COSINES[precision],
+    }
+    return json.dumps(golden, ensure_ascii=False)
