@@ -91,6 +91,22 @@ class ChildProcess:
         return read_tail(self.log_path)
 
 
+def kill_programs_of(folder: Path) -> int:
+    """Kill every process that runs a program below a folder, and return their number.
+
+    A stub whose Triton was killed under load may wait for it for ever, and is nobody's descendant then.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            program = process.cmdline()[:1]
+            if program and Path(program[0]).is_relative_to(folder):
+                found.append(process)
+    _kill(found)
+    psutil.wait_procs(found, timeout=1)
+    return len(found)
+
+
 def read_status(process: psutil.Process) -> str:
     """Return the status of a process; `psutil.STATUS_DEAD` if there is none any more."""
     try:

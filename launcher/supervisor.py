@@ -13,7 +13,7 @@ from launcher.errors import CrashLoopError, NoModelLoadedError, ProcessDiedError
 from launcher.logs import rotate_log
 from launcher.models import PreparedModels
 from launcher.probes import GatewayProbe, Probe, TritonProbe
-from launcher.processes import ChildProcess, child_environment
+from launcher.processes import ChildProcess, child_environment, kill_programs_of
 from launcher.settings import LauncherSettings
 from launcher.shared_memory import remove_dead_regions
 from launcher.watchdog import IsPart, Watchdog, is_stub
@@ -221,10 +221,13 @@ class Supervisor:
         """Stop the gateway, which completes the requests in flight, then Triton."""
         for supervised in reversed(self.supervised):
             supervised.process.stop(self.settings.grace_s)
+        kill_programs_of(self.backends)
 
     def start_triton(self) -> ChildProcess:
-        """Start the embedded Triton, after removing the shared memory of dead ones."""
+        """Start the embedded Triton, after removing what dead ones left: stubs and shared memory."""
         settings = self.settings
+        if orphans := kill_programs_of(self.backends):
+            log.warning("killed %d processes that an earlier Triton left behind", orphans)
         remove_dead_regions()
         command = triton.server_command(
             self.models.repository,

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launcher.processes import ChildProcess
+from launcher.processes import ChildProcess, kill_programs_of
 from tests.service import PROJECT, wait_until
 
 SLEEP = [sys.executable, "-c", "import time; print('started', flush=True); time.sleep(60)"]
@@ -55,6 +56,21 @@ def test_kill_ends_stopped_processes_too(tmp_path: Path) -> None:
     child.kill()
     assert child.exit_code == -signal.SIGKILL
     assert not psutil.wait_procs(family, timeout=5)[1]
+
+
+def test_programs_of_a_folder_are_killed_whoever_their_parent_is(tmp_path: Path) -> None:
+    program = tmp_path / "backends" / "stub"
+    program.parent.mkdir()
+    shutil.copy2("/bin/sleep", program)
+    orphan, other = subprocess.Popen([str(program), "60"]), subprocess.Popen(["/bin/sleep", "60"])
+    try:
+        assert kill_programs_of(program.parent) == 1
+        assert not psutil.pid_exists(orphan.pid)
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+        orphan.wait()
 
 
 def test_a_child_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
