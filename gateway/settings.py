@@ -126,6 +126,16 @@ class Settings(BaseSettings):
         description="Limit of one encoded image (PNG, JPEG, ...) or PDF, in bytes. A model may have a lower limit of "
         "its own, set when it is exported.",
     )
+    max_image_pixels: int = Field(
+        default=8192 * 16384,
+        ge=1,
+        description="Limit of one image, in pixels, which its header tells. No model takes more than 8192 by 16384.",
+    )
+    max_request_pixels: int = Field(
+        default=4 * 8192 * 16384,
+        ge=1,
+        description="Limit of all images of one request together, in pixels; pages of PDFs do not count.",
+    )
 
     truncate: Literal["NONE", "END", "START"] = Field(
         default="NONE",
@@ -175,7 +185,10 @@ class Settings(BaseSettings):
         default=524_288, ge=0, description="Estimated tokens of queued text requests, per worker; beyond that, 503."
     )
     max_image_tokens_in_flight: int = Field(
-        default=65_536, ge=1, description="Estimated tokens of requests with images in flight, per worker."
+        default=65_536,
+        ge=1,
+        description="Estimated tokens of requests with images in flight, per worker; large ones have as much again. "
+        "Decoding 8192 pixels counts as a token.",
     )
     max_image_tokens_queued: int = Field(
         default=262_144,

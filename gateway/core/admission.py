@@ -1,7 +1,8 @@
 """Admission control: how much work is in flight at a time, by cost, first come first served, with a bounded queue.
 
 Without it a burst would queue in Triton, where a full queue can hang an ensemble, and every response would be late.
-Requests with images have a gate of their own, so that texts do not queue behind pages.
+Requests with images have gates of their own, so that texts do not queue behind pages, nor small images behind large
+ones.
 """
 
 import asyncio
@@ -13,26 +14,37 @@ from gateway.settings import Settings
 
 RETRY_AFTER_S = 2.0
 
+LARGE_SHARE = 8
+"""A request with images is large if it costs more than this fraction of what may be in flight."""
+
 
 class Admission:
-    """The gates of one worker process: one for texts, one for requests with images."""
+    """The gates of one worker process: for texts, for requests with images, and for those whose images take long."""
 
     def __init__(self, settings: Settings) -> None:
+        image_limits = (settings.max_image_tokens_in_flight, settings.max_image_tokens_queued)
         self.text = AdmissionGate(settings.max_text_tokens_in_flight, settings.max_text_tokens_queued)
-        self.image = AdmissionGate(settings.max_image_tokens_in_flight, settings.max_image_tokens_queued)
+        self.image = AdmissionGate(*image_limits)
+        self.large_image = AdmissionGate(*image_limits)
+        self._max_cost = settings.max_image_tokens_in_flight // LARGE_SHARE
 
-    def gate_of(self, has_files: bool) -> "AdmissionGate":
-        """Return the gate of a request, which depends on whether it has images or PDFs."""
-        return self.image if has_files else self.text
+    def image_gate_of(self, cost: int, is_slow: bool) -> "AdmissionGate":
+        """Return the gate of a request with images or PDFs.
+
+        Args:
+            cost: Estimated tokens.
+            is_slow: Whether one of its files takes long to decode.
+        """
+        return self.large_image if is_slow or cost > self._max_cost else self.image
 
     def check_room(self) -> None:
-        """Refuse any request, before it is read, while both queues are full.
+        """Refuse any request, before it is read, while all queues are full.
 
         Raises:
-            OverloadedError: Both are full.
+            OverloadedError: All are full.
         """
-        if self.text.is_full():
-            self.image.check_room()
+        if self.text.is_full() and self.image.is_full():
+            self.large_image.check_room()
 
 
 class AdmissionGate:

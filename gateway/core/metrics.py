@@ -68,7 +68,9 @@ class Metrics:
 
     def _set_gates(self) -> None:
         """Set the gauges of this worker's gates; those of other workers are as of their last request."""
-        for name, gate in (("text", self._admission.text), ("image", self._admission.image)):
+        admission = self._admission
+        gates = {"text": admission.text, "image": admission.image, "large_image": admission.large_image}
+        for name, gate in gates.items():
             self._child(self._tokens_in_flight, name).set(gate.in_flight)
             self._child(self._tokens_queued, name).set(gate.queued)
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
-from gateway.core.admission import Admission
+from gateway.core.admission import Admission, AdmissionGate
 from gateway.core.catalogue import Catalogue
 from gateway.core.checks import (
     check_dimensions,
@@ -90,7 +90,7 @@ class EmbeddingService:
             return EmbeddingsResult(work.model, outputs, Usage(), {}, (), places, work.errors)
         with await self._enter(work) as slot:
             admitted_s = time.perf_counter()
-            result = await self._infer(self._build_batch(work, slot))
+            result = await self._infer(self._build_batch(work, slot, deadline))
         inferred_s = time.perf_counter()
         usage = count_usage(work.items.values(), result)
         truncations = find_truncations(map(work.index_of, work.items), result)
@@ -116,7 +116,7 @@ class EmbeddingService:
         if not work.items:
             return TokenizedRequest(work.model, (), None, work.errors)
         with await self._enter(work) as slot:
-            result = await self._engine.tokenize(self._build_batch(work, slot))
+            result = await self._engine.tokenize(self._build_batch(work, slot, deadline))
         places = [work.place_of(position) for position in work.items]
         for row, failure in result.failures.items():
             work.errors.add(places[row].index, describe_failure(places[row], failure))
@@ -151,8 +151,17 @@ class EmbeddingService:
             except (InvalidRequestError, TooLargeError) as error:
                 work.fail(position, error)
         work.drop_failed()
-        self._admission.gate_of(work.has_files).check_room(work.total_tokens())
+        if work.has_files:
+            work.measure_images(self._settings.max_image_pixels, self._settings.max_request_pixels)
+        self._check_room(work)
         return work
+
+    def _gate_of(self, work: Work, cost: int) -> AdmissionGate:
+        return self._admission.image_gate_of(cost, work.is_slow()) if work.has_files else self._admission.text
+
+    def _check_room(self, work: Work) -> None:
+        cost = work.cost()
+        self._gate_of(work, cost).check_room(cost)
 
     async def _read_files(self, work: Work, deadline: Deadline) -> None:
         """Fetch the files that are given by URL, check the sizes of all, and replace PDFs by their pages.
@@ -169,7 +178,8 @@ class EmbeddingService:
             except TooLargeError as error:
                 work.fail(position, error)
         work.drop_failed()
-        await self._open_documents(work)
+        work.measure_images(self._settings.max_image_pixels, self._settings.max_request_pixels)
+        await self._open_documents(work, deadline)
 
     async def _fetch_files(self, work: Work, deadline: Deadline) -> None:
         urls = {
@@ -198,7 +208,7 @@ class EmbeddingService:
         else:
             work.items[position] = replace(work.items[position], file=file)
 
-    async def _open_documents(self, work: Work) -> None:
+    async def _open_documents(self, work: Work, deadline: Deadline) -> None:
         """Replace PDFs by their pages, which the engine counts.
 
         Raises:
@@ -212,8 +222,9 @@ class EmbeddingService:
         if not documents:
             return
         page_tokens = [work.tokens[position] for position in documents]
-        with await self._admission.image.enter(sum(page_tokens)) as slot:
-            first_pages = EmbedBatch(work.model, list(documents.values()), page_tokens, "passage", "NONE", slot)
+        with await self._admission.large_image.enter(sum(page_tokens)) as slot:
+            pages = list(documents.values())
+            first_pages = EmbedBatch(work.model, pages, page_tokens, "passage", "NONE", slot, deadline=deadline)
             result = await self._engine.tokenize(first_pages)
         page_counts = dict(zip(documents, result.page_counts.tolist(), strict=True))
         for row, position in enumerate(documents):
@@ -231,13 +242,14 @@ class EmbeddingService:
             raise InvalidRequestError(
                 f"input must have at most {self._settings.max_images} images, pages of PDFs included", param="input"
             )
-        self._admission.image.check_room(work.total_tokens())
+        self._check_room(work)
 
     async def _enter(self, work: Work) -> Slot:
         """Wait for admission; see `AdmissionGate.enter`."""
-        return await self._admission.gate_of(work.has_files).enter(work.total_tokens())
+        cost = work.cost()
+        return await self._gate_of(work, cost).enter(cost)
 
-    def _build_batch(self, work: Work, slot: Slot) -> EmbedBatch:
+    def _build_batch(self, work: Work, slot: Slot, deadline: Deadline) -> EmbedBatch:
         return EmbedBatch(
             model=work.model,
             items=cast(list[Item], list(work.items.values())),  # PDFs have been replaced by their pages
@@ -246,6 +258,7 @@ class EmbeddingService:
             truncate=work.request.truncate,
             slot=slot,
             check_token_ids=self._token_ids.is_checked,
+            deadline=deadline,
         )
 
     async def _infer(self, batch: EmbedBatch) -> EmbedResult:

@@ -1,18 +1,23 @@
 """A request on its way to the engine: what is left of its items, and what each vector will stand for."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from gateway.core.checks import check_image_pixels, check_request_pixels
+from gateway.core.image_size import SLOW_PIXELS, ImageSize, read_image_size
 from gateway.core.postprocess import normalise
 from gateway.core.results import ItemErrors
 from gateway.engine import ServedModel
 from gateway.engine.chunking import estimate_tokens
 from gateway.engine.interface import FloatVectors
-from gateway.errors import GatewayError
-from gateway.types import DocumentItem, EmbeddingsRequest, ImageItem, InputType, Place, RequestItem
+from gateway.errors import GatewayError, TooLargeError
+from gateway.types import DocumentItem, EmbeddingsRequest, ImageItem, InputType, ItemWithImage, Place, RequestItem
+
+DECODED_PIXELS_PER_TOKEN = 8192
+"""What decoding costs, as tokens: at this rate, the largest WebP fills the gate, which takes about 8 s to decode."""
 
 
 @dataclass(slots=True)
@@ -27,6 +32,7 @@ class Work:
         items: What is left to embed, by position.
         places: What the positions stand for; None: the position is the index in the client's input.
         tokens: Estimated, by position.
+        image_sizes: Of the images whose header could be read, by position.
         has_files: Whether there were images or PDFs among the items.
     """
 
@@ -37,6 +43,7 @@ class Work:
     items: dict[int, RequestItem]
     places: Sequence[Place] | None
     tokens: dict[int, int]
+    image_sizes: dict[int, ImageSize] = field(default_factory=dict)
     has_files: bool = False
 
     def index_of(self, position: int) -> int:
@@ -71,6 +78,48 @@ class Work:
         """Return the estimated tokens of what is left."""
         return sum(map(self.tokens.__getitem__, self.items))
 
+    def measure_images(self, max_image_pixels: int, max_request_pixels: int) -> None:
+        """Read the sizes of the images that have arrived, and check them.
+
+        Args:
+            max_image_pixels: Limit of one image.
+            max_request_pixels: Limit of all of them together.
+
+        Raises:
+            GatewayError: All of them together are too large; or one is, and the request does not isolate errors.
+        """
+        for position, item in self.items.items():
+            if position in self.image_sizes or not isinstance(item, ItemWithImage) or not isinstance(item.file, bytes):
+                continue
+            size = read_image_size(item.file)
+            if size is None:
+                continue
+            self.image_sizes[position] = size
+            try:
+                check_image_pixels(self.index_of(position), size, max_image_pixels)
+            except TooLargeError as error:
+                self.fail(position, error)
+        self.drop_failed()
+        sizes = [size for position, size in self.image_sizes.items() if position in self.items]
+        check_request_pixels(sum(size.pixels for size in sizes), max_request_pixels)
+
+    def cost(self) -> int:
+        """Return what admission counts: the estimated tokens of what is left, and what decoding it costs."""
+        tokens = self.total_tokens()
+        if not self.image_sizes:
+            return tokens
+        pixels = sum(size.decode_pixels for position, size in self.image_sizes.items() if position in self.items)
+        return tokens + pixels // DECODED_PIXELS_PER_TOKEN
+
+    def is_slow(self) -> bool:
+        """Return whether decoding one of the files may take long; of pages of PDFs nobody knows."""
+        return self.has_files and any(
+            isinstance(item, DocumentItem)
+            or (isinstance(item, ImageItem) and item.page > 0)
+            or (position in self.image_sizes and self.image_sizes[position].decode_pixels > SLOW_PIXELS)
+            for position, item in self.items.items()
+        )
+
     def open_documents(self, page_counts: Mapping[int, int]) -> None:
         """Replace every PDF by its pages, which gives every item a new position.
 
@@ -79,6 +128,7 @@ class Work:
         """
         places: list[Place] = []
         items: list[RequestItem] = []
+        sizes: dict[int, ImageSize] = {}
         for position, item in self.items.items():
             place = self.place_of(position)
             if isinstance(item, DocumentItem):
@@ -86,8 +136,11 @@ class Work:
                 items.extend(ImageItem(item.file, page) for page in pages)
                 places.extend(Place(place.index, place.part, page) for page in pages)
             else:
+                if position in self.image_sizes:
+                    sizes[len(items)] = self.image_sizes[position]
                 items.append(item)
                 places.append(place)
+        self.image_sizes = sizes
         self.items, self.tokens, self.places = {}, {}, places
         for position, item in enumerate(items):
             self.add(position, item)

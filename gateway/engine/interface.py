@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.errors import InvalidVectorError
-from gateway.types import InputType, Item, Truncate
+from gateway.types import Deadline, InputType, Item, Truncate
 
 FloatVectors: TypeAlias = npt.NDArray[np.float32]
 Counts: TypeAlias = npt.NDArray[np.int32]
@@ -126,6 +126,7 @@ class EmbedBatch:
         truncate: Which end of an over-long text is cut; `NONE` refuses it.
         check_token_ids: Whether to refuse token ids that are not the model's own.
         slot: Held while the engine works on the batch, which may be after its client has disconnected.
+        deadline: After which nobody waits for the result; None if that is not known.
     """
 
     model: ServedModel
@@ -135,6 +136,7 @@ class EmbedBatch:
     truncate: Truncate
     slot: Slot
     check_token_ids: bool = True
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from gateway.engine import EmbedBatch, ServedModel, Slot
 from gateway.engine.chunking import estimate_tokens
-from gateway.types import InputType, Item, Truncate
+from gateway.types import Deadline, InputType, Item, Truncate
 
 
 def make_batch(
@@ -11,6 +11,7 @@ def make_batch(
     input_type: InputType = "passage",
     truncate: Truncate = "NONE",
     slot: Slot | None = None,
+    deadline: Deadline | None = None,
 ) -> EmbedBatch:
     tokens = [estimate_tokens(item, model) for item in items]
-    return EmbedBatch(model, items, tokens, input_type, truncate, slot or Slot())
+    return EmbedBatch(model, items, tokens, input_type, truncate, slot or Slot(), deadline=deadline)
