@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +19,11 @@ from preprocess.settings import ImageLimits, Tiling
 
 LIGHT_COST = 16 * 1024 * 1024
 """What decoding may cost, in pixels, on the worker that is kept free of slow images: about a quarter of a second."""
+
+NICENESS = 5
+"""Under load a worker gets about a third of the other steps' processor time, so that texts overtake images."""
+HEAVY_NICENESS = 10
+"""Of the workers that also take slow images: a third again, so that quick images overtake slow ones."""
 
 
 class DecodePool:
@@ -46,20 +52,22 @@ class DecodePool:
         limits: ImageLimits | None = None,
     ) -> None:
         self._limits = limits or ImageLimits()
-        settings = WorkerSettings(-1, time_limit_s, memory_limit_bytes, tiling or Tiling(), self._limits)
-        self._queue = DecodeQueue(max_heavy=max(workers - 1, 1))
+        settings = WorkerSettings(-1, NICENESS, time_limit_s, memory_limit_bytes, tiling or Tiling(), self._limits)
+        self._queue = DecodeQueue()
         self._processes: list[DecodeProcess] = []
         self._threads: list[threading.Thread] = []
         try:
-            for _ in range(workers):
-                self._processes.append(DecodeProcess(settings))
+            for number in range(workers):
+                niceness = HEAVY_NICENESS if number > 0 else NICENESS
+                self._processes.append(DecodeProcess(replace(settings, niceness=niceness)))
             for process in self._processes:
                 process.await_ready()
         except BaseException:
             self.close()
             raise
-        for process in self._processes:
-            self._threads.append(threading.Thread(target=self._serve, args=(process,), name="decode", daemon=True))
+        for number, process in enumerate(self._processes):
+            arguments = (process, workers == 1 or number > 0)
+            self._threads.append(threading.Thread(target=self._serve, args=arguments, name="decode", daemon=True))
             self._threads[-1].start()
 
     def submit(self, files: Sequence[ImageFile], deadline_s: float = math.inf) -> Future[list[TileResult]]:
@@ -81,19 +89,17 @@ class DecodePool:
         """Decode and tile encoded images and pages, and wait for them; errors as those of `submit`."""
         return self.submit(files).result()
 
-    def _serve(self, process: DecodeProcess) -> None:
-        while job := self._queue.take():
+    def _serve(self, process: DecodeProcess, takes_heavy: bool) -> None:
+        while job := self._queue.take(takes_heavy=takes_heavy):
             try:
                 result = self._preprocess(process, job)
             except Exception as error:
                 job.batch.fail(error)
-                result = None
-            finally:
-                self._queue.release(job)
-            if isinstance(result, TooCostly):
-                self._queue.defer(job)
-            elif result is not None:
-                job.batch.put(job.index, result)
+            else:
+                if isinstance(result, TooCostly):
+                    self._queue.defer(job)
+                else:
+                    job.batch.put(job.index, result)
 
     def _preprocess(self, process: DecodeProcess, job: DecodeJob) -> TileResult | TooCostly:
         try:

@@ -83,14 +83,9 @@ class DecodeBatch:
 
 
 class DecodeQueue:
-    """The batches that workers take files from, one file of each in turn.
+    """The batches that workers take files from, one file of each in turn."""
 
-    Args:
-        max_heavy: How many files that may take long are decoded at a time.
-    """
-
-    def __init__(self, max_heavy: int) -> None:
-        self._heavy_left = max_heavy
+    def __init__(self) -> None:
         self._batches: deque[DecodeBatch] = deque()
         self._is_closed = False
         self._changed = threading.Condition()
@@ -104,8 +99,11 @@ class DecodeQueue:
         if is_closed:
             batch.fail(QueueClosedError())
 
-    def take(self) -> DecodeJob | None:
-        """Wait for a file that may be decoded now. `release` has to follow.
+    def take(self, *, takes_heavy: bool) -> DecodeJob | None:
+        """Wait for a file to decode.
+
+        Args:
+            takes_heavy: Whether it may be one that takes long.
 
         Returns:
             None once the queue is closed.
@@ -113,7 +111,7 @@ class DecodeQueue:
         while True:
             with self._changed:
                 over = self._remove_over()
-                job = self._find()
+                job = self._find(takes_heavy)
                 if not (job or over or self._is_closed):
                     self._changed.wait()
             for batch in over:  # without the lock: what waits for a batch may take its time
@@ -121,14 +119,8 @@ class DecodeQueue:
             if job or self._is_closed:
                 return job
 
-    def release(self, job: DecodeJob) -> None:
-        """Take note that a worker has ended its work on a file."""
-        with self._changed:
-            self._heavy_left += job.is_heavy
-            self._changed.notify_all()
-
     def defer(self, job: DecodeJob) -> None:
-        """Put a file back that has turned out to take long. It has been released."""
+        """Put a file back that has turned out to take long."""
         job.is_heavy = True
         with self._changed:
             job.batch.waiting.append(job)
@@ -152,14 +144,13 @@ class DecodeQueue:
             batch.waiting.clear()
         return over
 
-    def _find(self) -> DecodeJob | None:
+    def _find(self, takes_heavy: bool) -> DecodeJob | None:
         """Remove and return the next file; its batch goes to the end of the line."""
         for batch in self._batches:
-            job = next((job for job in batch.waiting if self._heavy_left > 0 or not job.is_heavy), None)
+            job = next((job for job in batch.waiting if takes_heavy or not job.is_heavy), None)
             if job is None:
                 continue
             batch.waiting.remove(job)
-            self._heavy_left -= job.is_heavy
             self._batches.remove(batch)
             if batch.waiting:
                 self._batches.append(batch)

@@ -34,9 +34,6 @@ from preprocess.tiles import cut_tiles
 
 MAX_MESSAGE_BYTES = 4096
 
-NICENESS = 5
-"""Under load a worker gets about a third of the other steps' processor time, so that texts overtake images."""
-
 OPENING_CPU_S = 2.0
 CPU_S_PER_PIXEL = 60e-9
 MAX_CPU_S = 20.0
@@ -64,6 +61,7 @@ class WorkerSettings:
 
     Attributes:
         memory_fd: Inherited file descriptor of the memory shared with the pool.
+        niceness: Added to the pool's own.
         time_limit_s: Time limit per image, in seconds. After twice that, an unsupervised worker ends itself. Its
             processor time is limited by what the image's size lets expect.
         memory_limit_bytes: Limit on the worker's address space, including the interpreter.
@@ -72,6 +70,7 @@ class WorkerSettings:
     """
 
     memory_fd: int
+    niceness: int
     time_limit_s: float
     memory_limit_bytes: int
     tiling: Tiling
@@ -111,7 +110,7 @@ def serve_images(control: socket.socket) -> None:
 def _limit_process(settings: WorkerSettings) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (settings.memory_limit_bytes, settings.memory_limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(NICENESS)
+    os.nice(settings.niceness)
     with contextlib.suppress(OSError):  # out of memory, the kernel should kill this process, not Triton
         Path("/proc/self/oom_score_adj").write_text("1000")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the pool handles Ctrl-C

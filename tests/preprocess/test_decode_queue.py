@@ -13,8 +13,8 @@ IMAGE, PAGE = ImageFile(b"image"), ImageFile(b"pdf", page=1)
 RESULT = TiledImage(np.zeros((1, 3072), np.uint8), 1)
 
 
-def take(queue: DecodeQueue) -> DecodeJob:
-    job = queue.take()
+def take(queue: DecodeQueue, *, takes_heavy: bool = True) -> DecodeJob:
+    job = queue.take(takes_heavy=takes_heavy)
     assert job is not None
     return job
 
@@ -26,37 +26,31 @@ def add(queue: DecodeQueue, *files: ImageFile, timeout_s: float = 60) -> DecodeB
 
 
 def test_requests_take_turns() -> None:
-    queue = DecodeQueue(max_heavy=1)
+    queue = DecodeQueue()
     large, small, pair = add(queue, *[IMAGE] * 4), add(queue, IMAGE), add(queue, IMAGE, IMAGE)
     order = [take(queue).batch for _ in range(7)]
     assert [[large, small, pair].index(batch) for batch in order] == [0, 1, 2, 0, 2, 0, 0]
 
 
-def test_files_that_take_long_leave_room_for_the_others() -> None:
-    queue = DecodeQueue(max_heavy=1)
-    pages, image = add(queue, PAGE, PAGE), add(queue, IMAGE, IMAGE)
-    first = take(queue)
-    assert first.batch is pages
-    assert [take(queue).batch for _ in range(2)] == [image, image]
-    queue.release(first)
-    assert take(queue).batch is pages
+def test_files_that_take_long_are_left_to_workers_that_take_them() -> None:
+    queue = DecodeQueue()
+    pages, images = add(queue, PAGE, PAGE), add(queue, IMAGE, IMAGE, IMAGE)
+    assert [take(queue, takes_heavy=False).batch for _ in range(2)] == [images, images]
+    assert [take(queue).batch for _ in range(3)] == [pages, images, pages]
 
 
-def test_an_image_that_turns_out_to_take_long_waits_for_its_turn() -> None:
-    queue = DecodeQueue(max_heavy=1)
-    page, image = add(queue, PAGE), add(queue, IMAGE)
-    running, deferred = take(queue), take(queue)
-    assert (running.batch, deferred.batch) == (page, image)
-    queue.release(deferred)
-    queue.defer(deferred)
-    other = add(queue, IMAGE)
-    assert take(queue).batch is other
-    queue.release(running)
-    assert take(queue) is deferred
+def test_an_image_that_turns_out_to_take_long_is_put_back() -> None:
+    queue = DecodeQueue()
+    slow = add(queue, IMAGE)
+    job = take(queue, takes_heavy=False)
+    queue.defer(job)
+    quick = add(queue, IMAGE)
+    assert take(queue, takes_heavy=False).batch is quick
+    assert take(queue) is job and job.batch is slow
 
 
 def test_files_of_a_request_whose_time_is_over_are_skipped() -> None:
-    queue = DecodeQueue(max_heavy=1)
+    queue = DecodeQueue()
     expired, valid = add(queue, IMAGE, IMAGE, timeout_s=0), add(queue, IMAGE)
     assert take(queue).batch is valid
     with pytest.raises(ExpiredError, match="request timeout expired"):
@@ -64,7 +58,7 @@ def test_files_of_a_request_whose_time_is_over_are_skipped() -> None:
 
 
 def test_a_request_that_failed_is_skipped() -> None:
-    queue = DecodeQueue(max_heavy=1)
+    queue = DecodeQueue()
     failed, valid = add(queue, IMAGE, IMAGE), add(queue, IMAGE)
     take(queue).batch.fail(RuntimeError("broken"))
     assert take(queue).batch is valid
@@ -83,10 +77,10 @@ def test_results_have_the_order_of_the_files() -> None:
 
 
 def test_a_closed_queue_fails_what_waits_and_what_comes() -> None:
-    queue = DecodeQueue(max_heavy=1)
+    queue = DecodeQueue()
     before = add(queue, IMAGE)
     queue.close()
-    assert queue.take() is None
+    assert queue.take(takes_heavy=True) is None
     for batch in (before, add(queue, IMAGE)):
         with pytest.raises(QueueClosedError):
             batch.future.result(0)
