@@ -16,16 +16,15 @@ from gateway.access import AccessSettingsError, build_access
 from gateway.app import create_app
 from gateway.core.metrics import MULTIPROCESS_DIR
 from gateway.core.token_ids import TokenIdSettingsError, build_token_id_policy
+from gateway.edge.connections import raise_descriptor_limit
 from gateway.settings import Settings
-
-KEEP_ALIVE_S = 75
-"""Longer than clients and proxies keep idle connections: they close first, so no request meets a closing one."""
 
 
 def build_app() -> FastAPI:
     """Return the application of one worker process, with settings from the environment."""
     settings = Settings()
     configure_logging(settings.log_level)
+    raise_descriptor_limit()
     app = create_app(settings)
     gc.collect()
     gc.freeze()  # collections need not visit the libraries' objects, which live as long as the process
@@ -77,9 +76,9 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="gateway.http_protocol:HttpProtocol",
+        http="gateway.edge.protocol:HttpProtocol",
         ws="none",
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=settings.idle_timeout_s,  # type: ignore[arg-type]  # seconds, for a timer
         access_log=False,
         log_config=None,
         server_header=False,

@@ -1,6 +1,6 @@
 """The application: settings, services, lifespan, routes, error handlers."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ from gateway.core.health import HealthTracker, ReadinessProbe
 from gateway.core.metrics import Metrics
 from gateway.core.service import EmbeddingService
 from gateway.core.token_ids import build_token_id_policy
+from gateway.edge.connections import CONNECTIONS, ConnectionTable
 from gateway.engine import Engine
 from gateway.engine.triton import TritonEngine
 from gateway.fetch import FileFetcher, build_fetcher
@@ -78,9 +79,9 @@ def create_app(
     )
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         await engine.start()
-        yield
+        yield {CONNECTIONS: ConnectionTable(settings, services.metrics)}
         await engine.close()
 
     app = GatewayApp(

@@ -11,6 +11,7 @@ GatewayError
 ├── FingerprintError              the model's embedding space is not the expected one
 ├── RequestTimeoutError           the body did not arrive in time
 ├── TooLargeError                 body or image above its limit
+├── HeadersTooLargeError          more headers, or more bytes of them, than allowed
 ├── UnsupportedMediaTypeError     not JSON, or compressed
 ├── RateLimitedError              the key's rate is exceeded
 ├── OverloadedError               a shared queue is full
@@ -92,6 +93,10 @@ class RequestTimeoutError(GatewayError):
 
 class TooLargeError(GatewayError):
     """A body or an image is above its limit."""
+
+
+class HeadersTooLargeError(GatewayError):
+    """The request has more headers, or more bytes of them, than allowed."""
 
 
 class UnsupportedMediaTypeError(GatewayError):

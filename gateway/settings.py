@@ -88,7 +88,10 @@ class Settings(BaseSettings):
     )
 
     triton_url: str = Field(
-        default="127.0.0.1:8001", validation_alias="TRITON_URL", description="Triton's gRPC host:port."
+        default="127.0.0.1:8001",
+        validation_alias="TRITON_URL",
+        description="Triton's gRPC `host:port`. Several, separated by commas, and every address of a name, are "
+        "replicas: requests go to the one with the least to do.",
     )
     triton_metrics_url: str = Field(
         default="http://127.0.0.1:8002/metrics",
@@ -109,6 +112,45 @@ class Settings(BaseSettings):
     )
     canary_timeout_s: float = Field(default=3.0, gt=0, description="Seconds that a readiness probe may take.")
 
+    max_connections: int = Field(
+        default=8192,
+        ge=1,
+        description="Limit of open connections, per worker; fewer if the process may have fewer descriptors. Beyond "
+        "it, the oldest connection that serves no request is closed.",
+    )
+    max_connections_per_address: int = Field(
+        default=1024, ge=1, description="Limit of open connections from one address, per worker; beyond it, 503."
+    )
+    max_header_bytes: int = Field(
+        default=32 * 1024, ge=1024, description="Limit of a request's line and headers, in bytes; beyond it, 431."
+    )
+    header_timeout_s: float = Field(default=15.0, gt=0, description="Seconds for a request's headers to arrive.")
+    receive_timeout_s: float = Field(
+        default=20.0, gt=0, description="Seconds in which a request's body must progress, by 1 KiB a second; else 408."
+    )
+    send_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds in which a client must read on, by 32 KiB a second; after that, the connection is closed.",
+    )
+    idle_timeout_s: float = Field(
+        default=75.0,
+        gt=0,
+        description="Seconds that a connection stays open between requests. Longer than clients and proxies keep "
+        "theirs: they should close first, so that no request meets a closing one.",
+    )
+    max_buffered_bytes: int = Field(
+        default=256 * MEBIBYTE,
+        ge=1,
+        description="Limit of all request bodies being received or served, per worker, in bytes, not counting the "
+        "first 64 KiB of each; one address may hold half. Beyond it, 503.",
+    )
+    max_unsent_bytes: int = Field(
+        default=1024 * MEBIBYTE,
+        ge=1,
+        description="Limit of all responses that clients have yet to read, per worker, in bytes. Beyond it, the "
+        "connection of the oldest is closed.",
+    )
     request_timeout_s: float = Field(
         default=120.0,
         gt=0,
@@ -179,21 +221,27 @@ class Settings(BaseSettings):
     image_url_queue: int = Field(default=1024, ge=1, description="Image URLs fetched or waiting; beyond that, 503.")
 
     max_text_tokens_in_flight: int = Field(
-        default=131_072, ge=1, description="Estimated tokens of text requests in flight, per worker."
-    )
-    max_text_tokens_queued: int = Field(
-        default=524_288, ge=0, description="Estimated tokens of queued text requests, per worker; beyond that, 503."
+        default=131_072,
+        ge=1,
+        description="Most estimated tokens of texts in flight, per model and worker. How many are in flight adapts to "
+        "the engine's speed.",
     )
     max_image_tokens_in_flight: int = Field(
         default=65_536,
         ge=1,
-        description="Estimated tokens of requests with images in flight, per worker; large ones have as much again. "
+        description="The same for requests with images, and again for those with images that take long to decode. "
         "Decoding 8192 pixels counts as a token.",
     )
-    max_image_tokens_queued: int = Field(
-        default=262_144,
-        ge=0,
-        description="Estimated tokens of queued requests with images, per worker; beyond that, 503.",
+    engine_latency_target_s: float = Field(
+        default=0.3,
+        gt=0,
+        description="Seconds that an inference request should take while there are many. What would take longer waits "
+        "in the gateway, where the requests of all clients take turns.",
+    )
+    max_queue_s: float = Field(
+        default=20.0,
+        gt=0,
+        description="Longest expected wait, in seconds, of a request that is not refused with 503.",
     )
     microbatch_items: int = Field(
         default=8,

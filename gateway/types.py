@@ -113,6 +113,18 @@ class Place(Struct, frozen=True):
     page: int | None = None
 
 
+class Client(Struct, frozen=True):
+    """Whose share of the engine a request counts against.
+
+    Attributes:
+        name: Of the API key, or the client's address.
+        weight: Of the client's share among the shares of all.
+    """
+
+    name: str = ""
+    weight: float = 1.0
+
+
 class VectorFormat(Struct, frozen=True):
     """One way of writing the vectors of a response.
 

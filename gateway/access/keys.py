@@ -28,12 +28,14 @@ class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         requests_per_minute: Requests started.
         tokens_per_minute: Tokens of successful requests.
         token_quota: Tokens of successful requests, in thirty days.
+        weight: Of the key's share of the engine while there is more to do than it can; those of all others are 1.
     """
 
     sha256: Sha256
     requests_per_minute: Limit | None = None
     tokens_per_minute: Limit | None = None
     token_quota: Limit | None = None
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
 
 
 class ApiKey(msgspec.Struct, frozen=True):

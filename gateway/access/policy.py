@@ -19,9 +19,11 @@ class Caller:
 
     Attributes:
         name: Name of the API key, never the key itself.
+        weight: Of its share of the engine, where others wait.
     """
 
     name: str
+    weight: float = 1.0
 
 
 ANONYMOUS = Caller("anonymous")
@@ -84,7 +86,7 @@ class KeyedAccess:
         if key is None:
             raise UnauthorizedError("a valid API key is required; send it as 'Authorization: Bearer KEY'")
         await self._limiter.take_request(key)
-        return Caller(key.name)
+        return Caller(key.name, key.entry.weight)
 
     async def charge(self, caller: Caller, tokens: int) -> None:
         """Count the tokens of a successful request."""

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message
 
+from gateway.access import ANONYMOUS
 from gateway.api.body import read_embeddings_body
 from gateway.api.context import Services, context_of
 from gateway.api.error_responses import ErrorDetails, describe_error
@@ -21,7 +22,7 @@ from gateway.api.inputs import build_request
 from gateway.api.request import Body, EmbeddingsBody
 from gateway.core.checks import FINGERPRINT_HEADER
 from gateway.core.results import EmbeddingsResult, Truncation
-from gateway.types import EmbeddingsRequest, Place
+from gateway.types import Client, EmbeddingsRequest, Place
 
 USER_HASH_CHARS = 16
 
@@ -139,12 +140,21 @@ async def embed(request: Request, services: Services, embeddings_request: Embedd
     if services.settings.image_queries and context.dialect.allows_image_queries:
         embeddings_request = replace(embeddings_request, image_queries=True)
     with DisconnectWatch(request):
-        result = await services.embedding.embed(embeddings_request, context.deadline)
+        result = await services.embedding.embed(embeddings_request, context.deadline, client_of(request))
     context.model = result.model.public_id
     context.result = result
     context.stage_s.update(result.stage_s)
     await services.access.charge(context.caller, result.usage.total_tokens)
     return result
+
+
+def client_of(request: Request) -> Client:
+    """Return whose share of the engine a request counts against: that of its key, or of its address."""
+    caller = context_of(request).caller
+    if caller is not ANONYMOUS:
+        return Client(caller.name, caller.weight)
+    address = request.scope.get("client")
+    return Client(address[0] if address else "")
 
 
 def read_fingerprint(request: Request) -> str | None:

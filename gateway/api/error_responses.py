@@ -64,6 +64,7 @@ STATUS_OF_ERROR: Mapping[type[errors.GatewayError], ErrorStatus] = {
     errors.FingerprintError: ErrorStatus(409, "conflict_error", "The embedding space is not the expected one."),
     errors.RequestTimeoutError: ErrorStatus(408, "timeout_error", "The body did not arrive in time."),
     errors.TooLargeError: ErrorStatus(413, "request_too_large", "The body or an image is above its limit."),
+    errors.HeadersTooLargeError: ErrorStatus(431, "headers_too_large", "There are too many or too long headers."),
     errors.UnsupportedMediaTypeError: ErrorStatus(415, "unsupported_media_type", "The body is not plain JSON."),
     errors.RateLimitedError: ErrorStatus(429, "rate_limit_error", "The key's rate is exceeded; see Retry-After."),
     errors.OverloadedError: ErrorStatus(503, "overloaded_error", "All queues are full; see Retry-After."),

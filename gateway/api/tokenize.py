@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from gateway.api.context import Services, context_of
-from gateway.api.embeddings import Count, json_response, receive_body
+from gateway.api.embeddings import Count, client_of, json_response, receive_body
 from gateway.api.error_responses import ErrorDetails, describe_error
 from gateway.api.inputs import build_request
 from gateway.api.middleware import DialectRoute
@@ -71,7 +71,8 @@ class Tokenize:
         body = await receive_body(request, self._services, EmbeddingsBody)
         body.on_error = "item"  # whatever it says: counting one item does not depend on another
         parsed = build_request(body, self._services.settings)
-        tokenized = await self._services.embedding.tokenize(parsed, context_of(request).deadline)
+        deadline, client = context_of(request).deadline, client_of(request)
+        tokenized = await self._services.embedding.tokenize(parsed, deadline, client)
         return json_response(build_response(tokenized))
 
 

@@ -4,8 +4,9 @@ import asyncio
 import logging
 import time
 
-from gateway.engine import EmbedBatch, Engine, ServedModel, Slot
+from gateway.engine import EmbedBatch, Engine, ServedModel
 from gateway.engine.chunking import estimate_tokens
+from gateway.engine.interface import enter_freely
 from gateway.errors import EngineUnavailableError, GatewayError
 from gateway.settings import Settings
 from gateway.types import TextItem
@@ -90,7 +91,7 @@ class ReadinessProbe:
         if self._tracker.succeeded_since(model, time.monotonic() - self._settings.ready_ttl_s):
             return
         started_s = time.monotonic()
-        batch = EmbedBatch(model, [CANARY], [estimate_tokens(CANARY, model)], "passage", "END", Slot())
+        batch = EmbedBatch(model, [CANARY], [estimate_tokens(CANARY, model)], "passage", "END", enter_freely)
         try:
             async with asyncio.timeout(self._settings.canary_timeout_s):
                 result = await self._engine.embed(batch)

@@ -33,10 +33,19 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._is_multiprocess = MULTIPROCESS_DIR in os.environ
         self.in_flight = self._gauge("tessera_requests_in_flight", "Requests in flight.")
-        self._tokens_in_flight = self._gauge(
-            "tessera_tokens_in_flight", "Estimated tokens of requests in flight.", ["gate"]
+        self.connections = self._gauge("tessera_connections", "Open connections.")
+        self._refusals = self._counter(
+            "tessera_refused_connections_total", "Connections refused or closed by the server.", ["reason"]
         )
-        self._tokens_queued = self._gauge("tessera_tokens_queued", "Estimated tokens of queued requests.", ["gate"])
+        self._tokens_in_flight = self._gauge(
+            "tessera_tokens_in_flight", "Estimated tokens that the engine works on.", ["model", "gate"]
+        )
+        self._tokens_queued = self._gauge(
+            "tessera_tokens_queued", "Estimated tokens that wait for their turn.", ["model", "gate"]
+        )
+        self._tokens_limit = self._gauge(
+            "tessera_tokens_limit", "Estimated tokens that may be in flight at the moment.", ["model", "gate"]
+        )
         self._requests = self._counter(
             "tessera_requests_total", "Requests completed.", ["route", "dialect", "model", "status"]
         )
@@ -68,11 +77,10 @@ class Metrics:
 
     def _set_gates(self) -> None:
         """Set the gauges of this worker's gates; those of other workers are as of their last request."""
-        admission = self._admission
-        gates = {"text": admission.text, "image": admission.image, "large_image": admission.large_image}
-        for name, gate in gates.items():
-            self._child(self._tokens_in_flight, name).set(gate.in_flight)
-            self._child(self._tokens_queued, name).set(gate.queued)
+        for key, gate in self._admission.gates.items():
+            self._child(self._tokens_in_flight, *key).set(gate.in_flight)
+            self._child(self._tokens_queued, *key).set(gate.queued)
+            self._child(self._tokens_limit, *key).set(gate.limit)
 
     def count_request(self, route: str, dialect: str, model: str, status: int, seconds: float) -> None:
         """Count a completed request.
@@ -88,6 +96,10 @@ class Metrics:
             self._set_gates()
         self._child(self._requests, route or NO_ROUTE, dialect, model, str(status)).inc()
         self._child(self._seconds, route or NO_ROUTE).observe(seconds)
+
+    def count_refusal(self, reason: str) -> None:
+        """Count a connection that was refused, or closed by the server before its client did."""
+        self._child(self._refusals, reason).inc()
 
     def observe_stages(self, stage_s: Mapping[str, float]) -> None:
         """Record the seconds that a request spent in each stage, by its name."""

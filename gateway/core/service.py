@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
-from gateway.core.admission import Admission, AdmissionGate
+from gateway.core.admission import Admission, Ticket
 from gateway.core.catalogue import Catalogue
 from gateway.core.checks import (
     check_dimensions,
@@ -25,11 +25,12 @@ from gateway.core.postprocess import write_vectors
 from gateway.core.results import EmbeddingsResult, ItemErrors, TokenizedRequest, Usage, count_usage, find_truncations
 from gateway.core.token_ids import TokenIdPolicy
 from gateway.core.work import Work, average_by_item, fill_gaps
-from gateway.engine import EmbedBatch, EmbedResult, Engine, Slot
+from gateway.engine import EmbedBatch, EmbedResult, Engine
 from gateway.errors import EngineUnavailableError, InvalidRequestError, TooLargeError
 from gateway.fetch import ByteBudget, FileFetcher
 from gateway.settings import Settings
 from gateway.types import (
+    Client,
     Deadline,
     DocumentItem,
     EmbeddingsRequest,
@@ -42,6 +43,8 @@ from gateway.types import (
     Place,
     TextItem,
 )
+
+ANYBODY = Client()
 
 
 class EmbeddingService:
@@ -75,35 +78,37 @@ class EmbeddingService:
         self._token_ids = token_ids
         self._settings = settings
 
-    async def embed(self, request: EmbeddingsRequest, deadline: Deadline) -> EmbeddingsResult:
+    async def embed(self, request: EmbeddingsRequest, deadline: Deadline, client: Client = ANYBODY) -> EmbeddingsResult:
         """Embed the items of a request.
 
         Raises:
             GatewayError: Of many kinds; the failure of an item names the item.
         """
-        work = await self._begin(request, request.isolate_errors)
+        work = await self._begin(request, deadline, client, request.isolate_errors)
         started_s = time.perf_counter()
         await self._read_files(work, deadline)
         fetched_s = time.perf_counter()
         if not work.items:
             outputs, places = fill_gaps([[] for _ in request.formats], (), work.errors)
             return EmbeddingsResult(work.model, outputs, Usage(), {}, (), places, work.errors)
-        with await self._enter(work) as slot:
-            admitted_s = time.perf_counter()
-            result = await self._infer(self._build_batch(work, slot, deadline))
+        with self._admit(work) as ticket:
+            result = await self._infer(self._build_batch(work, ticket))
         inferred_s = time.perf_counter()
+        waited_s = ticket.waited_s or 0.0
         usage = count_usage(work.items.values(), result)
         truncations = find_truncations(map(work.index_of, work.items), result)
         outputs, written_places = self._write(work, result)
         stage_s = {"fetch": fetched_s - started_s} if work.has_files else {}
         stage_s |= {
-            "admission": admitted_s - fetched_s,
-            "inference": inferred_s - admitted_s,
+            "admission": waited_s,
+            "inference": inferred_s - fetched_s - waited_s,
             "postprocess": time.perf_counter() - inferred_s,
         }
         return EmbeddingsResult(work.model, outputs, usage, stage_s, truncations, written_places, work.errors)
 
-    async def tokenize(self, request: EmbeddingsRequest, deadline: Deadline) -> TokenizedRequest:
+    async def tokenize(
+        self, request: EmbeddingsRequest, deadline: Deadline, client: Client = ANYBODY
+    ) -> TokenizedRequest:
         """Tokenise the items of a request, and tile its images, without inference; each item fails by itself.
 
         Raises:
@@ -111,18 +116,20 @@ class EmbeddingService:
         """
         if request.truncate == "NONE":
             request = replace(request, truncate="END")  # to count what it would cut
-        work = await self._begin(request, isolate_errors=True)
+        work = await self._begin(request, deadline, client, isolate_errors=True)
         await self._read_files(work, deadline)
         if not work.items:
             return TokenizedRequest(work.model, (), None, work.errors)
-        with await self._enter(work) as slot:
-            result = await self._engine.tokenize(self._build_batch(work, slot, deadline))
+        with self._admit(work) as ticket:
+            result = await self._engine.tokenize(self._build_batch(work, ticket))
         places = [work.place_of(position) for position in work.items]
         for row, failure in result.failures.items():
             work.errors.add(places[row].index, describe_failure(places[row], failure))
         return TokenizedRequest(work.model, places, result, work.errors)
 
-    async def _begin(self, request: EmbeddingsRequest, isolate_errors: bool) -> Work:
+    async def _begin(
+        self, request: EmbeddingsRequest, deadline: Deadline, client: Client, isolate_errors: bool
+    ) -> Work:
         """Check a request against the model that it names, and refuse it if it would wait too long.
 
         Raises:
@@ -134,7 +141,8 @@ class EmbeddingService:
             check_dimensions(vector_format.dimensions, model)
         check_token_limit(request.token_limit, model)
         check_fingerprint(request.fingerprint, model)
-        work = Work(request, model, input_type, ItemErrors(isolate_errors), {}, request.places, {})
+        errors = ItemErrors(isolate_errors)
+        work = Work(request, client, deadline, model, input_type, errors, {}, request.places, {})
         for position, item in enumerate(request.items):
             if isinstance(item, TextItem):  # which every model takes
                 work.add(position, item)
@@ -156,12 +164,21 @@ class EmbeddingService:
         self._check_room(work)
         return work
 
-    def _gate_of(self, work: Work, cost: int) -> AdmissionGate:
-        return self._admission.image_gate_of(cost, work.is_slow()) if work.has_files else self._admission.text
-
     def _check_room(self, work: Work) -> None:
-        cost = work.cost()
-        self._gate_of(work, cost).check_room(cost)
+        """Refuse a request that would have to wait too long.
+
+        Raises:
+            OverloadedError: It would.
+        """
+        gate = self._admission.gate_of(work.model.public_id, work.kind())
+        refusal = gate.find_refusal(work.total_tokens(), work.deadline)
+        if refusal is not None:
+            raise refusal
+
+    def _admit(self, work: Work) -> Ticket:
+        """Give a request its share of the engine; see `AdmissionGate.admit`."""
+        gate = self._admission.gate_of(work.model.public_id, work.kind())
+        return gate.admit(work.client, work.total_tokens(), work.deadline)
 
     async def _read_files(self, work: Work, deadline: Deadline) -> None:
         """Fetch the files that are given by URL, check the sizes of all, and replace PDFs by their pages.
@@ -179,7 +196,7 @@ class EmbeddingService:
                 work.fail(position, error)
         work.drop_failed()
         work.measure_images(self._settings.max_image_pixels, self._settings.max_request_pixels)
-        await self._open_documents(work, deadline)
+        await self._open_documents(work)
 
     async def _fetch_files(self, work: Work, deadline: Deadline) -> None:
         urls = {
@@ -208,7 +225,7 @@ class EmbeddingService:
         else:
             work.items[position] = replace(work.items[position], file=file)
 
-    async def _open_documents(self, work: Work, deadline: Deadline) -> None:
+    async def _open_documents(self, work: Work) -> None:
         """Replace PDFs by their pages, which the engine counts.
 
         Raises:
@@ -222,9 +239,12 @@ class EmbeddingService:
         if not documents:
             return
         page_tokens = [work.tokens[position] for position in documents]
-        with await self._admission.large_image.enter(sum(page_tokens)) as slot:
+        gate = self._admission.gate_of(work.model.public_id, "slow_image")
+        with gate.admit(work.client, sum(page_tokens), work.deadline) as ticket:
             pages = list(documents.values())
-            first_pages = EmbedBatch(work.model, pages, page_tokens, "passage", "NONE", slot, deadline=deadline)
+            first_pages = EmbedBatch(
+                work.model, pages, page_tokens, "passage", "NONE", ticket.enter, deadline=work.deadline
+            )
             result = await self._engine.tokenize(first_pages)
         page_counts = dict(zip(documents, result.page_counts.tolist(), strict=True))
         for row, position in enumerate(documents):
@@ -244,21 +264,17 @@ class EmbeddingService:
             )
         self._check_room(work)
 
-    async def _enter(self, work: Work) -> Slot:
-        """Wait for admission; see `AdmissionGate.enter`."""
-        cost = work.cost()
-        return await self._gate_of(work, cost).enter(cost)
-
-    def _build_batch(self, work: Work, slot: Slot, deadline: Deadline) -> EmbedBatch:
+    def _build_batch(self, work: Work, ticket: Ticket) -> EmbedBatch:
         return EmbedBatch(
             model=work.model,
             items=cast(list[Item], list(work.items.values())),  # PDFs have been replaced by their pages
             item_tokens=[work.tokens[position] for position in work.items],
             input_type=work.input_type,
             truncate=work.request.truncate,
-            slot=slot,
+            enter=ticket.enter,
+            chunk_tokens=self._admission.gate_of(work.model.public_id, work.kind()).chunk_tokens,
             check_token_ids=self._token_ids.is_checked,
-            deadline=deadline,
+            deadline=work.deadline,
         )
 
     async def _infer(self, batch: EmbedBatch) -> EmbedResult:

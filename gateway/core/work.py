@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gateway.core.admission import WorkKind
 from gateway.core.checks import check_image_pixels, check_request_pixels
 from gateway.core.image_size import SLOW_PIXELS, ImageSize, read_image_size
 from gateway.core.postprocess import normalise
@@ -14,10 +15,20 @@ from gateway.engine import ServedModel
 from gateway.engine.chunking import estimate_tokens
 from gateway.engine.interface import FloatVectors
 from gateway.errors import GatewayError, TooLargeError
-from gateway.types import DocumentItem, EmbeddingsRequest, ImageItem, InputType, ItemWithImage, Place, RequestItem
+from gateway.types import (
+    Client,
+    Deadline,
+    DocumentItem,
+    EmbeddingsRequest,
+    ImageItem,
+    InputType,
+    ItemWithImage,
+    Place,
+    RequestItem,
+)
 
 DECODED_PIXELS_PER_TOKEN = 8192
-"""What decoding costs, as tokens: at this rate, the largest WebP fills the gate, which takes about 8 s to decode."""
+"""What decoding costs, as tokens: the largest WebP, whose decoding takes about 8 s, as much as nine pages."""
 
 
 @dataclass(slots=True)
@@ -26,17 +37,21 @@ class Work:
 
     Attributes:
         request: What the client asks for.
+        client: Who asks.
+        deadline: Of the request.
         model: That it names.
         input_type: Of its texts.
         errors: Of the items that failed, by their index in the client's input.
         items: What is left to embed, by position.
         places: What the positions stand for; None: the position is the index in the client's input.
-        tokens: Estimated, by position.
-        image_sizes: Of the images whose header could be read, by position.
+        tokens: Estimated, by position; with what decoding costs, for an image whose header could be read.
+        image_sizes: Of these images, by position.
         has_files: Whether there were images or PDFs among the items.
     """
 
     request: EmbeddingsRequest
+    client: Client
+    deadline: Deadline
     model: ServedModel
     input_type: InputType
     errors: ItemErrors
@@ -54,10 +69,13 @@ class Work:
         """Return what a position stands for."""
         return Place(position) if self.places is None else self.places[position]
 
-    def add(self, position: int, item: RequestItem) -> None:
-        """Add an item."""
+    def add(self, position: int, item: RequestItem, size: ImageSize | None = None) -> None:
+        """Add an item, and the size of its image if that is known."""
         self.items[position] = item
         self.tokens[position] = estimate_tokens(item, self.model)
+        if size is not None:
+            self.image_sizes[position] = size
+            self.tokens[position] += size.decode_pixels // DECODED_PIXELS_PER_TOKEN
 
     def fail(self, position: int, error: GatewayError) -> None:
         """Note the error of an item.
@@ -78,6 +96,18 @@ class Work:
         """Return the estimated tokens of what is left."""
         return sum(map(self.tokens.__getitem__, self.items))
 
+    def kind(self) -> WorkKind:
+        """Return the kind of work that this is; how long a page of a PDF takes is not known before."""
+        if not self.has_files:
+            return "text"
+        for position, item in self.items.items():
+            size = self.image_sizes.get(position)
+            if size is not None and size.decode_pixels > SLOW_PIXELS:
+                return "slow_image"
+            if isinstance(item, DocumentItem) or (isinstance(item, ImageItem) and item.page):
+                return "slow_image"
+        return "image"
+
     def measure_images(self, max_image_pixels: int, max_request_pixels: int) -> None:
         """Read the sizes of the images that have arrived, and check them.
 
@@ -94,31 +124,14 @@ class Work:
             size = read_image_size(item.file)
             if size is None:
                 continue
-            self.image_sizes[position] = size
+            self.add(position, item, size)
             try:
                 check_image_pixels(self.index_of(position), size, max_image_pixels)
             except TooLargeError as error:
                 self.fail(position, error)
         self.drop_failed()
-        sizes = [size for position, size in self.image_sizes.items() if position in self.items]
-        check_request_pixels(sum(size.pixels for size in sizes), max_request_pixels)
-
-    def cost(self) -> int:
-        """Return what admission counts: the estimated tokens of what is left, and what decoding it costs."""
-        tokens = self.total_tokens()
-        if not self.image_sizes:
-            return tokens
-        pixels = sum(size.decode_pixels for position, size in self.image_sizes.items() if position in self.items)
-        return tokens + pixels // DECODED_PIXELS_PER_TOKEN
-
-    def is_slow(self) -> bool:
-        """Return whether decoding one of the files may take long; of pages of PDFs nobody knows."""
-        return self.has_files and any(
-            isinstance(item, DocumentItem)
-            or (isinstance(item, ImageItem) and item.page > 0)
-            or (position in self.image_sizes and self.image_sizes[position].decode_pixels > SLOW_PIXELS)
-            for position, item in self.items.items()
-        )
+        pixels = sum(size.pixels for position, size in self.image_sizes.items() if position in self.items)
+        check_request_pixels(pixels, max_request_pixels)
 
     def open_documents(self, page_counts: Mapping[int, int]) -> None:
         """Replace every PDF by its pages, which gives every item a new position.
@@ -140,10 +153,9 @@ class Work:
                     sizes[len(items)] = self.image_sizes[position]
                 items.append(item)
                 places.append(place)
-        self.image_sizes = sizes
-        self.items, self.tokens, self.places = {}, {}, places
+        self.items, self.tokens, self.image_sizes, self.places = {}, {}, {}, places
         for position, item in enumerate(items):
-            self.add(position, item)
+            self.add(position, item, sizes.get(position))
 
 
 def average_by_item(vectors: FloatVectors, places: Sequence[Place]) -> tuple[FloatVectors, list[Place]]:

@@ -78,6 +78,11 @@ def cut_batch(batch: EmbedBatch, *, max_items: int, max_tokens: int) -> list[Chu
     ]
 
 
+def count_tokens(batch: EmbedBatch, chunk: Chunk) -> int:
+    """Return the estimated tokens of a chunk."""
+    return sum(batch.item_tokens[index] for index in chunk.indices)
+
+
 def cut_list(costs: Sequence[int], *, max_items: int, max_cost: int) -> list[range]:
     """Cut neighbouring items into pieces, in order.
 

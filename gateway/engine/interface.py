@@ -1,7 +1,7 @@
 """The engine as the gateway sees it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
@@ -114,6 +114,14 @@ class Slot:
         return cls(release_all)
 
 
+Enter: TypeAlias = Callable[[int], Awaitable[Slot]]
+
+
+async def enter_freely(cost: int) -> Slot:
+    """Return a slot that occupies nothing, at once."""
+    return Slot()
+
+
 @dataclass(frozen=True, slots=True)
 class EmbedBatch:
     """The items of one request, or of several that agree in everything else.
@@ -124,8 +132,10 @@ class EmbedBatch:
         item_tokens: Estimated tokens of each item, as `chunking.estimate_tokens` has them.
         input_type: Whether the texts are queries or passages.
         truncate: Which end of an over-long text is cut; `NONE` refuses it.
+        enter: Waits for the turn of an inference request, of which it is told the estimated tokens. Its slot is held
+            while the engine works on it, which may be after its client has disconnected.
+        chunk_tokens: Most estimated tokens of an inference request with several items; None for the engine's own limit.
         check_token_ids: Whether to refuse token ids that are not the model's own.
-        slot: Held while the engine works on the batch, which may be after its client has disconnected.
         deadline: After which nobody waits for the result; None if that is not known.
     """
 
@@ -134,7 +144,8 @@ class EmbedBatch:
     item_tokens: Sequence[int]
     input_type: InputType
     truncate: Truncate
-    slot: Slot
+    enter: Enter
+    chunk_tokens: int | None = None
     check_token_ids: bool = True
     deadline: Deadline | None = None
 

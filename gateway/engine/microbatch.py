@@ -17,6 +17,8 @@ from gateway.types import InputType, Truncate
 MAX_TOKENS = 256
 """Estimated tokens of a micro-batch: for longer texts, the cost of a call does not matter."""
 
+EmbedTogether: TypeAlias = Callable[[EmbedBatch, Slot], Awaitable[EmbedResult]]
+
 BatchKey: TypeAlias = tuple[str, InputType, Truncate, bool]
 """What requests must have in common: the public id, and the options that an inference request carries once."""
 
@@ -27,11 +29,13 @@ class PendingRequest:
 
     Attributes:
         batch: Its items.
+        slot: Held until the inference request ends.
         tokens: Estimated, of all items.
         result: Cancelled if the client disconnects.
     """
 
     batch: EmbedBatch
+    slot: Slot
     tokens: int
     result: "asyncio.Future[EmbedResult]"
 
@@ -63,18 +67,19 @@ class MicroBatcher:
         wait_ms: Longest that a request waits for others; 0: one turn of the event loop.
     """
 
-    def __init__(self, embed: Callable[[EmbedBatch], Awaitable[EmbedResult]], max_items: int, wait_ms: int = 0) -> None:
+    def __init__(self, embed: EmbedTogether, max_items: int, wait_ms: int = 0) -> None:
         self._embed = embed
         self._max_items = max_items
         self._wait_ms = wait_ms
         self._open: dict[BatchKey, OpenBatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def embed(self, batch: EmbedBatch) -> EmbedResult:
+    async def embed(self, batch: EmbedBatch, slot: Slot) -> EmbedResult:
         """Embed a request's items, beside those of other requests.
 
         Args:
             batch: Small enough for one inference request.
+            slot: Of the request.
 
         Raises:
             GatewayError: This request failed; the failure of another one in the micro-batch does not show here.
@@ -84,7 +89,7 @@ class MicroBatcher:
         if key not in self._open:
             self._open[key] = OpenBatch(self._start_timer(key))
         open_batch = self._open[key]
-        open_batch.requests.append(PendingRequest(batch, sum(batch.item_tokens), result))
+        open_batch.requests.append(PendingRequest(batch, slot, sum(batch.item_tokens), result))
         if self._wait_ms and open_batch.is_full(self._max_items):
             open_batch.timer.cancel()
             self._send(key)
@@ -103,15 +108,16 @@ class MicroBatcher:
 
     def _start(self, requests: Sequence[PendingRequest]) -> None:
         """Embed requests in the background; their slots are held from now on."""
-        task = asyncio.ensure_future(self._embed_together(requests, merge([each.batch for each in requests])))
+        slot = Slot.shared([each.slot for each in requests])
+        task = asyncio.ensure_future(self._embed_together(requests, slot))
         self._tasks.add(task)  # the event loop keeps no reference
         task.add_done_callback(self._tasks.discard)
 
-    async def _embed_together(self, requests: Sequence[PendingRequest], batch: EmbedBatch) -> None:
+    async def _embed_together(self, requests: Sequence[PendingRequest], slot: Slot) -> None:
         """Embed requests together and, after an engine fault, each one alone, so that only the culprit fails."""
         try:
-            with batch.slot:
-                result = await self._embed(batch)
+            with slot:
+                result = await self._embed(merge([each.batch for each in requests]), slot)
         except EngineFaultError as error:
             if len(requests) == 1:
                 fail(requests, error)
@@ -144,14 +150,13 @@ def split(requests: Sequence[PendingRequest], max_items: int) -> list[list[Pendi
 
 
 def merge(batches: Sequence[EmbedBatch]) -> EmbedBatch:
-    """Return one batch of all items, whose slot holds the slots of all."""
+    """Return one batch of all items."""
     first = batches[0]
-    slot = Slot.shared([batch.slot for batch in batches])
     if len(batches) == 1:
-        return replace(first, slot=slot)
+        return first
     items = [item for batch in batches for item in batch.items]
     item_tokens = [tokens for batch in batches for tokens in batch.item_tokens]
-    return replace(first, items=items, item_tokens=item_tokens, slot=slot)
+    return replace(first, items=items, item_tokens=item_tokens)
 
 
 def distribute(requests: Sequence[PendingRequest], result: EmbedResult) -> None:

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import grpc
 import httpcore
-from tritonclient.grpc import service_pb2_grpc
 
-from gateway.engine.chunking import Chunk, cut_batch, merge_results, merge_tokens
-from gateway.engine.discovery import TritonModel, discover_models
+from gateway.engine.chunking import Chunk, count_tokens, cut_batch, merge_results, merge_tokens
+from gateway.engine.discovery import TritonModel
 from gateway.engine.grpc_errors import grpc_errors_translated
 from gateway.engine.interface import EmbedBatch, EmbedResult, ItemFailure, ServedModel, Slot, TokenizeResult
 from gateway.engine.microbatch import MicroBatcher
+from gateway.engine.replicas import Replica, ReplicaSet, is_lost
 from gateway.engine.wire import all_failed, build_request, none_tokenized, read_refusal, read_response, read_tokens
 from gateway.errors import EngineUnavailableError
 from gateway.settings import Settings
@@ -22,25 +22,8 @@ from gateway.types import ItemWithImage
 
 logger = logging.getLogger(__name__)
 
-CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.enable_http_proxy", 0),
-    # By default gRPC waits up to two minutes before it tries a restarted Triton again.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # Detects a peer that disappeared without closing the connection.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-)
-
-DISCOVERY_TIMEOUT_S = 5.0
-
 CALL_TIMEOUT_FACTOR = 2
 """A call is given up as lost after this many times the request timeout."""
-
-CLOSE_GRACE_S = 5.0
 
 METRICS_TIMEOUT_S = 5.0
 MAX_METRICS_BYTES = 4 * 1024 * 1024
@@ -49,10 +32,10 @@ T = TypeVar("T")
 
 
 class TritonEngine:
-    """An `Engine` over one gRPC channel.
+    """An `Engine` over one or several Tritons.
 
     Args:
-        settings: Address of Triton, and the limits of chunks and micro-batches.
+        settings: Addresses of Triton, and the limits of chunks and micro-batches.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -63,20 +46,17 @@ class TritonEngine:
         self._micro_batcher = MicroBatcher(self._embed_texts, settings.microbatch_items, settings.microbatch_wait_ms)
         self._call_timeout_s = CALL_TIMEOUT_FACTOR * settings.request_timeout_s
         self._calls: set[Any] = set()
-        self._channel: Any = None
-        self._stub: Any = None
+        self._replicas = ReplicaSet(settings.triton_url)
 
     async def start(self) -> None:
-        """Open the channel; it connects, and reconnects, by itself."""
-        self._channel = grpc.aio.insecure_channel(self._settings.triton_url, options=CHANNEL_OPTIONS)
-        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        """Open the channels; they connect, and reconnect, by themselves."""
+        await self._replicas.start()
 
     async def close(self) -> None:
-        """Close the channel after giving calls in flight a moment to end."""
+        """Close the channels after giving calls in flight a moment to end."""
         if self._discovery is not None:
             self._discovery.cancel()
-        if self._channel is not None:
-            await self._channel.close(CLOSE_GRACE_S)
+        await self._replicas.close()
 
     async def models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:
         """Return the served models; a stale list is returned at once and renewed in the background.
@@ -103,7 +83,7 @@ class TritonEngine:
 
     async def _read_models(self) -> Mapping[str, TritonModel]:
         self._discovered_at_s = time.monotonic()  # also if it fails: one attempt per period is enough
-        models = await discover_models(self._stub, DISCOVERY_TIMEOUT_S)
+        models = await self._replicas.discover()
         if models.keys() != self._models.keys():
             logger.info("models served: %s", ", ".join(models) or "none")
             self._warn_of_image_limits(models)
@@ -129,12 +109,10 @@ class TritonEngine:
             GatewayError: A request failed as a whole; chunks not yet sent are dropped.
         """
         if self._is_small(batch):
-            return await self._micro_batcher.embed(batch)
-        model = self._find(batch.model)
-        chunks = cut_batch(batch, max_items=self._settings.chunk_items, max_tokens=self._settings.chunk_tokens)
-        if len(chunks) == 1:
-            return await self._infer(model, batch, chunks[0])
-        jobs = [lambda chunk=chunk: self._infer(model, batch, chunk) for chunk in chunks]
+            with await batch.enter(sum(batch.item_tokens)) as slot:
+                return await self._micro_batcher.embed(batch, slot)
+        chunks = self._cut(batch)
+        jobs = [lambda chunk=chunk: self._infer_in_turn(batch, chunk) for chunk in chunks]
         results = await run_bounded(jobs, self._settings.chunk_concurrency)
         return merge_results(chunks, results, len(batch.items), batch.model.dimensions)
 
@@ -146,25 +124,23 @@ class TritonEngine:
             and not any(isinstance(item, ItemWithImage) for item in batch.items)
         )
 
-    def _find(self, served: ServedModel) -> TritonModel:
-        """Return Triton's side of a model.
+    def _cut(self, batch: EmbedBatch) -> list[Chunk]:
+        """Cut a batch into chunks."""
+        max_tokens = min(self._settings.chunk_tokens, batch.chunk_tokens or self._settings.chunk_tokens)
+        return cut_batch(batch, max_items=self._settings.chunk_items, max_tokens=max_tokens)
 
-        Raises:
-            EngineUnavailableError: It is no longer served.
-        """
-        model = self._models.get(served.public_id)
-        if model is None:
-            raise EngineUnavailableError
-        return model
-
-    async def _embed_texts(self, batch: EmbedBatch) -> EmbedResult:
+    async def _embed_texts(self, batch: EmbedBatch, slot: Slot) -> EmbedResult:
         """Embed texts in one inference request."""
-        return await self._infer(self._find(batch.model), batch, Chunk("text", range(len(batch.items))))
+        return await self._infer(batch, Chunk("text", range(len(batch.items))), slot)
 
-    async def _infer(self, model: TritonModel, batch: EmbedBatch, chunk: Chunk) -> EmbedResult:
+    async def _infer_in_turn(self, batch: EmbedBatch, chunk: Chunk) -> EmbedResult:
+        """Wait for the turn of a chunk, and embed it."""
+        with await batch.enter(count_tokens(batch, chunk)) as slot:
+            return await self._infer(batch, chunk, slot)
+
+    async def _infer(self, batch: EmbedBatch, chunk: Chunk, slot: Slot) -> EmbedResult:
         """Send one chunk and read the response."""
-        request = build_request(model.ensembles[chunk.modality], batch, chunk)
-        response, failures = await self._call_for_items(request, batch.slot, len(chunk.indices))
+        response, failures = await self._call_for_items(batch, chunk, slot)
         if failures:
             return all_failed(failures, batch.model.dimensions)
         return read_response(response, chunk, batch.model.dimensions)
@@ -175,19 +151,20 @@ class TritonEngine:
         Raises:
             GatewayError: A request failed as a whole; chunks not yet sent are dropped.
         """
-        model = self._find(batch.model)
-        chunks = cut_batch(batch, max_items=self._settings.chunk_items, max_tokens=self._settings.chunk_tokens)
-        jobs = [lambda chunk=chunk: self._tokenize(model, batch, chunk) for chunk in chunks]
+        chunks = self._cut(batch)
+        jobs = [lambda chunk=chunk: self._tokenize(batch, chunk) for chunk in chunks]
         results = await run_bounded(jobs, self._settings.chunk_concurrency)
         return merge_tokens(chunks, results, len(batch.items))
 
-    async def _tokenize(self, model: TritonModel, batch: EmbedBatch, chunk: Chunk) -> TokenizeResult:
-        request = build_request(model.ensembles[chunk.modality], batch, chunk, only_tokenize=True)
-        response, failures = await self._call_for_items(request, batch.slot, len(chunk.indices))
+    async def _tokenize(self, batch: EmbedBatch, chunk: Chunk) -> TokenizeResult:
+        with await batch.enter(count_tokens(batch, chunk)) as slot:
+            response, failures = await self._call_for_items(batch, chunk, slot, only_tokenize=True)
         return none_tokenized(failures) if failures else read_tokens(response, chunk)
 
-    async def _call_for_items(self, request: Any, slot: Slot, count: int) -> tuple[Any, Mapping[int, ItemFailure]]:
-        """Call ModelInfer for a request of `count` items.
+    async def _call_for_items(
+        self, batch: EmbedBatch, chunk: Chunk, slot: Slot, *, only_tokenize: bool = False
+    ) -> tuple[Any, Mapping[int, ItemFailure]]:
+        """Call ModelInfer for a chunk, and once more, on another replica, if the first one is lost.
 
         Returns:
             The response and no failures, or None and the failure of every item.
@@ -195,16 +172,45 @@ class TritonEngine:
         Raises:
             GatewayError: The request failed for a reason that is none of its items'.
         """
+        replica = self._replicas.pick(batch.model)
+        self._replicas.earn_retry()
         with grpc_errors_translated():
             try:
-                return await self._call(request, slot), {}
+                try:
+                    return await self._send(replica, batch, chunk, slot, only_tokenize), {}
+                except grpc.aio.AioRpcError as error:
+                    other = self._replicas.pick_for_retry(batch.model, replica) if is_lost(error) else None
+                    if other is None:
+                        raise
+                    logger.warning("repeating a request on %s: %s was lost", other.target, replica.target)
+                    return await self._send(other, batch, chunk, slot, only_tokenize), {}
             except grpc.aio.AioRpcError as error:
-                failures = read_refusal(error, count)
+                failures = read_refusal(error, len(chunk.indices))
                 if failures is None:
                     raise
                 return None, failures
 
-    async def _call(self, request: Any, slot: Slot) -> Any:
+    async def _send(self, replica: Replica, batch: EmbedBatch, chunk: Chunk, slot: Slot, only_tokenize: bool) -> Any:
+        """Call ModelInfer on a replica and record whether that is there.
+
+        Returns:
+            The ModelInferResponse.
+
+        Raises:
+            AioRpcError: The call failed.
+        """
+        ensemble = replica.models[batch.model.public_id].ensembles[chunk.modality]
+        request = build_request(ensemble, batch, chunk, only_tokenize=only_tokenize)
+        try:
+            response = await self._call(replica, request, slot, count_tokens(batch, chunk))
+        except grpc.aio.AioRpcError as error:
+            if is_lost(error):
+                replica.record_failure()
+            raise
+        replica.record_success()
+        return response
+
+    async def _call(self, replica: Replica, request: Any, slot: Slot, cost: int) -> Any:
         """Call ModelInfer and wait for it to end.
 
         If the caller is cancelled, the call goes on and keeps its slot: cancelling a call, or letting it run into its
@@ -220,12 +226,14 @@ class TritonEngine:
 
         def end(call: Any) -> None:
             self._calls.discard(call)
+            replica.in_flight -= cost
             slot.release()
             if not ended.done():
                 ended.set_result(None)
 
-        call = self._stub.ModelInfer(request, timeout=self._call_timeout_s)
+        call = replica.stub.ModelInfer(request, timeout=self._call_timeout_s)
         self._calls.add(call)  # gRPC cancels a call that is no longer referenced
+        replica.in_flight += cost
         slot.hold()
         call.add_done_callback(end)
         await ended

@@ -14,7 +14,7 @@ import anyio
 import httpcore
 
 from gateway.errors import DeadlineError, InvalidRequestError, TooLargeError
-from gateway.fetch.network import FetchQueue, GuardedNetwork, SystemResolver
+from gateway.fetch.network import DnsResolver, FetchQueue, GuardedNetwork, MeteredNetwork, WireMeter
 from gateway.fetch.urls import FORBIDDEN, MAX_URL_CHARS, ParsedUrl, UnfetchableError, UrlRules
 from gateway.settings import Settings
 from gateway.types import Deadline
@@ -35,6 +35,8 @@ HEADERS: Sequence[tuple[str, str]] = (
     ("accept-encoding", "identity"),
     ("connection", "close"),
 )
+
+PIECES_PER_TURN = 64
 
 NOT_FETCHED = (
     "the file could not be fetched; its URL must be public, allowed by this server, and return the file itself"
@@ -191,23 +193,25 @@ class UrlFetcher:
 
     async def _get(self, url: ParsedUrl, budget: ByteBudget) -> bytes | Redirect:
         """Connect, send the request, and read the response."""
+        meter = WireMeter()
         connection = httpcore.AsyncHTTPConnection(
             httpcore.Origin(url.scheme.encode(), url.host.encode(), url.port),
             ssl_context=self._ssl_context,
-            network_backend=self._network,
+            network_backend=MeteredNetwork(self._network, meter),
         )
         location = httpcore.URL(scheme=url.scheme, host=url.host, port=url.port, target=url.target)
         try:
             headers = [("host", url.authority), *HEADERS]
             async with connection.stream("GET", location, headers=headers) as response:
+                meter.head_is_read = True
                 if response.status in REDIRECTS:
                     return read_redirect(url, response)
-                return await self._read_file(response, budget)
+                return await self._read_file(response, budget, meter)
         finally:
             with anyio.CancelScope(shield=True):
                 await connection.aclose()
 
-    async def _read_file(self, response: httpcore.Response, budget: ByteBudget) -> bytes:
+    async def _read_file(self, response: httpcore.Response, budget: ByteBudget, meter: WireMeter) -> bytes:
         """Read the body, within its limit.
 
         Raises:
@@ -222,9 +226,14 @@ class UrlFetcher:
         if announced.isdecimal() and int(announced[:20]) > max_bytes:
             raise too_large
         file = bytearray()
+        pieces = 0
         async for piece in response.aiter_stream():
             budget.spend(len(piece))
             file += piece
+            meter.file_bytes = len(file)
+            pieces += 1
+            if not pieces % PIECES_PER_TURN:
+                await asyncio.sleep(0)  # pieces that have arrived together come without a pause
             if len(file) > max_bytes:
                 raise too_large
         return bytes(file)
@@ -260,7 +269,7 @@ def build_fetcher(settings: Settings) -> FileFetcher:
     connect_timeout_s = settings.image_url_connect_timeout_s
     return UrlFetcher(
         UrlRules(SCHEMES[settings.image_urls], frozenset(settings.image_url_hosts.lower().replace(",", " ").split())),
-        GuardedNetwork(SystemResolver(), httpcore.AnyIOBackend(), connect_timeout_s),
+        GuardedNetwork(DnsResolver(), httpcore.AnyIOBackend(), connect_timeout_s),
         FetchQueue(
             concurrency=settings.image_url_concurrency,
             host_concurrency=settings.image_url_host_concurrency,

@@ -2,14 +2,15 @@
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Any, NoReturn, Protocol
 from weakref import WeakValueDictionary
 
+import aiodns
 import anyio
 import httpcore
 
@@ -18,8 +19,14 @@ from gateway.fetch.urls import IPAddress, UnfetchableError, is_public, parse_ip_
 
 MAX_ADDRESSES_TRIED = 3
 
-LOOKUP_THREADS = 16
-"""The system's resolver blocks. It has threads of its own, so that slow names delay only other lookups."""
+LOOKUP_TIMEOUT_S = 1.0
+LOOKUP_TRIES = 2
+
+MAX_OVERHEAD_BYTES = 64 * 1024
+"""Of a response on the wire, beyond twice the file: room for its headers."""
+
+HEAD_READ_BYTES = 4096
+MAX_READ_BYTES = 64 * 1024
 
 
 class Resolver(Protocol):
@@ -34,11 +41,11 @@ class Resolver(Protocol):
         ...
 
 
-class SystemResolver:
-    """The resolver that every program on this machine uses."""
+class DnsResolver:
+    """Looks up names without threads, which slow names would occupy; knows /etc/hosts and /etc/resolv.conf."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._resolver: aiodns.DNSResolver | None = None
 
     async def resolve(self, name: str) -> Sequence[IPAddress]:
         """Return all addresses, in the order of RFC 6724.
@@ -46,19 +53,96 @@ class SystemResolver:
         Raises:
             OSError: The name has none.
         """
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, look_up, name)
-        return list(dict.fromkeys(found))
+        if self._resolver is None:  # it belongs to the running event loop
+            self._resolver = aiodns.DNSResolver(timeout=LOOKUP_TIMEOUT_S, tries=LOOKUP_TRIES)
+        try:
+            found = await self._resolver.getaddrinfo(name, type=socket.SOCK_STREAM)
+        except aiodns.error.DNSError as error:
+            raise OSError("the name has no address") from error
+        return list(dict.fromkeys(ip_address(node.addr[0].decode()) for node in found.nodes))
 
 
-def look_up(name: str) -> list[IPAddress]:
-    """Return the addresses of a name; blocks.
+class WireMeter:
+    """Refuses a response that is much longer on the wire than the file in it, such as one in chunks of one byte.
 
-    Raises:
-        OSError: The name has none.
+    Attributes:
+        head_is_read: Whether the response's status and headers have arrived.
+        file_bytes: Of the file, as far as it has arrived.
     """
-    entries = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM)
-    return [ip_address(entry[4][0]) for entry in entries]
+
+    def __init__(self) -> None:
+        self.head_is_read = False
+        self.file_bytes = 0
+        self._wire_bytes = 0
+
+    def count(self, count: int) -> None:
+        """Count bytes that have arrived.
+
+        Raises:
+            UnfetchableError: They are too many for what they have brought.
+        """
+        self._wire_bytes += count
+        if self._wire_bytes > 2 * self.file_bytes + MAX_OVERHEAD_BYTES:
+            raise UnfetchableError("too much overhead")
+
+    @property
+    def read_bytes(self) -> int:
+        """How much to read at once: little of a head, which httpcore parses without a pause for other work."""
+        return MAX_READ_BYTES if self.head_is_read else HEAD_READ_BYTES
+
+
+class MeteredStream(httpcore.AsyncNetworkStream):
+    """A connection that a meter watches."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, meter: WireMeter) -> None:
+        self._stream = stream
+        self._meter = meter
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return what has arrived, after other work has had its turn."""
+        await asyncio.sleep(0)
+        data = await self._stream.read(min(max_bytes, self._meter.read_bytes), timeout)
+        self._meter.count(len(data))
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send."""
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """Return the same connection with TLS."""
+        return MeteredStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._meter)
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what the connection knows of itself."""
+        return self._stream.get_extra_info(info)
+
+
+class MeteredNetwork(httpcore.AsyncNetworkBackend):
+    """Connects as another network does, and has a meter watch.
+
+    Args:
+        network: Opens the connection.
+        meter: Of one response.
+    """
+
+    def __init__(self, network: httpcore.AsyncNetworkBackend, meter: WireMeter) -> None:
+        self._network = network
+        self._meter = meter
+
+    async def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        """Connect; raises as the network does."""
+        return MeteredStream(await self._network.connect_tcp(host, port, *args, **options), self._meter)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep between attempts, of which there is only one."""
+        await self._network.sleep(seconds)
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):

@@ -25,8 +25,9 @@ def cpu_override() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def services(compose: dict[str, Any]) -> Mapping[str, dict[str, Any]]:
+    """Return the services that start without a profile."""
     services: dict[str, dict[str, Any]] = compose["services"]
-    return services
+    return {name: service for name, service in services.items() if "profiles" not in service}
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,17 @@ def test_only_the_gateway_is_published_and_on_loopback_by_default(services, with
     }
 
 
+def test_the_proxy_is_hardened_like_the_others_and_reaches_the_gateway_only(compose, services):
+    proxy = compose["services"]["proxy"]
+    assert proxy["profiles"] == ["proxy"]
+    hardening = ("user", "read_only", "tmpfs", "cap_drop", "security_opt", "logging", "init")
+    assert {name: proxy[name] for name in hardening} == {name: services["gateway"][name] for name in hardening}
+    assert proxy["networks"] == ["edge"]
+    assert proxy["ports"][0].endswith(":8080") and "listen 8080" in (PROJECT / "deploy" / "nginx.conf").read_text()
+    [volume] = proxy["volumes"]
+    assert (PROJECT / volume.partition(":")[0]).is_file() and volume.endswith(":ro")
+
+
 def test_triton_shares_an_internal_network_with_the_gateway_alone(compose, services):
     assert services["triton"]["networks"] == ["inference"]
     assert compose["networks"]["inference"]["internal"] is True

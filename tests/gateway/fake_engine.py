@@ -86,6 +86,10 @@ class FakeEngine:
 
     async def embed(self, batch: EmbedBatch) -> EmbedResult:
         await self.models()
+        with await batch.enter(sum(batch.item_tokens)):
+            return await self.compute(batch)
+
+    async def compute(self, batch: EmbedBatch) -> EmbedResult:
         self.batches.append(batch)
         if self.error:
             raise self.error

@@ -17,7 +17,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from gateway.app import create_app
-from gateway.http_protocol import HttpProtocol
+from gateway.edge.protocol import HttpProtocol
 from gateway.settings import Settings
 from gateway.types import ImageItem, TextItem
 from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine, fake_vector

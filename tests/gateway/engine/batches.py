@@ -1,7 +1,8 @@
 """Batches for engines under test."""
 
-from gateway.engine import EmbedBatch, ServedModel, Slot
+from gateway.engine import EmbedBatch, ServedModel
 from gateway.engine.chunking import estimate_tokens
+from gateway.engine.interface import Enter, enter_freely
 from gateway.types import Deadline, InputType, Item, Truncate
 
 
@@ -10,8 +11,8 @@ def make_batch(
     *items: Item,
     input_type: InputType = "passage",
     truncate: Truncate = "NONE",
-    slot: Slot | None = None,
+    enter: Enter = enter_freely,
     deadline: Deadline | None = None,
 ) -> EmbedBatch:
     tokens = [estimate_tokens(item, model) for item in items]
-    return EmbedBatch(model, items, tokens, input_type, truncate, slot or Slot(), deadline=deadline)
+    return EmbedBatch(model, items, tokens, input_type, truncate, enter, deadline=deadline)

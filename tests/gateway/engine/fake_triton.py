@@ -87,6 +87,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         requests: that came for inference.
         delay_s: how long an inference takes.
         is_held: whether inferences wait until this is false.
+        is_hung: whether nobody learns that it is live until this is false.
         refusal: what inference is refused with, or None.
         outputs_left_out: names of outputs that do not come.
         in_flight, most_in_flight: inferences at a time.
@@ -103,6 +104,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     requests: list[Any] = field(default_factory=list)
     delay_s: float = 0.0
     is_held: bool = False
+    is_hung: bool = False
     refusal: tuple[grpc.StatusCode, str] | None = None
     outputs_left_out: frozenset[str] = frozenset()
     in_flight: int = 0
@@ -116,6 +118,11 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         for config in self.configs:
             answer.models.add(name=config.name, version="1", state="READY")
         return answer
+
+    async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+        while self.is_hung:
+            await asyncio.sleep(0.01)
+        return service_pb2.ServerLiveResponse(live=True)
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         return service_pb2.ModelConfigResponse(config=next(c for c in self.configs if c.name == request.name))

@@ -18,7 +18,7 @@ from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES
 from gateway.engine.triton import TritonEngine
 from gateway.errors import DeadlineError, EngineFaultError, EngineUnavailableError
 from gateway.settings import Settings
-from gateway.types import Deadline, ImageItem, Item, TextImageItem, TextItem, TokensItem
+from gateway.types import Client, Deadline, ImageItem, Item, TextImageItem, TextItem, TokensItem
 from tests.gateway.engine.batches import make_batch
 from tests.gateway.engine.fake_triton import (
     DIMENSIONS,
@@ -278,11 +278,11 @@ async def test_one_failed_chunk_holds_back_those_not_sent(engine: TritonEngine, 
 async def test_disconnected_client_keeps_its_slot_until_its_calls_end(engine: TritonEngine, triton: FakeTriton) -> None:
     await engine.models()
     triton.is_held = True
-    gate = AdmissionGate(10, 10)
+    gate = AdmissionGate(1000, 60.0, 60.0)
 
     async def visit() -> None:
-        with await gate.enter(7) as slot:
-            await embed(engine, *[TextItem("a")] * 40, slot=slot)
+        with gate.admit(Client(), 160) as ticket:
+            await embed(engine, *[TextItem("a")] * 40, enter=ticket.enter)
 
     work = asyncio.ensure_future(visit())
     while triton.in_flight < 3:
@@ -292,7 +292,7 @@ async def test_disconnected_client_keeps_its_slot_until_its_calls_end(engine: Tr
         await work
     gc.collect()
     await asyncio.sleep(0.05)
-    assert (triton.in_flight, gate.in_flight) == (3, 7), "a call was cancelled, or its slot was released"
+    assert (triton.in_flight, gate.in_flight) == (3, 48), "a call was cancelled, or its slot was released"
     triton.is_held = False
     while gate.in_flight:
         await asyncio.sleep(0.005)

@@ -113,6 +113,36 @@ async def test_large_image_is_refused_by_its_announcement_or_midway(
         await fetch(make_fetcher())
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 90_000,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000,
+        b"HTTP/1.1 200 OK\r\n" + b"X: a\r\n" * 100_000,
+    ],
+    ids=["chunks of one byte", "informational responses", "headers"],
+)
+async def test_a_response_that_is_mostly_overhead_is_given_up_and_delays_nobody(
+    make_fetcher: MakeFetcher, site: Site, page: bytes
+) -> None:
+    site.pages["/a.png"] = page
+    longest_s, stopping = 0.0, asyncio.Event()
+
+    async def watch() -> None:
+        nonlocal longest_s
+        while not stopping.is_set():
+            before_s = time.monotonic()
+            await asyncio.sleep(0)
+            longest_s = max(longest_s, time.monotonic() - before_s)
+
+    watching = asyncio.ensure_future(watch())
+    with pytest.raises(InvalidRequestError, match=NOT_FETCHED):
+        await fetch(make_fetcher())
+    stopping.set()
+    await watching
+    assert longest_s < 1  # it was 5 to 16 s
+
+
 async def test_image_at_the_limit_is_taken(make_fetcher: MakeFetcher, site: Site) -> None:
     site.pages["/a.png"] = ok(b"a" * MAX_BYTES)
     assert len(await fetch(make_fetcher())) == MAX_BYTES

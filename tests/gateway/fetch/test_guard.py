@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import InvalidRequestError
 from gateway.fetch import ByteBudget, network
 from gateway.fetch.fetcher import NOT_FETCHED, FetchLimits, UrlFetcher
-from gateway.fetch.network import FetchQueue, GuardedNetwork, SystemResolver
+from gateway.fetch.network import DnsResolver, FetchQueue, GuardedNetwork
 from gateway.fetch.urls import UrlRules
 from gateway.types import Deadline
 from tests.gateway.fetch.conftest import CONNECT_TIMEOUT_S, NO_AUTHORITY, MakeFetcher
@@ -119,7 +119,7 @@ def fetcher_of_this_machine(site: Site) -> UrlFetcher:
     """A fetcher with the system's resolver and real sockets, allowed to use the site's port."""
     return UrlFetcher(
         UrlRules(frozenset({"http"}), ports=frozenset({site.port})),
-        GuardedNetwork(SystemResolver(), httpcore.AnyIOBackend(), CONNECT_TIMEOUT_S),
+        GuardedNetwork(DnsResolver(), httpcore.AnyIOBackend(), CONNECT_TIMEOUT_S),
         FetchQueue(concurrency=8, host_concurrency=8, capacity=8),
         FetchLimits(1000, 5.0, 0.0),
         NO_AUTHORITY,
@@ -127,11 +127,11 @@ def fetcher_of_this_machine(site: Site) -> UrlFetcher:
 
 
 async def test_system_resolver_finds_what_the_system_does() -> None:
-    found = await SystemResolver().resolve("localhost")
+    found = await DnsResolver().resolve("localhost")
     assert found
     assert {str(address) for address in found} <= {"127.0.0.1", "::1"}
     with pytest.raises(OSError):
-        await SystemResolver().resolve("no-such-name.invalid")
+        await DnsResolver().resolve("no-such-name.invalid")
 
 
 async def test_every_failure_has_the_same_message_and_timing(

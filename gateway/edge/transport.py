@@ -1,9 +1,7 @@
-"""uvicorn's HTTP/1.1 protocol, changed to send the head and body of a response in one write."""
+"""A transport that sends the head and body of a response in one write."""
 
 import asyncio
-from typing import Any, cast
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from typing import Any
 
 
 class CoalescingTransport:
@@ -31,6 +29,11 @@ class CoalescingTransport:
             self._loop.call_soon(self._flush)
         self._pending.append(data)
 
+    def write_eof(self) -> None:
+        """Close the sending side once everything written has been sent."""
+        self._flush()
+        self._transport.write_eof()
+
     def close(self) -> None:
         """Close the connection once everything written has been sent."""
         self._flush()
@@ -40,11 +43,3 @@ class CoalescingTransport:
         pending, self._pending = self._pending, []
         if pending and not self._transport.is_closing():
             self._transport.write(b"".join(pending))
-
-
-class HttpProtocol(HttpToolsProtocol):
-    """One connection."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take over a new connection."""
-        super().connection_made(cast(asyncio.Transport, CoalescingTransport(transport)))

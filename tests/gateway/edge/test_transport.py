@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from gateway.http_protocol import CoalescingTransport
+from gateway.edge.transport import CoalescingTransport
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""HTTP connections: what clients may hold open, send and leave unread. uvicorn itself sets no such limits."""
