@@ -5,10 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check --constraint constraints.txt
 
+PIP_AUDIT := pip-audit==2.10.1
+AUDIT_SERVICE := pypi
+SECONDS := 600
+
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install export test clients coverage lint format bench perf constraints clean
+.PHONY: help serve install export test clients coverage lint format fuzz audit bench perf constraints clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -48,6 +52,15 @@ lint: $(VENV)/.dev ## check style, types, imports and declared dependencies
 format: $(VENV)/.dev ## format the code and apply ruff's fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: $(VENV)/.dev ## feed the parsers of bodies, URLs, images and PDFs with damaged input for SECONDS=600
+	PYTHONPATH=.:backends $(BIN)/python -m tests.fuzz $(SECONDS)
+
+audit: $(BIN)/uv ## look up known vulnerabilities of the pinned packages; AUDIT_SERVICE=osv asks OSV instead of PyPI
+	@$(BIN)/uv tool run --from '$(PIP_AUDIT)' pip-audit --requirement constraints.txt --no-deps --disable-pip --strict \
+		--progress-spinner off --vulnerability-service $(AUDIT_SERVICE) || { echo "error: a package has a known" \
+		"vulnerability, or could not be looked up. The audit needs https://pypi.org/pypi, which mirrors of the package" \
+		"index lack, or with AUDIT_SERVICE=osv https://api.osv.dev" >&2; exit 1; }
 
 bench: $(VENV)/.bench ## measure performance and update docs/benchmarks.md; QUICK=1 is a trial, SECTIONS=… a part
 	$(BIN)/python -m bench $(SECTIONS) $(if $(QUICK)$(SECTIONS),,--document) $(if $(QUICK),--quick)

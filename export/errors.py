@@ -50,7 +50,7 @@ class UnknownArchitectureError(CheckpointError):
     """The architecture of a checkpoint is not supported."""
 
     def __init__(self, found: str, known: Iterable[str]) -> None:
-        super().__init__(f"architecture {found!r} is not supported (supported: {', '.join(sorted(known))})")
+        super().__init__(f"architecture {found!r:.60} is not supported (supported: {', '.join(sorted(known))})")
 
 
 class ServingOptionError(ExportError):

@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import ModelCard as HubModelCard
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
-from huggingface_hub.utils import logging
 
 from export.checkpoint import Checkpoint
 
-# Front matter with the results of all MTEB tasks is some 200 KiB long. 512 KiB take five seconds to parse.
+# Front matter with the results of all MTEB tasks is some 200 KiB long.
 MAX_FRONT_MATTER_CHARS = 512 << 10
 MAX_FRONT_MATTER_DEPTH = 32
 MAX_DESCRIPTION_CHARS = 400
+MAX_LICENSE_NAME_CHARS = 100
 
 _LICENSE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md")
 # The hub writes SPDX identifiers in lower case.
 _SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause", "cc-by-4.0": "CC-BY-4.0"}
 _APACHE_LICENSE = Path(__file__).resolve().parent.parent / "LICENSE"  # this project's own
 
+# It leaves scalars as texts: turning "1:1:1:…", a number to the base of 60, into an integer takes hours.
+_YAML_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _YAML_OPENING = (
     yaml.BlockSequenceStartToken,
     yaml.BlockMappingStartToken,
@@ -71,19 +72,19 @@ def _split_card(card: str) -> tuple[Mapping[str, Any], str]:
     if block is None:
         return {}, card
     text = card[block.end() :]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # evaluation results, which are not used, may be wrong
-    try:
-        if len(block.group()) > MAX_FRONT_MATTER_CHARS or not _is_bounded(block.group(2)):
-            return {}, text
-        return vars(HubModelCard(block.group(), ignore_metadata_errors=True).data), text
-    except Exception:  # of the YAML library, and of the hub's over fields of the wrong kind
+    if len(block.group()) > MAX_FRONT_MATTER_CHARS:
         return {}, text
+    try:
+        fields = yaml.load(block.group(2), _YAML_LOADER) if _is_bounded(block.group(2)) else {}  # noqa: S506 - texts only
+    except (yaml.YAMLError, ValueError, TypeError):  # TypeError: a mapping for a key
+        fields = {}
+    return fields if isinstance(fields, dict) else {}, text
 
 
 def _is_bounded(front_matter: str) -> bool:
     """Return whether YAML is free of aliases, a few of which expand to any size, and not deeply nested."""
     depth = 0
-    for token in yaml.scan(front_matter):
+    for token in yaml.scan(front_matter, _YAML_LOADER):
         depth += isinstance(token, _YAML_OPENING) - isinstance(token, _YAML_CLOSING)
         if isinstance(token, yaml.AliasToken) or depth > MAX_FRONT_MATTER_DEPTH:
             return False
@@ -94,7 +95,9 @@ def _license_name(fields: Mapping[str, Any]) -> str:
     found = fields.get("license")
     if found == "other":
         found = fields.get("license_name") or found
-    return _SPDX.get(found.lower(), found) if isinstance(found, str) else ""
+    if not isinstance(found, str) or len(found) > MAX_LICENSE_NAME_CHARS:
+        return ""
+    return _SPDX.get(found.lower(), found)
 
 
 def _license_text(checkpoint: Checkpoint, name: str) -> str:

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ _RETIRED = "retired"
 # EDQUOT: the user's quota; EFBIG: the limit on the size of a file.
 _FULL_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # NumPy reports a short write without an error number.
+_MODEL_NAME = re.compile(r"[a-z0-9_]+")
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 
 
@@ -162,7 +164,14 @@ def recover(repository: Path) -> tuple[str, ...]:
 def _list_stagings(repository: Path) -> list[Path]:
     if not repository.parent.is_dir():
         return []
-    return sorted(path for path in repository.parent.iterdir() if path.name.startswith(_prefix(repository)))
+    prefix = _prefix(repository)
+    return sorted(path for path in repository.parent.iterdir() if path.name.startswith(prefix) and _is_own(path))
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether a path is a folder of this user: what others leave beside a repository is not published."""
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _recover_one(folder: Path, repository: Path) -> Sequence[str]:
@@ -200,10 +209,18 @@ def _sweep(folder: Path) -> None:
 
 
 def _read_journal(folder: Path) -> _Journal | None:
+    """Return the journal of a staging folder, or None if it has none; one that names anything but models is refused."""
+    path = folder / _JOURNAL
     try:
-        return _Journal(**json.loads((folder / _JOURNAL).read_text("utf-8")))
+        journal = _Journal(**json.loads(path.read_text("utf-8")))
+        is_valid = all(_MODEL_NAME.fullmatch(name) for name in (*journal.retire, *journal.publish))
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError):
+        is_valid = False
+    if not is_valid:
+        raise RepositoryError(f"{path} is damaged: delete {folder} if no export is running")
+    return journal
 
 
 def _move(journal: _Journal, folder: Path, repository: Path) -> None:

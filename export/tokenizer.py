@@ -9,6 +9,10 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from export.errors import CheckpointError
+from export.sample_texts import SAMPLE_TEXTS
+from export.spec import ModelSpec
+
+MAX_NORMALISED_GROWTH = 8  # Unicode's own normal forms lengthen few characters, and those at most 18 times
 
 
 def prepare_tokenizer(
@@ -63,6 +67,44 @@ def check_token_ids(tokenizer: bytes, vocab_size: int) -> None:
         raise CheckpointError(
             f"tokenizer.json gives {token!r} the id {ids[token]}, but the token embeddings have only {vocab_size} rows"
         )
+
+
+def check_expansion(tokenizer: bytes) -> None:
+    """Check that the tokenizer does not make much of little: a normaliser may replace a letter by a megabyte.
+
+    Args:
+        tokenizer: Content of the `tokenizer.json` to serve.
+
+    Raises:
+        CheckpointError: A sample text becomes implausibly long.
+    """
+    normalizer = load_tokenizer(tokenizer).normalizer
+    for text in SAMPLE_TEXTS if normalizer else ():
+        chars = len(normalizer.normalize_str(text))
+        if chars > MAX_NORMALISED_GROWTH * len(text):
+            raise CheckpointError(f"the normalizer of tokenizer.json makes {chars} characters of {len(text)}")
+
+
+def check_prefixes(tokenizer: bytes, spec: ModelSpec) -> None:
+    """Check that a text has room beside the special tokens and each prefix, and an image beside those of a passage.
+
+    Args:
+        tokenizer: Content of the `tokenizer.json` to serve.
+        spec: Numbers of the model.
+
+    Raises:
+        CheckpointError: The longest sequence is too short.
+    """
+    loaded = load_tokenizer(tokenizer)
+    for kind, prefix, limit in (
+        ("query", spec.query_prefix, spec.max_query_tokens),
+        ("passage", spec.passage_prefix, spec.max_passage_tokens),
+    ):
+        taken = len(loaded.encode(prefix).ids)
+        if spec.image and kind == "passage":
+            taken += spec.image.tokens_per_tile
+        if taken >= limit:
+            raise CheckpointError(f"a {kind} has {taken} tokens before its text, of at most {limit}: nothing would fit")
 
 
 def survives_round_trip(tokenizer: bytes, texts: Iterable[str]) -> bool:

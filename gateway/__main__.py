@@ -82,7 +82,7 @@ def serve(settings: Settings) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # no part of the gateway reads the client's address
+        proxy_headers=False,  # ContextMiddleware reads them
         timeout_graceful_shutdown=int(settings.grace_s) or 1,
     )
 

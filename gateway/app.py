@@ -49,7 +49,7 @@ class GatewayApp(FastAPI):
         """Return the whole ASGI application: CORS if set, request context, dialects' routes, FastAPI."""
         settings = self._services.settings
         table = RouteTable(super().build_middleware_stack(), self.routes)
-        app = ContextMiddleware(table, settings.request_timeout_s, self._services.metrics)
+        app = ContextMiddleware(table, settings.request_timeout_s, self._services.metrics, settings.trusted_proxies)
         return allow_origins(app, settings.cors_origins) if settings.cors_origins else app
 
 

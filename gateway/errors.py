@@ -38,13 +38,22 @@ class GatewayError(Exception):
         message: Text that is safe to show to the client: of the input, it repeats short identifiers at most.
         param: The field at fault, such as `input[3]`, or None.
         retry_after_s: Seconds after which a retry may help, or None.
+        max_retry_after_s: Seconds to which the response may raise that, to spread retries; None for no bound.
     """
 
-    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+        max_retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.max_retry_after_s = max_retry_after_s
 
 
 class InvalidRequestError(GatewayError):

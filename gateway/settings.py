@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -10,6 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MEBIBYTE = 1024 * 1024
+
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s]+")
 
@@ -65,10 +68,28 @@ def read_origins(value: object) -> object:
     return origins
 
 
+def read_networks(value: object) -> object:
+    """Return the addresses and networks in a text that separates them by commas.
+
+    Raises:
+        ValueError: One is neither.
+    """
+    if not isinstance(value, str):
+        return value
+    networks = []
+    for network in value.replace(",", " ").split():
+        try:
+            networks.append(ip_network(network))
+        except ValueError:
+            raise ValueError(f"'{network}' must be an IP address, or a network such as 10.0.0.0/8") from None
+    return tuple(networks)
+
+
 ModelAliases: TypeAlias = Annotated[
     Mapping[str, str], NoDecode, BeforeValidator(read_aliases), AfterValidator(check_aliases)
 ]
 Origins: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_origins)]
+Networks: TypeAlias = Annotated[tuple[IPNetwork, ...], NoDecode, BeforeValidator(read_networks)]
 
 
 class Settings(BaseSettings):
@@ -90,8 +111,8 @@ class Settings(BaseSettings):
     triton_url: str = Field(
         default="127.0.0.1:8001",
         validation_alias="TRITON_URL",
-        description="Triton's gRPC `host:port`. Several, separated by commas, and every address of a name, are "
-        "replicas: requests go to the one with the least to do.",
+        description="Triton's gRPC `host:port`, or `unix:` and the path of its socket. Several, separated by commas, "
+        "and every address of a name, are replicas: requests go to the one with the least to do.",
     )
     triton_metrics_url: str = Field(
         default="http://127.0.0.1:8002/metrics",
@@ -278,6 +299,23 @@ class Settings(BaseSettings):
         repr=False,
         description="Where requests and tokens of keys are counted: in each worker process (`memory://`), or across "
         "all of them (`redis://host:port/db`).",
+    )
+
+    wrong_keys_per_minute: int = Field(
+        default=20,
+        ge=1,
+        description="Wrong API keys per minute from one address (IPv6: one /64 network); beyond that, 429 instead of "
+        "401. Valid keys are not affected.",
+    )
+    protect_metrics: Literal["none", "triton", "all"] = Field(
+        default="none",
+        description="Which metrics need an API key, if there are any keys: none, those of Triton at "
+        "`/v1/metrics/triton`, or the gateway's as well (all).",
+    )
+    trusted_proxies: Networks = Field(
+        default=(),
+        description="Reverse proxies in front of the gateway, as addresses or networks separated by commas. Of their "
+        "requests, the client's address is the last one in X-Forwarded-For that is not theirs.",
     )
 
     cors_origins: Origins = Field(

@@ -17,13 +17,14 @@ from launcher.errors import LauncherError, PortTakenError
 from launcher.models import prepare_repository
 from launcher.settings import LauncherSettings
 from launcher.supervisor import Supervisor
+from launcher.triton import prepare_socket
 
 log = logging.getLogger("launcher")
 
 READY = """
 Ready in {elapsed:.1f} s: http://{host}:{port}
 {models}
-Triton: gRPC 127.0.0.1:{grpc_port}, metrics 127.0.0.1:{metrics_port}; logs in {logs}
+Triton: gRPC {grpc_address}, metrics 127.0.0.1:{metrics_port}; logs in {logs}
 
 Try:
 {curl}
@@ -66,7 +67,10 @@ def serve(settings: LauncherSettings, stopping: threading.Event) -> None:
     """
     started = time.monotonic()
     check_port_free(settings.host, settings.gateway_port, "GATEWAY_PORT")
-    check_port_free("127.0.0.1", settings.triton_grpc_port, "TRITON_GRPC_PORT")
+    if settings.triton_socket:
+        prepare_socket(settings.triton_socket)
+    else:
+        check_port_free("127.0.0.1", settings.triton_grpc_port, "TRITON_GRPC_PORT")
     check_port_free("127.0.0.1", settings.triton_metrics_port, "TRITON_METRICS_PORT")
     models = prepare_repository(settings)
     supervisor = Supervisor(settings, stopping)
@@ -118,7 +122,7 @@ def describe_service(settings: LauncherSettings, models: Mapping[str, int], elap
         **address,
         elapsed=elapsed_s,
         curl=CURL.format(**address, model=next(iter(models), "MODEL")),
-        grpc_port=settings.triton_grpc_port,
+        grpc_address=settings.triton_address,
         metrics_port=settings.triton_metrics_port,
         logs=settings.build_dir / "logs",
         models="\n".join(LIMIT.format(model=model, tokens=tokens) for model, tokens in models.items()),

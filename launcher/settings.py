@@ -22,6 +22,11 @@ class LauncherSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
     gateway_port: int = Field(8000, ge=1, le=65535, description="Port of the gateway's HTTP API.")
     triton_grpc_port: int = Field(8001, ge=1, le=65535, description="Port of Triton's gRPC API, on loopback.")
+    triton_socket_dir: Path | None = Field(
+        None,
+        description="Folder for a Unix socket with Triton's gRPC API, which then has no port and which only this user "
+        "can reach. Created if absent; its socket is `grpc:` and `TRITON_GRPC_PORT`.",
+    )
     triton_metrics_port: int = Field(8002, ge=1, le=65535, description="Port of Triton's metrics, on loopback.")
     repository: Path | None = Field(
         None, description="Model repository to serve as it is. If unset: `build/model_repository`, filled by exports."
@@ -37,7 +42,7 @@ class LauncherSettings(BaseSettings):
     )
     grace_s: float = Field(35.0, gt=0, description="Time for requests in flight to complete at shutdown, in seconds.")
 
-    @field_validator("repository", "build_dir")
+    @field_validator("repository", "build_dir", "triton_socket_dir")
     @classmethod
     def resolve(cls, path: Path | None) -> Path | None:
         """Make paths absolute: child processes may run in other folders."""
@@ -47,6 +52,16 @@ class LauncherSettings(BaseSettings):
     def served_repository(self) -> Path:
         """Repository that Triton reads."""
         return self.repository or self.build_dir / "model_repository"
+
+    @property
+    def triton_socket(self) -> Path | None:
+        """Unix socket of Triton's gRPC API; None if it has a port."""
+        return self.triton_socket_dir and self.triton_socket_dir / f"grpc:{self.triton_grpc_port}"
+
+    @property
+    def triton_address(self) -> str:
+        """Address of Triton's gRPC API as gRPC's clients take it."""
+        return f"unix:{self.triton_socket}" if self.triton_socket else f"127.0.0.1:{self.triton_grpc_port}"
 
     @property
     def required_models(self) -> tuple[str, ...]:

@@ -134,7 +134,11 @@ class Supervisor:
         """Start the embedded Triton."""
         settings = self.settings
         command = triton.server_command(
-            settings.served_repository, self.backends, settings.triton_grpc_port, settings.triton_metrics_port
+            settings.served_repository,
+            self.backends,
+            settings.triton_grpc_port,
+            settings.triton_metrics_port,
+            settings.triton_address.removesuffix(f":{settings.triton_grpc_port}"),
         )
         return ChildProcess("Triton", command, triton.server_environment(), settings.build_dir / "logs" / "triton.log")
 
@@ -148,7 +152,7 @@ class Supervisor:
 
     def is_triton_ready(self) -> bool:
         """Return whether Triton has loaded all models."""
-        with grpc.insecure_channel(f"127.0.0.1:{self.settings.triton_grpc_port}") as channel:
+        with grpc.insecure_channel(self.settings.triton_address) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             try:
                 return bool(stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=1.0).ready)
@@ -172,6 +176,6 @@ def gateway_environment(settings: LauncherSettings) -> dict[str, str]:
         **child_environment(),
         "HOST": settings.host,
         "GATEWAY_PORT": str(settings.gateway_port),
-        "TRITON_URL": f"127.0.0.1:{settings.triton_grpc_port}",
+        "TRITON_URL": settings.triton_address,
         "TRITON_METRICS_URL": f"http://127.0.0.1:{settings.triton_metrics_port}/metrics",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 import sysconfig
 from importlib.util import find_spec
@@ -15,6 +16,11 @@ from launcher.settings import PROJECT
 
 SHARED_MEMORY_BYTES = 16 * 1024 * 1024
 """Initial size of each Python stub's shared memory. It grows on demand, which takes time during requests."""
+
+RESTRICTED_PROTOCOLS = "shared-memory,trace,logging:Off=never"
+"""Parts of the gRPC API that nobody here uses. They need a header with a capital in its name, which HTTP/2 refuses."""
+
+MAX_SOCKET_PATH_BYTES = 107  # unix(7)
 
 
 def find_wheel() -> Path:
@@ -53,8 +59,18 @@ def assemble_backends(target: Path) -> Path:
     return target
 
 
-def server_command(repository: Path, backends: Path, grpc_port: int, metrics_port: int) -> list[str]:
-    """Return the command that serves a repository as it is, with gRPC and metrics on loopback and no HTTP."""
+def server_command(
+    repository: Path, backends: Path, grpc_port: int, metrics_port: int, grpc_address: str = "127.0.0.1"
+) -> list[str]:
+    """Return the command that serves a repository as it is, with gRPC and metrics on loopback and no HTTP.
+
+    Args:
+        repository: Model repository.
+        backends: Triton's backend directory.
+        grpc_port: Port of the gRPC API.
+        metrics_port: Port of the metrics.
+        grpc_address: What comes before the port in the gRPC address; `unix:` and a path for a Unix socket.
+    """
     binary = find_wheel() / "tritonserver" / "bin" / "tritonserver"
     binary.chmod(0o755)  # pip may drop the executable bit
     return [
@@ -64,13 +80,37 @@ def server_command(repository: Path, backends: Path, grpc_port: int, metrics_por
         "--disable-auto-complete-config",
         "--model-control-mode=none",
         "--allow-http=false",
-        "--grpc-address=127.0.0.1",
+        f"--grpc-address={grpc_address}",
         f"--grpc-port={grpc_port}",
+        f"--grpc-restricted-protocol={RESTRICTED_PROTOCOLS}",
         "--grpc-http2-min-recv-ping-interval-without-data=10000",  # the gateway pings during long inferences
         "--metrics-address=127.0.0.1",
         f"--metrics-port={metrics_port}",
         f"--backend-config=python,shm-default-byte-size={SHARED_MEMORY_BYTES}",
     ]
+
+
+def prepare_socket(path: Path) -> None:
+    """Create the folder of Triton's Unix socket, which only this user may enter, and check that the socket is free.
+
+    Raises:
+        LauncherError: The folder is another user's or open to others, the path is too long, or a server listens there.
+    """
+    folder = path.parent
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        raise LauncherError(f"{path} is too long for a socket: choose a shorter TRITON_SOCKET_DIR")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as error:
+        raise LauncherError(f"{folder} cannot be used ({error.strerror}): choose another TRITON_SOCKET_DIR") from None
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise LauncherError(
+            f"{folder} is open to other users: run chmod 700 on it, or choose another TRITON_SOCKET_DIR"
+        )
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(os.fsencode(path)) == 0:
+            raise LauncherError(f"{path} is in use by another server: stop it, or choose another TRITON_SOCKET_DIR")
 
 
 def server_environment() -> dict[str, str]:

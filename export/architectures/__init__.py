@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
@@ -95,27 +94,3 @@ def _check_classes(checkpoint: Checkpoint, supported: frozenset[str]) -> None:
         if classes[0].endswith(suffix):
             raise CheckpointError(f"{checkpoint.folder} is {task} ({classes[0]}), not an embedding model")
     raise UnknownArchitectureError(classes[0], supported)
-
-
-def require_sizes(config: Mapping[str, Any], *names: str) -> None:
-    """Refuse a config in which one of these entries is not a positive integer.
-
-    Raises:
-        CheckpointError: An entry is of another type, zero or negative.
-        KeyError: An entry is missing.
-    """
-    for name in names:
-        value = config[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CheckpointError(f"the checkpoint's {name} is {value!r}, not a positive integer")
-
-
-def require_multiple(config: Mapping[str, Any], name: str, divisor: str) -> None:
-    """Refuse a config in which one entry is not a multiple of another.
-
-    Raises:
-        CheckpointError: The division has a remainder.
-    """
-    if config[name] % config[divisor]:
-        value = config[name]
-        raise CheckpointError(f"the checkpoint's {name} is {value}, not a multiple of {divisor} ({config[divisor]})")

@@ -6,13 +6,23 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from export.architectures import GraphFiles, Plan, require_multiple, require_sizes
+from export.architectures import GraphFiles, Plan
+from export.architectures.config import (
+    require_flag,
+    require_multiple,
+    require_number,
+    require_objects,
+    require_rope,
+    require_sizes,
+    require_text,
+)
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
+from export.graphs.llama import read_heads
 from export.graphs.nemotron_vl import POOLINGS, build_embedder, build_vision_encoder, image_tokens_per_tile
 from export.names import EMBEDDER, VISION_ENCODER
 from export.spec import ImageSpec, ModelSpec, Precision
-from export.tokenizer import check_token_ids, prepare_tokenizer
+from export.tokenizer import check_expansion, check_prefixes, check_token_ids, prepare_tokenizer
 from export.triton.tensors import PATCH_BYTES
 from export.validation import Agreement
 
@@ -34,6 +44,8 @@ def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
     spec = _spec(checkpoint, settings, image)
     tokenizer = prepare_tokenizer(checkpoint.tokenizer, image_token_id=image.token_id)
     check_token_ids(tokenizer, spec.vocab_size)
+    check_expansion(tokenizer)
+    check_prefixes(tokenizer, spec)
     graphs = {
         VISION_ENCODER: partial(build_vision_encoder, config, weights, precision),
         EMBEDDER: partial(build_embedder, config, weights, precision),
@@ -42,10 +54,15 @@ def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
 
 
 def _check_sizes(settings: Mapping[str, Any]) -> None:
+    require_objects(settings, "llm_config", "vision_config")
     language, vision = settings["llm_config"], settings["vision_config"]
+    _check_preprocessing(settings)
     require_sizes(settings, "p_max_length", "max_input_tiles", "force_image_size")
     for tower in (language, vision):
         require_sizes(tower, "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
+    require_number(language, "rms_norm_eps", 0, 1)
+    require_number(vision, "layer_norm_eps", 0, 1)
+    require_rope(language)
     require_sizes(vision, "image_size", "patch_size", "num_channels")
     require_multiple(vision, "hidden_size", "num_attention_heads")
     require_multiple(vision, "image_size", "patch_size")
@@ -56,8 +73,21 @@ def _check_sizes(settings: Mapping[str, Any]) -> None:
         require_multiple(language, "hidden_size", "num_attention_heads")
     else:
         require_sizes(language, "head_dim")
-    if not 0 < settings["downsample_ratio"] <= 1 or not image_tokens_per_tile(settings):
-        raise CheckpointError(f"downsample_ratio is {settings['downsample_ratio']!r}, which leaves no image tokens")
+    if read_heads(language).size % 2:
+        raise CheckpointError(f"the checkpoint's head_dim is {read_heads(language).size}, not an even number")
+    ratio = settings["downsample_ratio"]
+    if not isinstance(ratio, int | float) or not 0 < ratio <= 1 or not image_tokens_per_tile(settings):
+        raise CheckpointError(f"downsample_ratio is {ratio!r:.40}, which leaves no image tokens")
+
+
+def _check_preprocessing(settings: Mapping[str, Any]) -> None:
+    for name in ("use_thumbnail", "dynamic_image_size"):
+        require_flag(settings, name)
+    for name in ("query_prefix", "passage_prefix", "pooling"):
+        require_text(settings, name)
+    token_id = settings["img_context_token_id"]
+    if not isinstance(token_id, int) or isinstance(token_id, bool):
+        raise CheckpointError(f"the checkpoint's img_context_token_id is {token_id!r:.40}, not an image token's id")
 
 
 def _compare(

@@ -26,8 +26,8 @@ class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         sha256: Hash of the key, in hexadecimal; the key itself is not stored.
         requests_per_minute: Requests started.
-        tokens_per_minute: Tokens of successful requests.
-        token_quota: Tokens of successful requests, in thirty days.
+        tokens_per_minute: Tokens of requests, those in vain included.
+        token_quota: The same tokens, in thirty days.
         weight: Of the key's share of the engine while there is more to do than it can; those of all others are 1.
     """
 

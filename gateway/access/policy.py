@@ -36,17 +36,17 @@ class AccessPolicy(Protocol):
         """Identify the caller and count one request.
 
         Args:
-            request: Its headers carry the key.
+            request: Its headers carry the key, and its scope the client's address.
 
         Raises:
             UnauthorizedError: No valid key.
-            RateLimitedError: Too many requests or tokens of this key.
+            RateLimitedError: Too many requests or tokens of this key, or too many wrong keys from this address.
             QuotaSpentError: The key's quota is used up.
         """
         ...
 
     async def charge(self, caller: Caller, tokens: int) -> None:
-        """Count the tokens of a successful request."""
+        """Count the tokens of a request: those used, or those that one in vain made the engine work on."""
         ...
 
 
@@ -77,19 +77,24 @@ class KeyedAccess:
     async def admit(self, request: Request) -> Caller:
         """Identify the key and count one request.
 
+        A valid key is admitted whatever other keys its address sends: many clients may share one.
+
         Raises:
             UnauthorizedError: No valid key.
-            RateLimitedError: Too many requests or tokens of this key.
+            RateLimitedError: Too many requests or tokens of this key, or too many wrong keys from this address.
             QuotaSpentError: The key's quota is used up.
         """
-        key = self._ring.find(read_bearer(request))
+        secret = read_bearer(request)
+        key = self._ring.find(secret)
         if key is None:
+            if secret:
+                await self._limiter.count_wrong_key(request.client.host if request.client else "")
             raise UnauthorizedError("a valid API key is required; send it as 'Authorization: Bearer KEY'")
         await self._limiter.take_request(key)
         return Caller(key.name, key.entry.weight)
 
     async def charge(self, caller: Caller, tokens: int) -> None:
-        """Count the tokens of a successful request."""
+        """Count the tokens of a request."""
         await self._limiter.count_tokens(self._keys[caller.name], tokens)
 
 
@@ -106,4 +111,4 @@ def build_access(settings: Settings) -> AccessPolicy:
         AccessSettingsError: The settings of keys or of the rate store are unusable.
     """
     keys = read_keys(settings.api_keys, settings.api_keys_file)
-    return KeyedAccess(keys, KeyLimiter(settings.rate_store)) if keys else OpenAccess()
+    return KeyedAccess(keys, KeyLimiter(settings.rate_store, settings.wrong_keys_per_minute)) if keys else OpenAccess()

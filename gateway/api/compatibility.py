@@ -95,8 +95,8 @@ class CompatibleBody(EmbeddingsBody, kw_only=True):
     late_chunking: Annotated[bool | None, neutral("late_chunking", "Jina AI: false.")] = None
 
     field_messages: ClassVar[Mapping[str, str]] = {
-        "messages": 'messages must be one message, {"role": "user", "content": ...}, whose role is user, query or '
-        "document, and whose content is a string or an array of text and image_url parts",
+        "messages": 'messages must be one {"role": ..., "content": ...}: the role user, query or document, the content '
+        "a string or an array of text and image_url parts",
         "truncate_prompt_tokens": "truncate_prompt_tokens must be -1, which truncates at the model's limit",
         "truncation_side": "truncation_side must be 'left' or 'right'",
         "embed_dtype": "embed_dtype must be 'float32' or 'float16'",

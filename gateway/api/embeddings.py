@@ -22,6 +22,8 @@ from gateway.api.inputs import build_request
 from gateway.api.request import Body, EmbeddingsBody
 from gateway.core.checks import FINGERPRINT_HEADER
 from gateway.core.results import EmbeddingsResult, Truncation
+from gateway.core.work import Effort
+from gateway.errors import InvalidRequestError, TooLargeError
 from gateway.types import Client, EmbeddingsRequest, Place
 
 USER_HASH_CHARS = 16
@@ -122,6 +124,9 @@ async def receive_body(
 async def embed(request: Request, services: Services, embeddings_request: EmbeddingsRequest) -> EmbeddingsResult:
     """Embed the items of a request, and note in its context what becomes known on the way.
 
+    A request that made the engine work in vain is charged the estimate of its tokens: one with a bad item, one whose
+    client left, or one that took too long. Faults of the engine cost nothing.
+
     Args:
         request: Its body has been read.
         services: Of the application.
@@ -139,8 +144,14 @@ async def embed(request: Request, services: Services, embeddings_request: Embedd
         embeddings_request = replace(embeddings_request, fingerprint=fingerprint)
     if services.settings.image_queries and context.dialect.allows_image_queries:
         embeddings_request = replace(embeddings_request, image_queries=True)
-    with DisconnectWatch(request):
-        result = await services.embedding.embed(embeddings_request, context.deadline, client_of(request))
+    effort = Effort()
+    try:
+        with DisconnectWatch(request):
+            result = await services.embedding.embed(embeddings_request, context.deadline, client_of(request), effort)
+    except (InvalidRequestError, TooLargeError, ClientDisconnect, asyncio.CancelledError):
+        if effort.tokens:
+            await services.access.charge(context.caller, effort.tokens)
+        raise
     context.model = result.model.public_id
     context.result = result
     context.stage_s.update(result.stage_s)

@@ -1,6 +1,7 @@
 """Errors as HTTP responses: one table of statuses, and one body that every client family can read."""
 
 import logging
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,11 +107,18 @@ def render_error(error: errors.GatewayError, dialect: Dialect = NO_DIALECT) -> R
     body = ErrorBody("error", details.message, details.type, details)
     headers = {}
     if error.retry_after_s is not None:
-        # Jittered, so that clients refused together do not come back together.
-        headers["retry-after"] = str(max(1, round(error.retry_after_s * random.uniform(1, 2))))  # noqa: S311
+        headers["retry-after"] = str(spread_retry(error.retry_after_s, error.max_retry_after_s))
     if details.code == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(orjson.dumps(body), details.code, headers, media_type="application/json")
+
+
+def spread_retry(retry_after_s: float, max_retry_after_s: float | None) -> int:
+    """Return whole seconds after which to retry: jittered, so that clients refused together do not return together."""
+    seconds = math.ceil(retry_after_s * random.uniform(1, 2))  # noqa: S311
+    if max_retry_after_s is not None:
+        seconds = min(seconds, math.ceil(max_retry_after_s))
+    return max(1, seconds)
 
 
 def log_fault(error: errors.GatewayError, context: RequestContext) -> None:

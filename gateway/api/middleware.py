@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, TypeAlias
 
 import orjson
@@ -15,11 +15,13 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access import ANONYMOUS, AccessPolicy, OpenAccess
+from gateway.api.client_address import read_client_address
 from gateway.api.context import Dialect, RequestContext, attach_context, context_of
 from gateway.api.error_responses import handle_gateway_error, render_error, status_of
 from gateway.core.checks import FINGERPRINT_HEADER
 from gateway.core.metrics import Metrics
 from gateway.errors import DeadlineError, GatewayError, RequestTimeoutError
+from gateway.settings import IPNetwork
 from gateway.types import Deadline
 
 logger = logging.getLogger(__name__)
@@ -47,12 +49,20 @@ class ContextMiddleware:
         app: The wrapped application.
         request_timeout_s: From arrival to response.
         metrics: Where requests are counted.
+        trusted_proxies: Reverse proxies that tell the client's address.
     """
 
-    def __init__(self, app: ASGIApp, request_timeout_s: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        request_timeout_s: float,
+        metrics: Metrics,
+        trusted_proxies: Collection[IPNetwork] = (),
+    ) -> None:
         self._app = app
         self._request_timeout_s = request_timeout_s
         self._metrics = metrics
+        self._trusted_proxies = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -61,6 +71,8 @@ class ContextMiddleware:
             return
         context = RequestContext(read_request_id(scope), Deadline.after(self._request_timeout_s))
         attach_context(scope, context)
+        if self._trusted_proxies:
+            scope["client"] = (read_client_address(scope, self._trusted_proxies), 0)
         self._metrics.in_flight.inc()
         status = 0
 

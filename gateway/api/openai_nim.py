@@ -77,7 +77,11 @@ class OpenAINim:
         """Return every route of the dialect."""
         route = partial(DialectRoute, dialect=DIALECT, access=self._services.access)
         open_route = partial(DialectRoute, dialect=DIALECT)  # for monitoring, which has no key
-        metrics_route = partial(open_route, handler=self.show_metrics, response_class=PlainTextResponse)
+        protected = self._services.settings.protect_metrics
+        metrics_route = partial(
+            route if protected == "all" else open_route, handler=self.show_metrics, response_class=PlainTextResponse
+        )
+        triton_metrics_route = open_route if protected == "none" else route
         ready_route = partial(
             open_route,
             handler=self.check_ready,
@@ -101,7 +105,7 @@ class OpenAINim:
             ),
             metrics_route("/v1/metrics"),
             metrics_route("/metrics"),
-            open_route(
+            triton_metrics_route(
                 "/v1/metrics/triton",
                 self.show_triton_metrics,
                 response_class=PlainTextResponse,

@@ -120,7 +120,9 @@ def explain_provider(path: str, problem: str) -> InvalidRequestError:
     if unknown := re.search("unknown field `(.*)`", problem, re.DOTALL):
         name = f"{field}.{unknown[1]}"
         shown = quote(name)
-        return InvalidRequestError(f"unknown field {shown}", param=name if shown.startswith("'") else field)
+        if not shown.startswith("'"):
+            return InvalidRequestError(f"{field} has an unknown field", param=field)
+        return InvalidRequestError(f"unknown field {shown}", param=name)
     return InvalidRequestError(f"{field} must be {EXPECTED.get(field, 'a number from 0')}", param=field)
 
 

@@ -234,7 +234,9 @@ def explain_body(problem: str) -> InvalidRequestError:
     """Return the error for a problem of the body as a whole."""
     if unknown := re.search("unknown field `(.*)`", problem, re.DOTALL):
         name = quote(unknown[1])
-        return InvalidRequestError(f"unknown field {name}", param=unknown[1] if name.startswith("'") else None)
+        if not name.startswith("'"):
+            return InvalidRequestError("the request body has an unknown field")
+        return InvalidRequestError(f"unknown field {name}", param=unknown[1])
     if missing := re.search("missing required field `(.*)`", problem):
         return InvalidRequestError(f"{missing[1]} is required", param=missing[1])
     return InvalidRequestError("the request body must be a JSON object")

@@ -94,7 +94,9 @@ class Catalogue:
             raise ModelNotFoundError("several models are served, and the request names none", param="model")
         if found is None:
             available = ", ".join(f"'{public_id}'" for public_id in list(models)[:MAX_NAMES_SHOWN])
-            raise ModelNotFoundError(f"model {quote(name)} not found; available: {available}", param="model")
+            shown = quote(name)
+            subject = f"model {shown}" if shown.startswith("'") else "the model was"
+            raise ModelNotFoundError(f"{subject} not found; available: {available}", param="model")
         return found
 
     async def _read_models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:

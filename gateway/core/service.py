@@ -24,7 +24,7 @@ from gateway.core.health import HealthTracker
 from gateway.core.postprocess import write_vectors
 from gateway.core.results import EmbeddingsResult, ItemErrors, TokenizedRequest, Usage, count_usage, find_truncations
 from gateway.core.token_ids import TokenIdPolicy
-from gateway.core.work import Work, average_by_item, fill_gaps
+from gateway.core.work import Effort, Work, average_by_item, fill_gaps
 from gateway.engine import EmbedBatch, EmbedResult, Engine
 from gateway.errors import EngineUnavailableError, InvalidRequestError, TooLargeError
 from gateway.fetch import ByteBudget, FileFetcher
@@ -78,8 +78,20 @@ class EmbeddingService:
         self._token_ids = token_ids
         self._settings = settings
 
-    async def embed(self, request: EmbeddingsRequest, deadline: Deadline, client: Client = ANYBODY) -> EmbeddingsResult:
+    async def embed(
+        self,
+        request: EmbeddingsRequest,
+        deadline: Deadline,
+        client: Client = ANYBODY,
+        effort: Effort | None = None,
+    ) -> EmbeddingsResult:
         """Embed the items of a request.
+
+        Args:
+            request: What to embed.
+            deadline: Of fetches; the caller cancels the rest.
+            client: Whose share of the engine it takes.
+            effort: Where to note what the request costs, whether or not it succeeds.
 
         Raises:
             GatewayError: Of many kinds; the failure of an item names the item.
@@ -92,6 +104,8 @@ class EmbeddingService:
             outputs, places = fill_gaps([[] for _ in request.formats], (), work.errors)
             return EmbeddingsResult(work.model, outputs, Usage(), {}, (), places, work.errors)
         with self._admit(work) as ticket:
+            if effort is not None:
+                effort.ticket, effort.admissible_tokens = ticket, work.total_tokens()
             result = await self._infer(self._build_batch(work, ticket))
         inferred_s = time.perf_counter()
         waited_s = ticket.waited_s or 0.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.core.admission import WorkKind
+from gateway.core.admission import Ticket, WorkKind
 from gateway.core.checks import check_image_pixels, check_request_pixels
 from gateway.core.image_size import SLOW_PIXELS, ImageSize, read_image_size
 from gateway.core.postprocess import normalise
@@ -29,6 +29,24 @@ from gateway.types import (
 
 DECODED_PIXELS_PER_TOKEN = 8192
 """What decoding costs, as tokens: the largest WebP, whose decoding takes about 8 s, as much as nine pages."""
+
+
+@dataclass(slots=True)
+class Effort:
+    """What a request has cost so far.
+
+    Attributes:
+        ticket: Of the request, once it waits for the engine.
+        admissible_tokens: Estimated tokens of all that the engine is asked to embed.
+    """
+
+    ticket: Ticket | None = None
+    admissible_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens of what has reached the engine."""
+        return self.admissible_tokens - self.ticket.cost_left if self.ticket else 0
 
 
 @dataclass(slots=True)

@@ -5,7 +5,6 @@ import resource
 import time
 from collections import Counter
 from dataclasses import dataclass
-from ipaddress import ip_network
 from typing import Protocol
 
 from gateway.core.metrics import Metrics
@@ -180,10 +179,3 @@ def raise_descriptor_limit() -> None:
     """Allow this process as many descriptors as its hard limit does."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def group_address(host: str) -> str:
-    """Return what connections of one client have in common: the IPv4 address, or the /64 network of an IPv6 address."""
-    if ":" not in host:
-        return host
-    return str(ip_network(f"{host.partition('%')[0]}/64", strict=False))

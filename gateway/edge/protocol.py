@@ -6,8 +6,9 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from gateway.access.limits import group_address
 from gateway.api.error_responses import render_error
-from gateway.edge.connections import CONNECTIONS, ConnectionTable, Held, group_address
+from gateway.edge.connections import CONNECTIONS, ConnectionTable, Held
 from gateway.edge.transport import CoalescingTransport
 from gateway.errors import (
     GatewayError,

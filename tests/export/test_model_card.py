@@ -94,3 +94,23 @@ def test_card_with_hundreds_of_evaluation_results_keeps_its_licence(tmp_path):
     assert len(front_matter) > 100_000
     (tmp_path / "README.md").write_text(f"---\n{front_matter}\n---\n")
     assert read_model_card(Checkpoint(tmp_path), None).license == "MIT"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "value",
+    [
+        ":".join(["1"] * 200_000),  # an integer to the base of 60
+        "1" * 400_000,
+        "2001-01-01T00:00:00.0 +9:99",
+        "x" * 101,
+        "!!python/object/apply:os.getcwd []",
+        "!!int x",
+    ],
+    ids=lambda value: value[:20],
+)
+def test_licence_that_is_no_name_is_left_out(tmp_path, value):
+    (tmp_path / "README.md").write_text(f"---\nlicense: {value}\n---\n\nProse.")
+    card = read_model_card(Checkpoint(tmp_path), None)
+    assert len(card.license) <= 100 and "/" not in card.license
+    assert card.description == "Prose."

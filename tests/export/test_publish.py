@@ -146,3 +146,51 @@ def test_import_needs_no_library_that_only_exports_need():
         [sys.executable, "-c", script], cwd=killed_publisher.ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def stage_as_if_killed(repository: Path, journal: str) -> Path:
+    """Write a staging folder with a model as a killed export leaves it."""
+    folder = repository.parent / f".{repository.name}.staging-killed"
+    (folder / "models" / "m_text").mkdir(parents=True)
+    (folder / "journal.json").write_text(journal)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [
+        '{"retire": [], "publish": ["../../outside"]}',
+        '{"retire": ["/etc"], "publish": []}',
+        '{"retire": [], "publish": [".."]}',
+        '{"retire": [], "publish": [1]}',
+        '{"retire": 1, "publish": []}',
+        '{"retire": []}',
+        "[]",
+        "{",
+        "",
+    ],
+)
+def test_journal_that_names_anything_but_models_is_refused(repository, journal):
+    folder = stage_as_if_killed(repository, journal)
+    with pytest.raises(RepositoryError, match=r"journal\.json is damaged: delete"):
+        recover(repository)
+    assert (folder / "models" / "m_text").is_dir()
+    assert not repository.exists()
+
+
+def test_staging_folder_that_is_a_link_is_left_alone(repository, tmp_path):
+    folder = stage_as_if_killed(repository, '{"retire": [], "publish": ["m_text"]}')
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert recover(repository) == ()
+    assert (tmp_path / "elsewhere" / "models" / "m_text").is_dir()
+
+
+def test_staging_folder_of_another_user_is_left_alone(repository, monkeypatch):
+    """In a folder that others may write, anybody could publish a model otherwise."""
+    folder = stage_as_if_killed(repository, '{"retire": [], "publish": ["m_text"]}')
+    monkeypatch.setattr("export.publish.os.geteuid", lambda: folder.stat().st_uid + 1)
+    assert recover(repository) == ()
+    monkeypatch.undo()
+    repository.mkdir()
+    assert recover(repository) == ("m_text",)

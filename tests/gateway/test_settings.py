@@ -61,3 +61,16 @@ def test_malformed_origins_are_refused_at_start(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("GATEWAY_CORS_ORIGINS", text)
     with pytest.raises(ValidationError, match="without a path"):
         Settings()
+
+
+@pytest.mark.parametrize(("text", "count"), [("", 0), ("10.0.0.1", 1), ("10.0.0.0/8, ::1 2001:db8::/32", 3)])
+def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch, text: str, count: int) -> None:
+    monkeypatch.setenv("GATEWAY_TRUSTED_PROXIES", text)
+    assert len(Settings().trusted_proxies) == count
+
+
+@pytest.mark.parametrize("text", ["proxy.example.com", "10.0.0.1/8", "10.0.0.0/33", "*"])
+def test_malformed_trusted_proxies_are_refused_at_start(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("GATEWAY_TRUSTED_PROXIES", text)
+    with pytest.raises(ValidationError, match="must be an IP address, or a network"):
+        Settings()

@@ -1,6 +1,10 @@
 import os
+import socket
+import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -43,3 +47,45 @@ def test_triton_gets_its_libraries_and_no_telemetry(monkeypatch: pytest.MonkeyPa
     environment = triton.server_environment()
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
     assert any(path.endswith("nvidia_pytriton.libs") for path in environment["LD_LIBRARY_PATH"].split(":"))
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """A path short enough for a socket, in a folder that does not exist."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder) / "own" / "grpc:8001"
+
+
+def test_folder_of_the_socket_is_for_this_user_only(socket_path: Path) -> None:
+    triton.prepare_socket(socket_path)
+    assert stat.S_IMODE(socket_path.parent.stat().st_mode) == 0o700
+    triton.prepare_socket(socket_path)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o701])
+def test_folder_that_others_may_enter_is_refused(socket_path: Path, mode: int) -> None:
+    socket_path.parent.mkdir()
+    socket_path.parent.chmod(mode)
+    with pytest.raises(LauncherError, match="is open to other users: run chmod 700"):
+        triton.prepare_socket(socket_path)
+
+
+def test_file_in_place_of_the_folder_is_refused(socket_path: Path) -> None:
+    socket_path.parent.write_text("")
+    with pytest.raises(LauncherError, match="cannot be used"):
+        triton.prepare_socket(socket_path)
+
+
+def test_socket_of_a_running_server_is_refused_and_that_of_a_dead_one_is_not(socket_path: Path) -> None:
+    triton.prepare_socket(socket_path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(socket_path))
+        server.listen()
+        with pytest.raises(LauncherError, match="is in use by another server"):
+            triton.prepare_socket(socket_path)
+    triton.prepare_socket(socket_path)
+
+
+def test_path_too_long_for_a_socket_is_refused(socket_path: Path) -> None:
+    with pytest.raises(LauncherError, match="is too long for a socket"):
+        triton.prepare_socket(socket_path.parent / ("a" * 100) / "grpc:8001")

@@ -156,6 +156,20 @@ def test_class_other_than_an_embedding_model_is_refused_by_name(own_tiny_bert, c
         ({"hidden_size": 40}, r"hidden_size is 40, but the token embeddings have the shape \(192, 32\)"),
         ({"intermediate_size": 1.5}, "intermediate_size is 1.5, not a positive integer"),
         ({"max_position_embeddings": 0}, "max_position_embeddings is 0, not a positive integer"),
+        ({"max_position_embeddings": 65}, "max_position_embeddings is 65, but there are 64 position embeddings"),
+        ({"max_position_embeddings": 10**9}, "max_position_embeddings is 1000000000, not a positive integer up to"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000, not a positive integer up to 1024"),
+        ({"num_hidden_layers": 10**3000}, "num_hidden_layers is a number of 3001 digits, not a positive integer"),
+        ({"hidden_size": "x" * 10**6}, "hidden_size is 'x{39}…, not a positive integer"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps is nan, not a number between 0 and 1"),
+        ({"layer_norm_eps": float("inf")}, "layer_norm_eps is inf, not a number between 0 and 1"),
+        ({"layer_norm_eps": -1e-12}, "layer_norm_eps is -1e-12, not a number between 0 and 1"),
+        ({"layer_norm_eps": 0}, "layer_norm_eps is 0, not a number"),
+        ({"layer_norm_eps": "1e-12"}, "layer_norm_eps is '1e-12', not a number"),
+        ({"layer_norm_eps": True}, "layer_norm_eps is True, not a number"),
+        ({"model_type": "roberta", "pad_token_id": -9}, "pad_token_id is -9, not a token id"),
+        ({"model_type": "roberta", "pad_token_id": "x"}, "pad_token_id is 'x', not a token id"),
+        ({"model_type": "x" * 10**6}, "architecture 'x{59} is not supported"),
         ({"model_type": "roberta", "pad_token_id": 64}, "max_position_embeddings is 64: all are for padding"),
     ],
 )
@@ -169,6 +183,45 @@ def test_impossible_sizes_are_refused_by_name(own_tiny_bert, changes, message):
 def test_impossible_limit_is_refused(own_tiny_bert, limit):
     write_json(own_tiny_bert / "sentence_bert_config.json", {"max_seq_length": limit})
     with pytest.raises(CheckpointError, match=f"max_seq_length is {limit!r}, not a positive integer"):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
+
+
+@pytest.mark.parametrize("value", ["false", 0, []])
+def test_lowering_that_is_neither_on_nor_off_is_refused(own_tiny_bert, value):
+    write_json(own_tiny_bert / "sentence_bert_config.json", {"do_lower_case": value})
+    with pytest.raises(CheckpointError, match=r"do_lower_case is .*, not true or false"):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ({"query": 5}, "query is 5, not a text"),
+        ({"document": None}, "document is None, not a text"),
+        ({"query": "a" * 4097}, "not a text of at most 4096 characters"),
+        ([1], r"prompts is \[1\], not an object"),
+        ({"query": "a " * 46}, "a query has 48 tokens before its text, of at most 48: nothing would fit"),
+        ({"passage": "a " * 99}, "a passage has 101 tokens before its text, of at most 48"),
+    ],
+)
+def test_impossible_prompts_are_refused(own_tiny_bert, prompts, message):
+    write_json(own_tiny_bert / "config_sentence_transformers.json", {"prompts": prompts})
+    with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
+
+
+def test_limit_without_room_for_a_text_is_refused(own_tiny_bert):
+    write_json(own_tiny_bert / "sentence_bert_config.json", {"max_seq_length": 2})
+    with pytest.raises(CheckpointError, match="a query has 2 tokens before its text, of at most 2"):
+        plan_export(Checkpoint(own_tiny_bert), "fp32")
+
+
+@pytest.mark.timeout(60)
+def test_tokenizer_that_makes_much_of_little_is_refused(own_tiny_bert):
+    tokenizer = json.loads((own_tiny_bert / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"String": "a"}, "content": "b" * 1_000_000}
+    write_json(own_tiny_bert / "tokenizer.json", tokenizer)
+    with pytest.raises(CheckpointError, match=r"normalizer of tokenizer\.json makes 2000019 characters of 21"):
         plan_export(Checkpoint(own_tiny_bert), "fp32")
 
 

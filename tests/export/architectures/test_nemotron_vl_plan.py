@@ -11,6 +11,15 @@ from export.graphs.builder import save_model
 from export.spec import ImageSpec
 from tests.export.golden_inputs import CHECKPOINT
 
+ROPE = {
+    "factor": 32,
+    "high_freq_factor": 4,
+    "low_freq_factor": 1,
+    "original_max_position_embeddings": 8192,
+    "rope_theta": 500000,
+    "rope_type": "llama3",
+}
+
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
@@ -76,6 +85,13 @@ def test_written_graphs_agree_with_the_reference(tmp_path):
         ({"architectures": ["LlamaNemotronVLForSequenceClassification"]}, "is a sequence classifier"),
         ({"downsample_ratio": 0}, "downsample_ratio is 0, which leaves no image tokens"),
         ({"downsample_ratio": 0.01}, "downsample_ratio is 0.01, which leaves no image tokens"),
+        ({"downsample_ratio": "0.5"}, "downsample_ratio is '0.5', which leaves no image tokens"),
+        ({"downsample_ratio": float("nan")}, "downsample_ratio is nan, which leaves no image tokens"),
+        ({"llm_config": []}, r"llm_config is \[\], not an object"),
+        ({"vision_config": None}, "vision_config is None, not an object"),
+        ({"img_context_token_id": True}, "img_context_token_id is True, not an image token's id"),
+        ({"img_context_token_id": "x"}, "img_context_token_id is 'x', not an image token's id"),
+        ({"pooling": ["avg"]}, r"pooling is \['avg'\], not a text"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -100,6 +116,14 @@ def test_unsupported_checkpoint_is_refused(checkpoint, changes, message):
         ("vision_config", {"num_attention_heads": 5}, "hidden_size is 64, not a multiple of num_attention_heads"),
         ("vision_config", {"patch_size": 0}, "patch_size is 0, not a positive integer"),
         ("vision_config", {"patch_size": 15}, "image_size is 512, not a multiple of patch_size"),
+        ("vision_config", {"image_size": 10**8}, "image_size is 100000000, not a positive integer up to 8192"),
+        ("vision_config", {"layer_norm_eps": 1e30}, "layer_norm_eps is 1e[+]30, not a number between 0 and 1"),
+        ("llm_config", {"rms_norm_eps": -1.0}, "rms_norm_eps is -1.0, not a number between 0 and 1"),
+        ("llm_config", {"head_dim": 15}, "head_dim is 15, not an even number"),
+        ("llm_config", {"rope_parameters": [1]}, r"rope_parameters is \[1\], not an object"),
+        ("llm_config", {"rope_parameters": {"rope_theta": 0}}, "rope_theta is 0, not a number between 0 and 1e[+]12"),
+        ("llm_config", {"rope_parameters": ROPE | {"factor": 0}}, "factor is 0, not a number between 0 and"),
+        ("llm_config", {"rope_parameters": ROPE | {"high_freq_factor": 1}}, "high_freq_factor is 1, not a number betw"),
     ],
 )
 def test_impossible_sizes_are_refused_by_name(checkpoint, tower, changes, message):
@@ -109,8 +133,26 @@ def test_impossible_sizes_are_refused_by_name(checkpoint, tower, changes, messag
         plan_export(Checkpoint(checkpoint), "fp32")
 
 
-@pytest.mark.parametrize("changes", [{"p_max_length": 0}, {"max_input_tiles": -1}])
+@pytest.mark.parametrize(
+    "changes", [{"p_max_length": 0}, {"max_input_tiles": -1}, {"p_max_length": 10**12}, {"max_input_tiles": 10**9}]
+)
 def test_impossible_limits_are_refused_by_name(checkpoint, changes):
     edit(checkpoint / "processor_config.json", **changes)
     with pytest.raises(CheckpointError, match=f"{next(iter(changes))} is .*, not a positive integer"):
+        plan_export(Checkpoint(checkpoint), "fp32")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"use_thumbnail": "yes"}, "use_thumbnail is 'yes', not true or false"),
+        ({"dynamic_image_size": 1}, "dynamic_image_size is 1, not true or false"),
+        ({"query_prefix": 5}, "query_prefix is 5, not a text"),
+        ({"passage_prefix": "a" * 5000}, "not a text of at most 4096 characters"),
+        ({"p_max_length": 256}, "a passage has .* tokens before its text, of at most 256: nothing would fit"),
+    ],
+)
+def test_impossible_preprocessing_is_refused_by_name(checkpoint, changes, message):
+    edit(checkpoint / "processor_config.json", **changes)
+    with pytest.raises(CheckpointError, match=message):
         plan_export(Checkpoint(checkpoint), "fp32")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.access.keys import AccessSettingsError, ApiKey, KeyEntry, KeyRing, read_keys
+from gateway.access.limits import group_address
 
 ALICE = hashlib.sha256(b"alice's key").hexdigest()
 BOB = hashlib.sha256(b"bob's key").hexdigest()
@@ -99,3 +100,18 @@ def test_key_is_found_by_its_hash_alone() -> None:
         assert key.name == name
     for wrong in (b"", b"alice's ke", b"alice's key ", ALICE.encode(), bytes.fromhex(ALICE)):
         assert ring.find(wrong) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "group"),
+    [
+        ("1.2.3.4", "1.2.3.4"),
+        ("::ffff:1.2.3.4", "1.2.3.4"),
+        ("2600:1:2:3:4::5", "2600:1:2:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+        ("", ""),
+    ],
+)
+def test_address_is_counted_with_those_that_one_client_may_have(address: str, group: str) -> None:
+    assert group_address(address) == group

@@ -409,6 +409,11 @@ def test_retry_after_is_spread_above_what_was_asked_for() -> None:
     assert all(10 <= int(value) <= 20 for value in seen)
 
 
+def test_retry_after_is_not_spread_beyond_its_bound() -> None:
+    error = errors.RateLimitedError("slow", retry_after_s=10, max_retry_after_s=10)
+    assert {render_error(error).headers["retry-after"] for _ in range(50)} == {"10"}
+
+
 def test_missing_key_is_answered_with_the_scheme_to_use() -> None:
     response = render_error(errors.UnauthorizedError("no key"))
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
