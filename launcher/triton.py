@@ -22,6 +22,9 @@ RESTRICTED_PROTOCOLS = "shared-memory,trace,logging:Off=never"
 
 MAX_SOCKET_PATH_BYTES = 107  # unix(7)
 
+MEMORY_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
+"""Lets glibc return the memory of every large request to the system: it would learn to keep up to 64 MB of each."""
+
 
 def find_wheel() -> Path:
     """Return the folder of the `pytriton` package without importing it: only its files are used.
@@ -83,6 +86,7 @@ def server_command(
         f"--grpc-address={grpc_address}",
         f"--grpc-port={grpc_port}",
         f"--grpc-restricted-protocol={RESTRICTED_PROTOCOLS}",
+        "--grpc-infer-allocation-pool-size=1",  # Triton keeps the content of that many requests
         "--grpc-http2-min-recv-ping-interval-without-data=10000",  # the gateway pings during long inferences
         "--metrics-address=127.0.0.1",
         f"--metrics-port={metrics_port}",
@@ -122,6 +126,7 @@ def server_environment() -> dict[str, str]:
         "LD_LIBRARY_PATH": ":".join(library for library in libraries if library),
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         "PYTHONPATH": sysconfig.get_path("purelib"),
+        **MEMORY_ENVIRONMENT,
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
     }

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 Tensors = Mapping[str, NDArray[Any]]
 """Tensor name to rows, without the leading 1 of Triton's shapes."""
 
+BYTES_PER_TOKEN_ID = 4
+"""Of the text that token ids are decoded to, roughly."""
+
 Choice = TypeVar("Choice", bound=Enum)
 ImageErrorCode = Literal["image_invalid", "image_unsupported", "image_too_large", "pdf_invalid"]
 
@@ -147,6 +150,11 @@ def read_text_items(request: Tensors) -> list[TextItem | TokensItem | ItemError]
             text = decode_text(data)
             items.append(text if isinstance(text, ItemError) else TextItem(text, input_type, truncate))
     return items
+
+
+def count_text_bytes(request: Tensors) -> int:
+    """Return the size of a text request, counting a token id like a short word."""
+    return sum(map(len, request["text"])) + BYTES_PER_TOKEN_ID * len(request.get("token_ids", ()))
 
 
 def read_image_items(request: Tensors) -> list[ImageItem]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import sys
+from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ import triton_python_backend_utils as pb_utils
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # Triton adds only this folder to the path
 
-from preprocess.items import ExpiredError, RequestError, Tensors
-from preprocess.steps import ImageStep, load_step
-
-log = logging.getLogger(__name__)
+from preprocess.items import ExpiredError, RequestError, Tensors, count_text_bytes
+from preprocess.lane import Lane, find_large
+from preprocess.steps import ImageStep, TextStep, load_step
 
 
 class TritonPythonModel:
@@ -35,28 +35,57 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         version_dir = Path(args["model_repository"]) / args["model_version"]
         self.step = load_step(version_dir, parameters)
+        self.lane = Lane()
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Process all requests of a batch: texts together; images are only begun, and each request is answered alone.
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Process all text requests of a batch together, except large ones, which the others overtake; begin images.
 
         Returns:
-            The responses, or None for each request that is answered later.
+            The responses, or None if they are sent as they complete.
         """
+        batch = [read_tensors(request) for request in requests]
         if isinstance(self.step, ImageStep):
-            for request in requests:
-                respond_later(request, self.step.submit(read_tensors(request), read_timeout_s(request)))
-            return [None] * len(requests)
-        results = self.step.process([read_tensors(request) for request in requests])
-        return [respond(result) for result in results]
+            for request, tensors in zip(requests, batch, strict=True):
+                respond_later(request, self.step.submit(tensors, read_timeout_s(request)))
+            return None
+        large = find_large(list(map(count_text_bytes, batch)))
+        if not large:
+            return [respond(result) for result in self.step.process(batch)]
+        senders = [request.get_response_sender() for request in requests]
+        small = [index for index in range(len(batch)) if index not in large]
+        if small:
+            process_texts(self.step, [batch[index] for index in small], [senders[index] for index in small])
+        for index in large:
+            tensors = {
+                name: rows.copy() for name, rows in batch[index].items()
+            }  # their memory is freed with the request
+            self.lane.start(partial(process_texts, self.step, [tensors], [senders[index]]))
+        return None
 
     def finalize(self) -> None:
-        """Stop the processes that the step has started."""
+        """Stop the processes that the step has started, once the last request is answered."""
+        self.lane.close()
         self.step.close()
 
 
 def read_tensors(request: Any) -> Tensors:
     """Return the inputs present in the request, as rows."""
     return {tensor.name(): tensor.as_numpy()[0] for tensor in request.inputs()}
+
+
+def process_texts(step: TextStep, batch: Sequence[Tensors], senders: Sequence[Any]) -> None:
+    """Process requests together and send their responses."""
+    try:
+        responses = [respond(result) for result in step.process(batch)]
+    except Exception as error:  # in the lane, nobody else would answer
+        pb_utils.Logger.log_error(f"preprocessing failed: {error}")
+        failure = pb_utils.TritonError("the texts could not be tokenised")
+        responses = [pb_utils.InferenceResponse(error=failure) for _ in senders]
+    for sender, response in zip(senders, responses, strict=True):
+        try:
+            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception as error:  # the other responses can still be sent
+            pb_utils.Logger.log_error(f"a response could not be sent: {error}")
 
 
 def read_timeout_s(request: Any) -> float:
@@ -81,10 +110,10 @@ def respond_to(done: Future[Tensors | RequestError]) -> Any:
         return respond(done.result())
     except ExpiredError as error:
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.UNAVAILABLE))
-    except Exception:
-        log.exception("an image request failed")
+    except Exception as error:
+        pb_utils.Logger.log_error(f"preprocessing failed: {error}")
         return pb_utils.InferenceResponse(
-            error=pb_utils.TritonError("the image step failed", pb_utils.TritonError.INTERNAL)
+            error=pb_utils.TritonError("the images could not be preprocessed", pb_utils.TritonError.INTERNAL)
         )
 
 

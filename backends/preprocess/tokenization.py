@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from preprocess.items import (
     EMPTY_SEQUENCE,
@@ -17,6 +19,7 @@ from preprocess.items import (
     TokensItem,
     Truncate,
 )
+from preprocess.prompts import Prompt, PromptReader
 from preprocess.round_trip import RoundTrip
 from preprocess.settings import ImageSettings, TextSettings
 
@@ -30,6 +33,24 @@ UNVERIFIABLE_IDS = (
     "this model's tokenizer cannot tell its own token ids from others; send text instead "
     "(the server accepts them with GATEWAY_TOKEN_IDS=any)"
 )
+
+READ_IDS_PER_TOKEN = 2
+"""Of more token ids than this for each token of the limit, only those at the end that truncation keeps are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenBody:
+    """What is read of an item given as token ids.
+
+    Attributes:
+        ids: Without the special tokens around them.
+        has_prefix: Whether the item begins with the prefix of its input type, or needs none.
+        unread: How many further ids the item has.
+    """
+
+    ids: list[int]
+    has_prefix: bool
+    unread: int
 
 
 class TextTokenizer:
@@ -48,9 +69,8 @@ class TextTokenizer:
         # A user's "[CLS]" or "<IMG_CONTEXT>" is text, not a special token.
         self.tokenizer.encode_special_tokens = True
         self.head, self.tail = special_tokens(self.tokenizer)
-        self.prefix_ids: dict[InputType, list[int]] = {
-            each: self.tokenizer.encode(self.prefix(each).rstrip(), add_special_tokens=False).ids for each in InputType
-        }
+        self.reader = PromptReader(self.tokenizer)
+        self.prefix_ids = {each: self.reader.encode(self.prefix(each).rstrip()) for each in InputType}
         self.round_trip = RoundTrip(self.tokenizer)
 
     def encode(self, items: Sequence[TextItem | TokensItem]) -> list[TokenSequence | ItemError]:
@@ -61,32 +81,41 @@ class TextTokenizer:
         """
         encoded: list[TokenSequence | ItemError] = [EMPTY_SEQUENCE] * len(items)
         given = {index: item for index, item in enumerate(items) if isinstance(item, TokensItem)}
-        bodies = self.read_bodies(given) if given else {}
-        prompts: dict[int, str] = {}
+        read = self.read_token_ids(given) if given else {}
+        prompts: dict[int, Prompt] = {}
+        unread: dict[int, int] = {}
         for index, item in enumerate(items):
             if isinstance(item, TextItem):
-                prompts[index] = self.prefix(item.input_type) + item.text
+                prompts[index] = self.build_prompt(item, item.text)
                 continue
-            body = bodies[index]
+            tokens = read[index]
+            if isinstance(tokens, ItemError):
+                encoded[index] = tokens
+            elif tokens.has_prefix:
+                encoded[index] = self.fit(tokens.ids, item, lambda: 0, tokens.unread)
+            else:
+                unread[index] = tokens.unread
+                text = self.tokenizer.decode(tokens.ids, skip_special_tokens=False)
+                prompts[index] = self.build_prompt(item, text)
+        for (index, prompt), body in zip(prompts.items(), self.reader.read(list(prompts.values())), strict=True):
             if isinstance(body, ItemError):
                 encoded[index] = body
-            elif self.has_prefix(body, item.input_type):
-                encoded[index] = self.fit(body, item, lambda: 0)
-            else:
-                text = self.tokenizer.decode(body, skip_special_tokens=False)
-                prompts[index] = self.prefix(item.input_type) + text
-        for index, encoding in zip(prompts, self.tokenizer.encode_batch_fast(list(prompts.values())), strict=True):
-            body = self.without_special(encoding.ids)
-            encoded[index] = self.fit(body, items[index], self.prefix_counter(items[index], prompts[index]))
+                continue
+            count_prefix = partial(self.reader.count_prefix, prompt)
+            encoded[index] = self.fit(body, items[index], count_prefix, unread.get(index, 0))
         return encoded
 
-    def read_bodies(self, items: Mapping[int, TokensItem]) -> dict[int, list[int] | ItemError]:
-        """Return the token ids of each item without the special tokens around them, or its error.
+    def build_prompt(self, item: TextItem | TokensItem, text: str) -> Prompt:
+        """Return the prompt of a text, with the options of its item."""
+        return Prompt(self.prefix(item.input_type), text, item.truncate, self.limit(item.input_type))
+
+    def read_token_ids(self, items: Mapping[int, TokensItem]) -> dict[int, TokenBody | ItemError]:
+        """Return the body of each item, or its error.
 
         Args:
             items: Items given as token ids, by any key.
         """
-        bodies: dict[int, list[int] | ItemError] = {}
+        bodies: dict[int, TokenBody | ItemError] = {}
         checked: dict[int, list[int]] = {}
         for key, item in items.items():
             try:
@@ -96,13 +125,13 @@ class TextTokenizer:
                 continue
             bodies[key] = body
             if item.policy is TokenIdPolicy.CHECKED:
-                checked[key] = body
+                checked[key] = body.ids
         for key, survives in zip(checked, self.round_trip.survives(list(checked.values())), strict=True):
             if not survives:
                 bodies[key] = ItemError("token_id_invalid", FOREIGN_IDS)
         return bodies
 
-    def body_of(self, item: TokensItem) -> list[int]:
+    def body_of(self, item: TokensItem) -> TokenBody:
         """Return the body of a sequence given as token ids, with or without special tokens around them.
 
         Raises:
@@ -120,15 +149,15 @@ class TextTokenizer:
             ids = ids[len(self.head) :]
         if self.tail and ids[-len(self.tail) :] == self.tail:
             ids = ids[: -len(self.tail)]
-        return ids
-
-    def has_prefix(self, body: list[int], input_type: InputType) -> bool:
-        """Return whether a body begins with the prefix of its input type, or needs none."""
-        prefix_ids = self.prefix_ids[input_type]
-        return body[: len(prefix_ids)] == prefix_ids
+        prefix_ids = self.prefix_ids[item.input_type]
+        has_prefix = ids[: len(prefix_ids)] == prefix_ids
+        unread = max(0, len(ids) - READ_IDS_PER_TOKEN * self.limit(item.input_type))
+        if unread:
+            ids = ids[unread:] if item.truncate is Truncate.START else ids[:-unread]
+        return TokenBody(ids, has_prefix, unread)
 
     def fit(
-        self, body: list[int], item: TextItem | TokensItem, count_prefix: Callable[[], int]
+        self, body: list[int], item: TextItem | TokensItem, count_prefix: Callable[[], int], unread: int = 0
     ) -> TokenSequence | ItemError:
         """Add the special tokens to a body, truncating it as the item asks.
 
@@ -136,28 +165,27 @@ class TextTokenizer:
             body: Token ids of prefix and text.
             item: Its input type selects the limit.
             count_prefix: Returns how many tokens of `body` are the prefix, which is never cut. Called only if needed.
+            unread: Tokens of the item that are not in `body`, as truncation cuts them.
         """
-        query = item.input_type is InputType.QUERY
-        limit = self.settings.max_query_tokens if query else self.settings.max_passage_tokens
-        count = len(self.head) + len(body) + len(self.tail)
-        excess = count - limit
-        if excess > 0:
+        limit = self.limit(item.input_type)
+        fitted = len(self.head) + len(body) + len(self.tail)
+        count = fitted + unread
+        if count > limit:
             if item.truncate is Truncate.NONE:
                 return too_long_error(count, limit)
-            body = cut(body, excess, item.truncate, count_prefix)
+            if fitted <= limit:
+                return ItemError("token_id_invalid", FOREIGN_IDS)
+            body = cut(body, fitted - limit, item.truncate, count_prefix)
         return TokenSequence([*self.head, *body, *self.tail], count)
+
+    def limit(self, input_type: InputType) -> int:
+        """Return the token limit of an input type."""
+        query = input_type is InputType.QUERY
+        return self.settings.max_query_tokens if query else self.settings.max_passage_tokens
 
     def prefix(self, input_type: InputType) -> str:
         """Return the prompt prefix of an input type."""
         return self.settings.query_prefix if input_type is InputType.QUERY else self.settings.passage_prefix
-
-    def prefix_counter(self, item: TextItem | TokensItem, prompt: str) -> Callable[[], int]:
-        """Return a function that counts the prefix tokens of a prompt."""
-        return lambda: count_tokens_within(self.tokenizer, prompt, len(self.prefix(item.input_type).rstrip()))
-
-    def without_special(self, ids: list[int]) -> list[int]:
-        """Remove the special tokens that the tokenizer has added."""
-        return ids[len(self.head) : len(ids) - len(self.tail)]
 
 
 class ImagePrompter:
@@ -173,28 +201,25 @@ class ImagePrompter:
         self, texts: Sequence[str], image_token_counts: Sequence[int], truncate: Truncate
     ) -> list[TokenSequence | ItemError]:
         """Tokenise the text beside each image and put its image tokens, which are never cut, before it."""
-        afters = self.text.tokenizer.encode_batch_fast([self.suffix + text for text in texts], add_special_tokens=False)
+        limit = self.text.settings.max_passage_tokens
+        prompts = [Prompt(self.suffix, text, truncate, limit) for text in texts]
         return [
-            self.assemble(text, after, count, truncate)
-            for text, after, count in zip(texts, afters, image_token_counts, strict=True)
+            after if isinstance(after, ItemError) else self.assemble(prompt, after, count)
+            for prompt, after, count in zip(prompts, self.text.reader.read(prompts), image_token_counts, strict=True)
         ]
 
-    def assemble(
-        self, text: str, after: Encoding, image_token_count: int, truncate: Truncate
-    ) -> TokenSequence | ItemError:
+    def assemble(self, prompt: Prompt, body: list[int], image_token_count: int) -> TokenSequence | ItemError:
         """Return one sequence; its text is cut if truncation is on and cutting it is enough."""
-        limit = self.text.settings.max_passage_tokens
+        limit = prompt.max_tokens
         image_token_id = self.text.settings.image_token_id
         assert image_token_id is not None  # noqa: S101 - exports write both or neither
-        body: list[int] = after.ids
         fixed = [*self.before, *[image_token_id] * image_token_count]
         total = len(fixed) + len(body) + len(self.text.tail)
         if total > limit:
-            suffix = self.suffix.rstrip()
-            kept = count_tokens_within(self.text.tokenizer, self.suffix + text, len(suffix), special=False)
-            if truncate is Truncate.NONE or total - limit > len(body) - kept:
+            kept = self.text.reader.count_prefix(prompt)
+            if prompt.truncate is Truncate.NONE or total - limit > len(body) - kept:
                 return too_long_error(total, limit)
-            body = cut(body, total - limit, truncate, lambda: kept)
+            body = cut(body, total - limit, prompt.truncate, lambda: kept)
         return TokenSequence([*fixed, *body, *self.text.tail], total)
 
 
@@ -204,13 +229,6 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     first = encoding.special_tokens_mask.index(0)
     last = len(encoding.ids) - encoding.special_tokens_mask[::-1].index(0)
     return encoding.ids[:first], encoding.ids[last:]
-
-
-def count_tokens_within(tokenizer: Tokenizer, text: str, end: int, special: bool = True) -> int:
-    """Count the tokens, other than special ones, that end within the first `end` characters of a text."""
-    encoding = tokenizer.encode(text, add_special_tokens=special)
-    spans = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
-    return sum(1 for (_, stop), is_special in spans if not is_special and stop <= end) if end else 0
 
 
 def cut(body: list[int], excess: int, truncate: Truncate, count_prefix: Callable[[], int]) -> list[int]:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gateway.errors import InvalidItemError, TooLargeError
@@ -19,6 +20,9 @@ PDF_PREFIX = re.compile(r"\s{0,64}data:application/(?:x-)?pdf\b", re.IGNORECASE)
 PAYLOAD = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 TAG_START = re.compile(r"<img\b[^<>]{0,256}\bsrc\s{0,8}=\s{0,8}([\"'])$", re.IGNORECASE)
 TAG_END = re.compile(r"([\"'])[^<>]{0,256}>", re.IGNORECASE)
+HEADER_END = "64,"
+"""In any case; enough to tell that most texts have no image."""
+MAX_PREFIXES = 1000
 TAG_WINDOW = 300
 """Characters on either side of a data URL that are searched for its tag."""
 
@@ -59,7 +63,8 @@ def find_image(text: str, index: int) -> InlineImage | None:
     Raises:
         InvalidItemError: There are two.
     """
-    header = HEADER.search(text)
+    headers = find_headers(text, index)
+    header = next(headers, None)
     payload = PAYLOAD.match(text, header.end()) if header else None
     if header is None or payload is None:
         return None
@@ -70,11 +75,34 @@ def find_image(text: str, index: int) -> InlineImage | None:
     if tag_start and tag_end and tag_start[1] == tag_end[1]:
         start -= len(tag_start[0])
         end += tag_end.end()
-    second = HEADER.search(text, end)
+    second = next((each for each in headers if each.start() >= end), None)
     if second and PAYLOAD.match(text, second.end()):
         raise InvalidItemError(index, "has more than one image")
     around = (text[:start].strip(), text[end:].strip())
     return InlineImage(url, " ".join(part for part in around if part))
+
+
+def find_headers(text: str, index: int) -> Iterator[re.Match[str]]:
+    """Yield the beginnings of an image's data URLs in a text.
+
+    Searching for constants takes a tenth of the time of the pattern, which is a second for the longest texts.
+
+    Raises:
+        InvalidItemError: Too many data URLs begin like one.
+    """
+    if HEADER_END not in text:
+        return
+    content = text.encode().lower()  # of ASCII only, so that every character keeps its size
+    if content.count(PREFIX.encode()) > MAX_PREFIXES:
+        raise InvalidItemError(index, f'has "{PREFIX}" more than {MAX_PREFIXES} times')
+    position = end = 0
+    while (start := content.find(PREFIX.encode(), end)) >= 0:
+        position += len(content[end:start].decode())
+        end = start
+        if header := HEADER.match(text, position):
+            yield header
+        position += len(PREFIX)
+        end += len(PREFIX)
 
 
 def decode_data_url(url: str, index: int, max_bytes: int) -> bytes:

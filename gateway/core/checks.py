@@ -2,6 +2,8 @@
 
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from gateway.core.image_size import ImageSize
 from gateway.engine import ItemFailure, ServedModel
 from gateway.errors import (
@@ -12,7 +14,18 @@ from gateway.errors import (
     InvalidRequestError,
     TooLargeError,
 )
-from gateway.types import DocumentItem, InputType, ItemWithFile, Place, RequestItem, TokenLimit
+from gateway.types import (
+    DocumentItem,
+    InputType,
+    ItemWithFile,
+    Place,
+    RequestItem,
+    TextImageItem,
+    TextItem,
+    TokenLimit,
+    TokensItem,
+    Truncate,
+)
 
 IMAGE_QUERY = (
     'input_type="query" is not supported with images; the VLM model processes images as passages only. '
@@ -108,6 +121,32 @@ def check_modality(
         raise InvalidItemError(index, "is a PDF, which the model takes only once it is exported again")
     if input_type == "query" and not image_queries:
         raise InvalidRequestError(IMAGE_QUERY, param="input_type")
+
+
+def check_length(index: int, item: RequestItem, model: ServedModel, truncate: Truncate) -> RequestItem:
+    """Return the item without the characters of a very long text that the engine would not read.
+
+    Args:
+        index: Position of the item, for the errors.
+        item: Of the request.
+        model: That the request names.
+        truncate: Which end of the text is cut.
+
+    Raises:
+        InvalidItemError: The item has too many token ids.
+        InvalidRequestError: The text is too long, and must not be cut.
+    """
+    limit = model.max_read_chars
+    match item:
+        case TextItem(text) | TextImageItem(text, _) if len(text) > limit:
+            if truncate == "NONE":
+                reason = f"{len(text)} characters exceed the limit of {limit} for {model.max_tokens} tokens"
+                raise error_of_item(InvalidRequestError, index, f"{reason}; truncate END or START cuts them")
+            # One character more than the limit: the engine shall see that there are more.
+            return replace(item, text=text[: limit + 1] if truncate == "END" else text[-limit - 1 :])
+        case TokensItem(token_ids) if len(token_ids) > limit:
+            raise InvalidItemError(index, f"has {len(token_ids)} token ids; the limit is {limit}")
+    return item
 
 
 def check_file_size(index: int, item: RequestItem, model: ServedModel) -> None:

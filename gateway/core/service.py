@@ -13,6 +13,7 @@ from gateway.core.checks import (
     check_dimensions,
     check_file_size,
     check_fingerprint,
+    check_length,
     check_modality,
     check_page_count,
     check_token_limit,
@@ -158,7 +159,7 @@ class EmbeddingService:
         errors = ItemErrors(isolate_errors)
         work = Work(request, client, deadline, model, input_type, errors, {}, request.places, {})
         for position, item in enumerate(request.items):
-            if isinstance(item, TextItem):  # which every model takes
+            if isinstance(item, TextItem) and len(item.text) <= model.max_read_chars:  # which every model takes
                 work.add(position, item)
                 continue
             index = work.index_of(position)
@@ -169,7 +170,8 @@ class EmbeddingService:
                 check_modality(index, item, model, input_type, request.image_queries)
                 if isinstance(item, DocumentItem):
                     check_page_count(index, 1, self._settings.max_pdf_pages)
-                work.add(position, self._token_ids.apply(index, item, model))
+                item = self._token_ids.apply(index, item, model)
+                work.add(position, check_length(index, item, model, request.truncate))
             except (InvalidRequestError, TooLargeError) as error:
                 work.fail(position, error)
         work.drop_failed()

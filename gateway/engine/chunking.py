@@ -17,8 +17,14 @@ from gateway.types import DocumentItem, ImageItem, ItemWithImage, RequestItem, T
 EnsembleModality: TypeAlias = Literal["text", "image"]
 """The ensemble an item goes to; an image with text beside it goes to `image`."""
 
-CHARS_PER_TOKEN = 4
-"""Characters of an English token, roughly. An estimate too low only makes a chunk larger."""
+BYTES_PER_TOKEN = {True: 4, False: 3}
+"""Bytes of UTF-8 for a token, roughly, of a text that is ASCII and of one that is not.
+
+Most tokens of Chinese, Japanese and Korean are a character, which has three bytes.
+"""
+
+TOKENISED_BYTES_PER_TOKEN = 64
+"""Bytes that are tokenised in the time in which a token is embedded, roughly."""
 
 SPECIAL_TOKENS = 4
 """Tokens that prefix and special tokens add to an item, roughly."""
@@ -41,14 +47,18 @@ def estimate_tokens(item: RequestItem, model: ServedModel) -> int:
     """Estimate the tokens of an item, its cost for admission and chunking; images count with all possible tiles.
 
     Returns:
-        At least 1 for a text; a text counts as `model.max_tokens` at most, for it is cut or refused beyond. A PDF
-        counts as one page, as long as its pages are not known.
+        At least 1 for a text. Beyond `model.max_tokens` it counts only as what it takes to tokenise it, for it is cut
+        or refused. A PDF counts as one page, as long as its pages are not known.
     """
     match item:
         case TextItem(text):
-            return min(len(text) // CHARS_PER_TOKEN + SPECIAL_TOKENS, model.max_tokens)
+            is_ascii = text.isascii()
+            size_bytes = len(text) if is_ascii else len(text.encode())
+            tokens = min(size_bytes // BYTES_PER_TOKEN[is_ascii] + SPECIAL_TOKENS, model.max_tokens)
+            return tokens + size_bytes // TOKENISED_BYTES_PER_TOKEN
         case TokensItem(token_ids):
-            return min(len(token_ids), model.max_tokens)
+            tokens = min(len(token_ids), model.max_tokens)
+            return tokens + len(token_ids) * BYTES_PER_TOKEN[True] // TOKENISED_BYTES_PER_TOKEN
         case ImageItem() | DocumentItem():
             return model.max_tiles * model.tokens_per_tile
         case TextImageItem(text, _):

@@ -15,6 +15,10 @@ from gateway.types import Deadline, InputType, Item, Truncate
 FloatVectors: TypeAlias = npt.NDArray[np.float32]
 Counts: TypeAlias = npt.NDArray[np.int32]
 
+READ_CHARS_PER_TOKEN = 64
+MIN_READ_CHARS = 65_536
+"""Of a text above both limits, the engine reads only what truncation may keep (`docs/contract.md`)."""
+
 DEFAULT_MAX_IMAGE_BYTES = 25 * 1024 * 1024
 """Limit of a model whose export names none."""
 
@@ -52,6 +56,11 @@ class ServedModel:
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
     checks_token_ids: bool = True
     manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def max_read_chars(self) -> int:
+        """Most characters of a text that the engine reads."""
+        return max(READ_CHARS_PER_TOKEN * self.max_tokens, MIN_READ_CHARS)
 
     @property
     def owner(self) -> str:

@@ -91,6 +91,7 @@ def test_the_repository_is_a_folder_within_its_volume(services):
 
 def test_triton_has_the_same_flags_as_the_embedded_one(services, tmp_path):
     """Except for paths and addresses."""
+    assert services["triton"]["environment"].items() >= triton.MEMORY_ENVIRONMENT.items()
     program, *flags = services["triton"]["command"]
     embedded = triton.server_command(tmp_path, tmp_path, 8001, 8002)[1:]
     assert program == "tritonserver"

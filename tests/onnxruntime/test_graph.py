@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+import psutil
 import pytest
 from graph import CPU_PROVIDER, CUDA_PROVIDER, TENSORRT_PROVIDER, Graph, execution_providers
+from onnx import TensorProto, helper
 
 from tests.onnxruntime.onnx_models import initialize_args, model_config, write_model
 from tests.service import PROJECT
@@ -71,6 +73,32 @@ def test_runs_alone_and_in_parallel_have_the_same_result(tmp_path: Path, is_alon
     feeds = {"input_ids": np.arange(5), "sequence_lengths": np.array([2, 3], np.int32)}
     [embeddings] = graph.run(["embeddings"], feeds, is_alone)
     assert embeddings.tolist() == [[2.0], [3.0]]
+
+
+def test_a_large_run_returns_the_memory_of_its_activations(tmp_path: Path) -> None:
+    """The graph repeats the ids a hundred times, which takes 80 MB, and counts them."""
+    nodes = [
+        helper.make_node("Constant", [], ["repeats"], value_ints=[100]),
+        helper.make_node("Tile", ["input_ids", "repeats"], ["repeated"]),
+        helper.make_node("Cast", ["repeated"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["values"], ["sum"], keepdims=1),
+        helper.make_node("Unsqueeze", ["sum", "axes"], ["embeddings"]),
+    ]
+    graph = Graph(write_model(tmp_path, nodes), model_config(), initialize_args(tmp_path, model_config()), lanes=1)
+    process = psutil.Process()
+
+    def run(tokens: int) -> None:
+        feeds: dict[str, Any] = {
+            "input_ids": np.ones(tokens, np.int64),
+            "sequence_lengths": np.array([tokens], np.int32),
+        }
+        [embeddings] = graph.run(["embeddings"], feeds, is_alone=True)
+        assert embeddings.tolist() == [[100 * tokens]]
+
+    run(10)  # ONNX Runtime keeps what its first run takes: in a service, the warm-up
+    before = process.memory_info().rss
+    run(100_000)
+    assert process.memory_info().rss - before < 40e6
 
 
 def test_telemetry_is_off_before_onnxruntime_is_imported(tmp_path: Path) -> None:

@@ -153,6 +153,40 @@ def test_token_ids_are_refused_where_they_cannot_be_checked(wordpiece: Path) -> 
     assert ids_of([accepted]) == [ids]
 
 
+@pytest.mark.parametrize("truncate", list(Truncate))
+def test_the_count_of_many_token_ids_is_exact(wordpiece: Path, truncate: Truncate) -> None:
+    tokenizer = TextTokenizer(wordpiece, make_settings(limit=6))
+    whole = tokenizer.tokenizer.encode("the cat sat on a mat " * 5000).ids
+    [encoded] = tokenizer.encode([TokensItem(whole, InputType.PASSAGE, truncate)])
+    if truncate is Truncate.NONE:
+        assert str(encoded).startswith("text_too_long: 30002 tokens exceed the limit of 6")
+        return
+    assert isinstance(encoded, TokenSequence) and encoded.untruncated_count == 30_002
+    assert encoded.ids == [*whole[:5], whole[-1]] if truncate is Truncate.END else [whole[0], *whole[-5:]]
+
+
+@pytest.mark.parametrize("truncate", [Truncate.START, Truncate.END])
+def test_many_token_ids_without_the_prefix_equal_their_text(wordpiece: Path, truncate: Truncate) -> None:
+    tokenizer = TextTokenizer(wordpiece, make_settings(limit=12, prefixed=True))
+    value = "the cat sat on a mat " * 500
+    ids = tokenizer.tokenizer.encode(value, add_special_tokens=False).ids
+    given, written = tokenizer.encode(
+        [TokensItem(ids, InputType.PASSAGE, truncate), text(value, InputType.PASSAGE, truncate)]
+    )
+    assert given == written
+
+
+def test_only_token_ids_that_may_be_kept_are_decoded(wordpiece: Path) -> None:
+    """Checking all of these would decode each one alone."""
+    tokenizer = TextTokenizer(wordpiece, make_settings(limit=6))
+    decoded: list[int] = []
+    decode = tokenizer.round_trip.decode
+    tokenizer.round_trip.decode = lambda ids: decoded.append(len(ids)) or decode(ids)  # type: ignore[method-assign, func-returns-value]
+    ids = [tokenizer.tokenizer.token_to_id("##/")] * 10_000
+    tokenizer.encode([TokensItem(ids, InputType.PASSAGE, Truncate.END)])
+    assert sum(decoded) < 1000
+
+
 @pytest.fixture
 def prompter(byte_level: Path) -> ImagePrompter:
     image = ImageSettings("<img>", "</img> ", Tiling(), ImageLimits(), decode_workers=1)
@@ -177,6 +211,15 @@ def test_image_prompt_cuts_text_and_never_image_tokens(prompter: ImagePrompter, 
     assert len(ids) == 60 and ids.count(257) == 28
     assert isinstance(encoded, TokenSequence) and encoded.untruncated_count == 15 + 28 + 29
     assert prompter.text.tokenizer.decode(ids[-17:]) == kept
+
+
+@pytest.mark.parametrize("truncate", [Truncate.START, Truncate.END])
+def test_a_very_long_text_beside_an_image_is_cut_like_a_shorter_one(
+    prompter: ImagePrompter, truncate: Truncate
+) -> None:
+    sentence = "The cat sat on a mat. "
+    texts = [sentence * 10, sentence * 10_000]
+    assert len(set(map(tuple, ids_of(prompter.encode(texts, [4, 4], truncate))))) == 1
 
 
 @pytest.mark.parametrize("truncate", list(Truncate))

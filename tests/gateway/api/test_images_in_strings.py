@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from gateway.api.images import decode_data_url, find_image, is_data_url
+from gateway.api.images import InlineImage, decode_data_url, find_image, is_data_url
 from gateway.errors import InvalidItemError, TooLargeError
 
 IMAGE = bytes(range(200))
@@ -95,6 +95,18 @@ def test_text_without_a_data_url_has_no_image(text: str) -> None:
 def test_two_images_in_one_text_are_refused() -> None:
     with pytest.raises(InvalidItemError, match="more than one image"):
         find_image(f"{URL} and {URL}", 0)
+
+
+def test_an_image_is_found_anywhere_in_a_long_text() -> None:
+    before = "İstanbul, 人生 64, " * 10_000 + "DATA:image/x"
+    url = URL.replace("image", "IMAGE")
+    assert find_image(f"{before} {url} after", 0) == InlineImage(url, f"{before} after")
+
+
+@pytest.mark.timeout(5)
+def test_a_text_that_begins_an_image_too_often_is_refused() -> None:
+    with pytest.raises(InvalidItemError, match='has "data:image/" more than 1000 times'):
+        find_image("data:image/" * 5_000_000 + "64,", 0)
 
 
 @pytest.mark.timeout(5)
