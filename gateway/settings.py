@@ -196,6 +196,16 @@ class Settings(BaseSettings):
         description="Limit of one encoded image (PNG, JPEG, ...) or PDF, in bytes. A model may have a lower limit of "
         "its own, set when it is exported.",
     )
+    max_image_pixels: int = Field(
+        default=8192 * 16384,
+        ge=1,
+        description="Limit of one image, in pixels, which its header tells. No model takes more than 8192 by 16384.",
+    )
+    max_request_pixels: int = Field(
+        default=4 * 8192 * 16384,
+        ge=1,
+        description="Limit of all images of one request together, in pixels; pages of PDFs do not count.",
+    )
 
     truncate: Literal["NONE", "END", "START"] = Field(
         default="NONE",
@@ -244,7 +254,12 @@ class Settings(BaseSettings):
         description="Most estimated tokens of texts in flight, per model and worker. How many are in flight adapts to "
         "the engine's speed.",
     )
-    max_image_tokens_in_flight: int = Field(default=65_536, ge=1, description="The same for requests with images.")
+    max_image_tokens_in_flight: int = Field(
+        default=65_536,
+        ge=1,
+        description="The same for requests with images, and again for those with images that take long to decode. "
+        "Decoding 8192 pixels counts as a token.",
+    )
     engine_latency_target_s: float = Field(
         default=0.3,
         gt=0,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from typing import Literal
 
@@ -17,12 +19,18 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from preprocess.items import ImageError
+from preprocess.jpeg import count_scans
 from preprocess.settings import ImageLimits
 
 ImageFormat = Literal["PNG", "JPEG", "WEBP", "GIF"]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EXIF_ORIENTATION_TAG = 0x0112
+
+WEBP_WEIGHT = 4
+"""A pixel of a WebP takes up to 60 ns: its decoder goes through canvases for animations."""
+SCANS_PER_WEIGHT = 8
+"""A scan of a JPEG takes up to 1 ns per pixel, even if its data is missing; everything else takes about 10 ns."""
 
 # The plugins are called directly: `Image.open` would also accept MPO as JPEG, and load every plugin to find WebP.
 _DECODERS: dict[ImageFormat, type[ImageFile]] = {
@@ -44,7 +52,7 @@ _UPRIGHT = {
 }
 
 
-def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
+def decode_image(data: bytes, limits: ImageLimits, begin: Callable[[int], None] = lambda cost: None) -> Image.Image:
     """Decode the first frame to RGB: upright by EXIF, transparency over white, 16 bits scaled to 8.
 
     JPEGs with four components are read as inverted CMYK, Adobe's convention, whether marked so or not, as browsers do.
@@ -53,6 +61,8 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
     Args:
         data: The encoded file. Its first bytes determine the format.
         limits: Checked against the headers, before any pixel is decoded.
+        begin: Called with what decoding costs, as `estimate_cost` has it, before any pixel is decoded; what it raises
+            is passed on.
 
     Returns:
         An image of mode RGB.
@@ -62,28 +72,50 @@ def decode_image(data: bytes, limits: ImageLimits) -> Image.Image:
     """
     limits.check_bytes(len(data))
     image_format = read_format(data)
+    scans = count_scans(data) if image_format == "JPEG" else 1
+
+    def admit(width: int, height: int) -> None:
+        limits.check_size(width, height)
+        begin(estimate_cost(image_format, width, height, scans))
+
     canvas = read_canvas(data, image_format)
     if canvas is not None:
-        limits.check_size(*canvas)
+        admit(*canvas)
     if image_format == "PNG":
         check_png_chunks(data)
+    with decoder_errors_translated(image_format):
+        image = _DECODERS[image_format](BytesIO(data))
+    admit(*image.size)
+    with decoder_errors_translated(image_format):
+        return _load(image, data, image_format)
+
+
+def estimate_cost(image_format: ImageFormat, width: int, height: int, scans: int = 1) -> int:
+    """Return how long decoding and tiling an image takes, in pixels of a PNG, each of which takes about 15 ns."""
+    weight = WEBP_WEIGHT if image_format == "WEBP" else 1 + scans // SCANS_PER_WEIGHT
+    return width * height * weight
+
+
+@contextmanager
+def decoder_errors_translated(image_format: ImageFormat) -> Iterator[None]:
+    """Turn whatever Pillow's decoders raise inside into an error for the client, and silence their warnings.
+
+    Raises:
+        ImageError: The image is damaged, or has too many pixels.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(data, image_format, limits)
-    except ImageError:
-        raise
+            yield
     except Image.DecompressionBombError:
         raise ImageError("image_too_large", "the image has too many pixels") from None
     except MemoryError:
         raise ImageError("image_invalid", "decoding the image takes too much memory") from None
-    except Exception:  # Pillow's decoders may raise anything: OSError, SyntaxError, struct.error, zlib.error ...
+    except Exception:  # OSError, SyntaxError, struct.error, zlib.error ...
         raise ImageError("image_invalid", f"the image is a damaged {image_format}") from None
 
 
-def _decode(data: bytes, image_format: ImageFormat, limits: ImageLimits) -> Image.Image:
-    image = _DECODERS[image_format](BytesIO(data))
-    limits.check_size(*image.size)
+def _load(image: ImageFile, data: bytes, image_format: ImageFormat) -> Image.Image:
     image.load()
     if image_format == "PNG" and image.mode != "P" and "transparency" in image.info:
         image.info["transparency"] = _match_depth(image.info["transparency"], image.mode, png_bits=data[24])

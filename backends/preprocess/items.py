@@ -25,6 +25,13 @@ class RequestError(Exception):
     """A whole request fails."""
 
 
+class ExpiredError(Exception):
+    """The request's time is over: nobody waits for its result any more."""
+
+    def __init__(self) -> None:
+        super().__init__("request timeout expired")
+
+
 class ItemError(Exception):
     """One item fails; the others of its request do not.
 

@@ -1,11 +1,14 @@
-"""The first steps of both ensembles: a batch of requests in, packed tensors or an error for each request out."""
+"""The first steps of both ensembles: requests in, packed tensors or an error for each of them out."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,25 +32,16 @@ from preprocess.settings import ImageSettings, TextSettings
 from preprocess.tokenization import ImagePrompter, TextTokenizer
 
 if TYPE_CHECKING:
-    from preprocess.tiles import TiledImage
+    from preprocess.decode_queue import TileResult
 
 Item = TypeVar("Item")
 
-DECODE_TIME_LIMIT_S = 20.0
+DECODE_TIME_LIMIT_S = 60.0
+"""For a decoder that waits for a processor, too; what it may use of one is limited in `decode_worker`."""
 DECODE_MEMORY_LIMIT_BYTES = 3 * 1024**3
 """Address space of a decoding process without its encoded image; decoded, the largest one takes 400 MB per copy."""
 ENCODED_COPIES = 4
 """The shared memory, the worker's copy, and those of Pillow and its decoder."""
-
-
-class Step(Protocol):
-    """A preprocessing step."""
-
-    def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
-        """Return the output tensors of each request of a batch, or its error."""
-
-    def close(self) -> None:
-        """Stop the processes that the step has started."""
 
 
 class TextStep:
@@ -90,7 +84,7 @@ class TextStep:
 
 
 class ImageStep:
-    """Decodes and tiles the images of all requests of a batch in parallel.
+    """Decodes and tiles images, in processes that all requests share.
 
     Args:
         version_dir: Folder of the model version, with its `tokenizer.json`.
@@ -108,19 +102,35 @@ class ImageStep:
             image.decode_workers, DECODE_TIME_LIMIT_S, memory_limit_bytes, image.tiling, image.limits
         )
 
-    def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
-        """Return patches and packed sequences for each request of a batch, or its error."""
-        read = [read_or_fail(read_image_items, request) for request in requests]
-        tiled = iter(self.pool.preprocess([item.file for item in flatten(read)]))
-        return [
-            items
-            if isinstance(items, RequestError)
-            else self.pack(items, list(islice(tiled, len(items))), read_truncate(request))
-            for items, request in zip(read, requests, strict=True)
-        ]
+    def submit(self, request: Tensors, timeout_s: float = math.inf) -> Future[Tensors | RequestError]:
+        """Begin to process a request, beside others and without delay by them.
+
+        Args:
+            request: Its inputs.
+            timeout_s: Seconds from now after which nobody waits for the result.
+
+        Returns:
+            Patches and packed sequences, or the request's error. Raises `ExpiredError` once the time is over.
+        """
+        result: Future[Tensors | RequestError] = Future()
+        try:
+            items, truncate = read_image_items(request), read_truncate(request)
+        except RequestError as error:
+            result.set_result(error)
+            return result
+
+        def finish(decoded: Future[list[TileResult]]) -> None:
+            try:
+                result.set_result(self.pack(items, decoded.result(), truncate))
+            except Exception as error:
+                result.set_exception(error)
+
+        files = [item.file for item in items]
+        self.pool.submit(files, time.monotonic() + timeout_s).add_done_callback(finish)
+        return result
 
     def pack(
-        self, items: Sequence[ImageItem], tiled: Sequence[TiledImage | ItemError], truncate: Truncate
+        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], truncate: Truncate
     ) -> Tensors | RequestError:
         """Return one request's tensors; a failed item has neither patches nor tokens."""
         encoded = self.encode(items, tiled, truncate)
@@ -142,7 +152,7 @@ class ImageStep:
         }
 
     def encode(
-        self, items: Sequence[ImageItem], tiled: Sequence[TiledImage | ItemError], truncate: Truncate
+        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], truncate: Truncate
     ) -> list[TokenSequence | ItemError]:
         """Tokenise the prompts of valid items and pass the errors of the others on."""
         encoded: list[TokenSequence | ItemError] = [EMPTY_SEQUENCE] * len(items)
@@ -164,7 +174,7 @@ class ImageStep:
         self.pool.close()
 
 
-def load_step(version_dir: Path, parameters: dict[str, str]) -> Step:
+def load_step(version_dir: Path, parameters: dict[str, str]) -> TextStep | ImageStep:
     """Create the step named by the parameter `modality`."""
     text = TextSettings.read(parameters)
     if parameters["modality"] == "text":

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, TypeAlias
 
 from gateway.engine import Slot
 from gateway.errors import OverloadedError
@@ -42,28 +42,31 @@ MIN_CHUNK_TOKENS = 256
 
 MIN_RETRY_AFTER_S = 1.0
 
+WorkKind: TypeAlias = Literal["text", "image", "slow_image"]
+"""Texts do not wait for images, and images not for those that take long to decode."""
+
 _NUMBERS = count()
 
 
 class Admission:
-    """The gates of one worker process: for each model one for texts, and one for requests with images."""
+    """The gates of one worker process: for each model one of every kind of work."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.gates: dict[tuple[str, str], AdmissionGate] = {}
 
-    def gate_of(self, model: str, has_files: bool) -> "AdmissionGate":
+    def gate_of(self, model: str, kind: WorkKind) -> "AdmissionGate":
         """Return the gate of a request.
 
         Args:
             model: Public id of a served model.
-            has_files: Whether it has images or PDFs.
+            kind: Of its work.
         """
-        key = (model, "image" if has_files else "text")
+        key = (model, kind)
         gate = self.gates.get(key)
         if gate is None:
             settings = self._settings
-            most = settings.max_image_tokens_in_flight if has_files else settings.max_text_tokens_in_flight
+            most = settings.max_text_tokens_in_flight if kind == "text" else settings.max_image_tokens_in_flight
             gate = self.gates[key] = AdmissionGate(most, settings.engine_latency_target_s, settings.max_queue_s)
         return gate
 

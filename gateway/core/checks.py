@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from gateway.core.image_size import ImageSize
 from gateway.engine import ItemFailure, ServedModel
 from gateway.errors import (
     EngineFaultError,
@@ -160,6 +161,32 @@ def check_file_size(index: int, item: RequestItem, model: ServedModel) -> None:
     if isinstance(item.file, bytes) and len(item.file) > limit:
         kind = "PDF" if isinstance(item, DocumentItem) else "image"
         raise error_of_item(TooLargeError, index, f"the {kind} is above the limit of {limit} bytes")
+
+
+def check_image_pixels(index: int, size: ImageSize, max_pixels: int) -> None:
+    """Check the pixels of an image against this server's limit.
+
+    Raises:
+        TooLargeError: There are too many.
+    """
+    if size.pixels > max_pixels:
+        raise error_of_item(
+            TooLargeError,
+            index,
+            f"the image has {size.width}x{size.height} pixels, more than the limit of {max_pixels}",
+        )
+
+
+def check_request_pixels(pixels: int, max_pixels: int) -> None:
+    """Check the pixels of all images of a request against this server's limit.
+
+    Raises:
+        TooLargeError: There are too many.
+    """
+    if pixels > max_pixels:
+        raise TooLargeError(
+            f"the images of a request may have {max_pixels} pixels in all; these have {pixels}", param="input"
+        )
 
 
 def error_of_item(kind: type[E], index: int, message: str) -> E:

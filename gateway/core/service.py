@@ -176,6 +176,8 @@ class EmbeddingService:
             except (InvalidRequestError, TooLargeError) as error:
                 work.fail(position, error)
         work.drop_failed()
+        if work.has_files:
+            work.measure_images(self._settings.max_image_pixels, self._settings.max_request_pixels)
         self._check_room(work)
         return work
 
@@ -185,14 +187,14 @@ class EmbeddingService:
         Raises:
             OverloadedError: It would.
         """
-        gate = self._admission.gate_of(work.model.public_id, work.has_files)
+        gate = self._admission.gate_of(work.model.public_id, work.kind())
         refusal = gate.find_refusal(work.total_tokens(), work.deadline)
         if refusal is not None:
             raise refusal
 
     def _admit(self, work: Work) -> Ticket:
         """Give a request its share of the engine; see `AdmissionGate.admit`."""
-        gate = self._admission.gate_of(work.model.public_id, work.has_files)
+        gate = self._admission.gate_of(work.model.public_id, work.kind())
         return gate.admit(work.client, work.total_tokens(), work.deadline)
 
     async def _read_files(self, work: Work, deadline: Deadline) -> None:
@@ -210,6 +212,7 @@ class EmbeddingService:
             except TooLargeError as error:
                 work.fail(position, error)
         work.drop_failed()
+        work.measure_images(self._settings.max_image_pixels, self._settings.max_request_pixels)
         await self._open_documents(work)
 
     async def _fetch_files(self, work: Work, deadline: Deadline) -> None:
@@ -253,10 +256,12 @@ class EmbeddingService:
         if not documents:
             return
         page_tokens = [work.tokens[position] for position in documents]
-        gate = self._admission.gate_of(work.model.public_id, has_files=True)
+        gate = self._admission.gate_of(work.model.public_id, "slow_image")
         with gate.admit(work.client, sum(page_tokens), work.deadline) as ticket:
             pages = list(documents.values())
-            first_pages = EmbedBatch(work.model, pages, page_tokens, "passage", "NONE", ticket.enter)
+            first_pages = EmbedBatch(
+                work.model, pages, page_tokens, "passage", "NONE", ticket.enter, deadline=work.deadline
+            )
             result = await self._engine.tokenize(first_pages)
         page_counts = dict(zip(documents, result.page_counts.tolist(), strict=True))
         for row, position in enumerate(documents):
@@ -284,8 +289,9 @@ class EmbeddingService:
             input_type=work.input_type,
             truncate=work.request.truncate,
             enter=ticket.enter,
-            chunk_tokens=self._admission.gate_of(work.model.public_id, work.has_files).chunk_tokens,
+            chunk_tokens=self._admission.gate_of(work.model.public_id, work.kind()).chunk_tokens,
             check_token_ids=self._token_ids.is_checked,
+            deadline=work.deadline,
         )
 
     async def _infer(self, batch: EmbedBatch) -> EmbedResult:

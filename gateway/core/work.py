@@ -1,19 +1,34 @@
 """A request on its way to the engine: what is left of its items, and what each vector will stand for."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from gateway.core.admission import Ticket
+from gateway.core.admission import Ticket, WorkKind
+from gateway.core.checks import check_image_pixels, check_request_pixels
+from gateway.core.image_size import SLOW_PIXELS, ImageSize, read_image_size
 from gateway.core.postprocess import normalise
 from gateway.core.results import ItemErrors
 from gateway.engine import ServedModel
 from gateway.engine.chunking import estimate_tokens
 from gateway.engine.interface import FloatVectors
-from gateway.errors import GatewayError
-from gateway.types import Client, Deadline, DocumentItem, EmbeddingsRequest, ImageItem, InputType, Place, RequestItem
+from gateway.errors import GatewayError, TooLargeError
+from gateway.types import (
+    Client,
+    Deadline,
+    DocumentItem,
+    EmbeddingsRequest,
+    ImageItem,
+    InputType,
+    ItemWithImage,
+    Place,
+    RequestItem,
+)
+
+DECODED_PIXELS_PER_TOKEN = 8192
+"""What decoding costs, as tokens: the largest WebP, whose decoding takes about 8 s, as much as nine pages."""
 
 
 @dataclass(slots=True)
@@ -47,7 +62,8 @@ class Work:
         errors: Of the items that failed, by their index in the client's input.
         items: What is left to embed, by position.
         places: What the positions stand for; None: the position is the index in the client's input.
-        tokens: Estimated, by position.
+        tokens: Estimated, by position; with what decoding costs, for an image whose header could be read.
+        image_sizes: Of these images, by position.
         has_files: Whether there were images or PDFs among the items.
     """
 
@@ -60,6 +76,7 @@ class Work:
     items: dict[int, RequestItem]
     places: Sequence[Place] | None
     tokens: dict[int, int]
+    image_sizes: dict[int, ImageSize] = field(default_factory=dict)
     has_files: bool = False
 
     def index_of(self, position: int) -> int:
@@ -70,10 +87,13 @@ class Work:
         """Return what a position stands for."""
         return Place(position) if self.places is None else self.places[position]
 
-    def add(self, position: int, item: RequestItem) -> None:
-        """Add an item."""
+    def add(self, position: int, item: RequestItem, size: ImageSize | None = None) -> None:
+        """Add an item, and the size of its image if that is known."""
         self.items[position] = item
         self.tokens[position] = estimate_tokens(item, self.model)
+        if size is not None:
+            self.image_sizes[position] = size
+            self.tokens[position] += size.decode_pixels // DECODED_PIXELS_PER_TOKEN
 
     def fail(self, position: int, error: GatewayError) -> None:
         """Note the error of an item.
@@ -94,6 +114,43 @@ class Work:
         """Return the estimated tokens of what is left."""
         return sum(map(self.tokens.__getitem__, self.items))
 
+    def kind(self) -> WorkKind:
+        """Return the kind of work that this is; how long a page of a PDF takes is not known before."""
+        if not self.has_files:
+            return "text"
+        for position, item in self.items.items():
+            size = self.image_sizes.get(position)
+            if size is not None and size.decode_pixels > SLOW_PIXELS:
+                return "slow_image"
+            if isinstance(item, DocumentItem) or (isinstance(item, ImageItem) and item.page):
+                return "slow_image"
+        return "image"
+
+    def measure_images(self, max_image_pixels: int, max_request_pixels: int) -> None:
+        """Read the sizes of the images that have arrived, and check them.
+
+        Args:
+            max_image_pixels: Limit of one image.
+            max_request_pixels: Limit of all of them together.
+
+        Raises:
+            GatewayError: All of them together are too large; or one is, and the request does not isolate errors.
+        """
+        for position, item in self.items.items():
+            if position in self.image_sizes or not isinstance(item, ItemWithImage) or not isinstance(item.file, bytes):
+                continue
+            size = read_image_size(item.file)
+            if size is None:
+                continue
+            self.add(position, item, size)
+            try:
+                check_image_pixels(self.index_of(position), size, max_image_pixels)
+            except TooLargeError as error:
+                self.fail(position, error)
+        self.drop_failed()
+        pixels = sum(size.pixels for position, size in self.image_sizes.items() if position in self.items)
+        check_request_pixels(pixels, max_request_pixels)
+
     def open_documents(self, page_counts: Mapping[int, int]) -> None:
         """Replace every PDF by its pages, which gives every item a new position.
 
@@ -102,6 +159,7 @@ class Work:
         """
         places: list[Place] = []
         items: list[RequestItem] = []
+        sizes: dict[int, ImageSize] = {}
         for position, item in self.items.items():
             place = self.place_of(position)
             if isinstance(item, DocumentItem):
@@ -109,11 +167,13 @@ class Work:
                 items.extend(ImageItem(item.file, page) for page in pages)
                 places.extend(Place(place.index, place.part, page) for page in pages)
             else:
+                if position in self.image_sizes:
+                    sizes[len(items)] = self.image_sizes[position]
                 items.append(item)
                 places.append(place)
-        self.items, self.tokens, self.places = {}, {}, places
+        self.items, self.tokens, self.image_sizes, self.places = {}, {}, {}, places
         for position, item in enumerate(items):
-            self.add(position, item)
+            self.add(position, item, sizes.get(position))
 
 
 def average_by_item(vectors: FloatVectors, places: Sequence[Place]) -> tuple[FloatVectors, list[Place]]:

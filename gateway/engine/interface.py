@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.errors import InvalidVectorError
-from gateway.types import InputType, Item, Truncate
+from gateway.types import Deadline, InputType, Item, Truncate
 
 FloatVectors: TypeAlias = npt.NDArray[np.float32]
 Counts: TypeAlias = npt.NDArray[np.int32]
@@ -169,6 +169,7 @@ class EmbedBatch:
             while the engine works on it, which may be after its client has disconnected.
         chunk_tokens: Most estimated tokens of an inference request with several items; None for the engine's own limit.
         check_token_ids: Whether to refuse token ids that are not the model's own.
+        deadline: After which nobody waits for the result; None if that is not known.
     """
 
     model: ServedModel
@@ -179,6 +180,7 @@ class EmbedBatch:
     enter: Enter
     chunk_tokens: int | None = None
     check_token_ids: bool = True
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ FAILURE = re.compile(rf"\b({'|'.join((*ITEM_CODES, REQUEST_CODE))}): ([^\n]*)")
 
 MAX_MESSAGE_CHARS = 500
 
+MICROSECONDS = 1_000_000
+"""In a second; Triton's unit of timeouts."""
+
 
 def build_request(ensemble: Ensemble, batch: EmbedBatch, chunk: Chunk, *, only_tokenize: bool = False) -> Any:
     """Return the ModelInferRequest of a chunk; options with their default value are left out.
@@ -55,6 +58,9 @@ def build_request(ensemble: Ensemble, batch: EmbedBatch, chunk: Chunk, *, only_t
         batch: The items and their options.
         chunk: Which items.
         only_tokenize: Ask the ensemble's first step alone, for counts and token ids.
+
+    Raises:
+        DeadlineError: The deadline of a batch with images has passed.
     """
     request: Any = service_pb2.ModelInferRequest(model_name=ensemble.name)
     if only_tokenize:
@@ -70,6 +76,8 @@ def build_request(ensemble: Ensemble, batch: EmbedBatch, chunk: Chunk, *, only_t
             add_bytes(request, "token_id_policy", [b"any"])
     else:
         add_images(request, items)
+        if batch.deadline is not None:  # images that are not decoded by then are skipped
+            request.parameters["timeout"].int64_param = math.ceil(batch.deadline.remaining_s() * MICROSECONDS)
     if batch.truncate != "NONE":
         add_bytes(request, "truncate", [batch.truncate.encode()])
     return request

@@ -51,3 +51,11 @@ def encode_png(
 def encode_16_bit(samples: np.ndarray) -> list[bytes]:
     """Turn 16-bit samples (height, values) into lines for `encode_png`."""
     return [line.astype(">u2").tobytes() for line in samples]
+
+
+def repeat_last_scan(jpeg: bytes, times: int) -> bytes:
+    """Repeat the last scan of a JPEG, which changes no pixel if it is one of all zeros."""
+    last = jpeg.rindex(b"\xff\xda")
+    (length,) = struct.unpack_from(">H", jpeg, last + 2)
+    empty_scan = jpeg[last : last + 2 + length]  # its missing data counts as zeros
+    return jpeg[:-2] + empty_scan * times + jpeg[-2:]

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +16,9 @@ import pytest
 from PIL import Image
 
 from preprocess.decode import decode_image
-from preprocess.decode_pool import DecodePool, DecodeWorkerError, find_interpreter
-from preprocess.items import ImageError, ImageFile
+from preprocess.decode_pool import DecodePool
+from preprocess.decode_process import DecodeWorkerError, find_interpreter
+from preprocess.items import ExpiredError, ImageError, ImageFile
 from preprocess.settings import ImageLimits, Tiling
 from preprocess.tiles import TiledImage, cut_tiles
 from tests.pdf_files import fill, make_pdf
@@ -27,6 +29,8 @@ GIB = 1024**3
 IMAGES = [encode(draw_scene(width, 300), "PNG") for width in (100, 200, 300, 400, 500)]
 BIG_IMAGE = encode_png((8000, 8000), 8, GREY, [bytes(8000)] * 8000)
 """A small file that takes about a second to decode and resize."""
+HUGE_IMAGE = encode(Image.new("RGB", (6000, 6000)), "WEBP", lossless=True, quality=0, method=0)
+"""A tiny file that takes about two seconds."""
 
 
 @pytest.fixture
@@ -135,6 +139,42 @@ def test_workers_cannot_open_files_or_sockets(pool):
     images = [encode(image, kind) for image in everything for kind in ("PNG", "WEBP", "GIF")]
     images += [encode(image.convert("CMYK"), "JPEG") for image in everything]
     assert all_right(preprocess(pool, images), images)
+
+
+def test_slow_images_of_one_request_leave_a_worker_to_the_others(pool):
+    slow = pool.submit([ImageFile(HUGE_IMAGE)] * 3)
+    find_busy_worker()
+    for image in IMAGES:
+        assert is_right(pool.submit([ImageFile(image)]).result(60)[0], image)
+    assert not slow.done()
+    assert all(isinstance(result, TiledImage) for result in slow.result(60))
+
+
+def test_requests_take_turns():
+    with DecodePool(workers=1, time_limit_s=30, memory_limit_bytes=2 * GIB) as pool:
+        many = pool.submit([ImageFile(BIG_IMAGE)] * 3)
+        one = pool.submit([ImageFile(IMAGES[0])])
+        assert is_right(one.result(60)[0], IMAGES[0])
+        assert not many.done()
+        assert all(isinstance(result, TiledImage) for result in many.result(60))
+
+
+def test_work_stops_when_nobody_waits_any_more(pool):
+    with pytest.raises(ExpiredError):
+        pool.submit([ImageFile(HUGE_IMAGE)] * 1000, time.monotonic() + 0.5).result(30)
+    assert all_right(preprocess(pool, IMAGES), IMAGES)
+
+
+@pytest.mark.parametrize(("cost", "is_ended"), [(0, True), (10**9, False)])
+def test_decoder_that_uses_the_processor_for_too_long_is_ended(cost, is_ended):
+    script = (
+        "import time; from preprocess.decode_worker import limit_cpu_time\n"
+        f"limit_cpu_time({cost})\n"
+        "while time.process_time() < 3: pass\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "backends")}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
+    assert ended.returncode == (-signal.SIGPROF if is_ended else 0)
 
 
 def test_no_images_give_no_results(pool):

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tokenizers import Tokenizer
 
-from preprocess.items import RequestError, Tensors
+from preprocess.items import ExpiredError, RequestError, Tensors
 from preprocess.settings import ImageSettings, TextSettings
-from preprocess.steps import ImageStep, Step, TextStep
+from preprocess.steps import ImageStep, TextStep
 from tests.pdf_files import fill, make_pdf
 from tests.preprocess.image_files import draw_scene, encode
 from tests.service import PROJECT
@@ -49,10 +50,16 @@ def make_request(texts: Sequence[str | bytes], **strings: str) -> dict[str, Any]
     }
 
 
-def process(step: Step, *requests: Tensors) -> list[Tensors]:
+def run(step: TextStep | ImageStep, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
+    if isinstance(step, TextStep):
+        return step.process(requests)
+    return [future.result() for future in [step.submit(request) for request in requests]]
+
+
+def process(step: TextStep | ImageStep, *requests: Tensors) -> list[Tensors]:
     """Return the results of requests that must not fail."""
     results: list[Tensors] = []
-    for result in step.process(requests):
+    for result in run(step, requests):
         assert not isinstance(result, RequestError)
         results.append(result)
     return results
@@ -217,9 +224,29 @@ def test_a_failed_image_has_neither_patches_nor_tokens(image_step: ImageStep) ->
 def test_a_failed_image_request_leaves_its_neighbours_alone(
     image_step: ImageStep, request_: dict[str, Any], message: str
 ) -> None:
-    failed, valid = image_step.process([request_, make_image_request([SQUARE])])
+    failed, valid = run(image_step, [request_, make_image_request([SQUARE])])
     assert isinstance(failed, RequestError) and str(failed).startswith(message)
     assert not isinstance(valid, RequestError) and valid["tile_counts"].tolist() == [1]
+
+
+def test_a_request_is_answered_while_a_slow_one_is_decoded(byte_level: Path) -> None:
+    settings = replace(SETTINGS, image_token_id=IMAGE_TOKEN_ID, max_passage_tokens=30)
+    step = ImageStep(byte_level.parent, settings, read_image_settings(decode_workers="2"))
+    huge = encode(Image.new("RGB", (6000, 6000)), "WEBP", lossless=True, quality=0, method=0)
+    slow, quick = step.submit(make_image_request([huge, SQUARE])), step.submit(make_image_request([SQUARE]))
+    result = quick.result(60)
+    assert not slow.done()
+    assert not isinstance(result, RequestError) and result["tile_counts"].tolist() == [1]
+    result = slow.result(60)
+    assert not isinstance(result, RequestError) and result["tile_counts"].tolist() == [1, 1]
+    step.close()
+
+
+def test_a_request_for_which_nobody_waits_is_given_up(image_step: ImageStep) -> None:
+    with pytest.raises(ExpiredError):
+        image_step.submit(make_image_request([SQUARE]), timeout_s=0).result(60)
+    [result] = process(image_step, make_image_request([SQUARE]))
+    assert result["tile_counts"].tolist() == [1]
 
 
 @pytest.mark.parametrize(("parameters", "limit"), [({}, 26_214_400), ({"max_image_bytes": "31457280"}, 31_457_280)])

@@ -20,7 +20,7 @@ from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES
 from gateway.engine.triton import TritonEngine
 from gateway.errors import DeadlineError, EngineFaultError, EngineUnavailableError
 from gateway.settings import Settings
-from gateway.types import Client, ImageItem, Item, TextImageItem, TextItem, TokensItem
+from gateway.types import Client, Deadline, ImageItem, Item, TextImageItem, TextItem, TokensItem
 from tests.gateway.engine.batches import make_batch
 from tests.gateway.engine.fake_triton import (
     DIMENSIONS,
@@ -387,3 +387,26 @@ async def test_list_of_models_is_refreshed_in_the_background(port: int, triton: 
 async def test_concurrent_requests_read_the_list_once(engine: TritonEngine, triton: FakeTriton) -> None:
     await asyncio.gather(*(engine.models() for _ in range(20)))
     assert triton.index_questions == 1
+
+
+async def test_images_carry_the_time_that_is_left_to_their_request(engine: TritonEngine, triton: FakeTriton) -> None:
+    await embed(engine, ImageItem(b"image"), TextItem("a"), deadline=Deadline.after(60))
+    timeouts_us = {
+        request.model_name: request.parameters["timeout"].int64_param
+        for request in triton.requests
+        if "timeout" in request.parameters
+    }
+    assert list(timeouts_us) == ["vl_image"]
+    assert 30e6 < timeouts_us["vl_image"] <= 60e6
+
+
+async def test_images_whose_deadline_has_passed_are_not_sent(engine: TritonEngine, triton: FakeTriton) -> None:
+    with pytest.raises(DeadlineError):
+        await embed(engine, ImageItem(b"image"), deadline=Deadline.after(0))
+    assert not triton.requests
+
+
+async def test_images_that_triton_gave_up_have_missed_the_deadline(engine: TritonEngine, triton: FakeTriton) -> None:
+    triton.refusal = (grpc.StatusCode.UNAVAILABLE, "in ensemble 'vl_image', request timeout expired")
+    with pytest.raises(DeadlineError):
+        await embed(engine, ImageItem(b"image"))
