@@ -1,7 +1,7 @@
 """Serves good and bad requests side by side for a long time, and tells what the service has kept of them.
 
-`python -m bench.soak` (`make soak`) takes half an hour and uses loopback only. The exit code is 1 if a vector was wrong,
-a good request failed, or memory grew by more than a twentieth after the warm-up.
+`python -m bench.soak` (`make soak`) takes half an hour and uses loopback only. The exit code is 1 if a vector was
+wrong, a good request failed, or memory grew by more than a twentieth after the warm-up.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def bad_bodies(text_model: str, image_model: str) -> Iterator[bytes]:
 
 
 class Vandal:
-    """A client that sends requests which must be refused, and breaks connections, from the start of the block to its end.
+    """A client that sends requests which must be refused, and breaks connections, for as long as the block lasts.
 
     Args:
         url: URL of the service.
@@ -157,9 +157,8 @@ class Vandal:
         parts = urlsplit(self._url)
         head = b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
         body = json.dumps({"model": TEXT_MODEL, "input": "I leave before the answer"}).encode()
-        starts = itertools.cycle(
-            [b"", head, head + b"Content-Length: 999\r\n\r\n{", b"\x16\x03\x01", b"GET / HTTP/9\r\n\r\n"]
-        )
+        unfinished = head + b"Content-Length: 999\r\n\r\n{"
+        starts = itertools.cycle([b"", head, unfinished, b"\x16\x03\x01", b"GET / HTTP/9\r\n\r\n"])
         whole = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
         while not self._stopping.wait(BAD_PAUSE_S):
             for data in (next(starts), whole):
@@ -192,7 +191,9 @@ def judge(before: Sequence[Sample], after: Sequence[Sample]) -> list[tuple[str, 
     return rows
 
 
-def soak(repository: Path, folder: Path, seconds: float) -> list[tuple[str, str, str, str]]:
+def soak(
+    repository: Path, folder: Path, seconds: float, image_model: str = STAND_IN
+) -> list[tuple[str, str, str, str]]:
     """Run the service under good and bad requests, and return the rows of the table.
 
     Raises:
@@ -203,8 +204,8 @@ def soak(repository: Path, folder: Path, seconds: float) -> list[tuple[str, str,
     samples: list[Sample] = []
     try:
         with ExitStack() as stack:
-            traffic = stack.enter_context(Traffic(service.url, make_bodies(TEXT_MODEL, STAND_IN)))
-            vandal = stack.enter_context(Vandal(service.url, bad_bodies(TEXT_MODEL, STAND_IN)))
+            traffic = stack.enter_context(Traffic(service.url, make_bodies(TEXT_MODEL, image_model)))
+            vandal = stack.enter_context(Vandal(service.url, bad_bodies(TEXT_MODEL, image_model)))
             started_s = time.monotonic()
             warm_s = started_s + WARM_UP_SHARE * seconds
             while time.monotonic() < started_s + seconds:
