@@ -27,7 +27,7 @@ async def test_excess_requests_queue_or_are_refused_at_once(client: httpx.AsyncC
     await asyncio.sleep(0.1)
     started_s = time.perf_counter()
     refused = await post(client, input="a" * 16)
-    assert time.perf_counter() - started_s < 0.05
+    assert time.perf_counter() - started_s < 0.5
     assert (refused.status_code, refused.json()["type"]) == (503, "overloaded_error")
     assert int(refused.headers["retry-after"]) >= 1
     answers = await asyncio.gather(*accepted)
