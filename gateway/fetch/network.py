@@ -79,11 +79,11 @@ class WireMeter:
         """Count bytes that have arrived.
 
         Raises:
-            UnfetchableError: They are too many for what they have brought.
+            UnfetchableError: Those before, which have been parsed by now, were too many for what they have brought.
         """
-        self._wire_bytes += count
         if self._wire_bytes > 2 * self.file_bytes + MAX_OVERHEAD_BYTES:
             raise UnfetchableError("too much overhead")
+        self._wire_bytes += count
 
     @property
     def read_bytes(self) -> int:

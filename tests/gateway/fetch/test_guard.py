@@ -10,8 +10,8 @@ import pytest
 from gateway.errors import InvalidRequestError
 from gateway.fetch import ByteBudget, network
 from gateway.fetch.fetcher import NOT_FETCHED, FetchLimits, UrlFetcher
-from gateway.fetch.network import DnsResolver, FetchQueue, GuardedNetwork
-from gateway.fetch.urls import UrlRules
+from gateway.fetch.network import MAX_READ_BYTES, DnsResolver, FetchQueue, GuardedNetwork, WireMeter
+from gateway.fetch.urls import UnfetchableError, UrlRules
 from gateway.types import Deadline
 from tests.gateway.fetch.conftest import CONNECT_TIMEOUT_S, NO_AUTHORITY, MakeFetcher
 from tests.gateway.fetch.refused import ADDRESSES, FORMS, LITERALS
@@ -159,3 +159,18 @@ async def test_slow_name_server_does_not_show_in_the_time(make_fetcher: MakeFetc
     quick_s = await refuse(fetcher, GOOD)
     names.delay_s = 60
     assert abs(await refuse(fetcher, GOOD) - quick_s) < TIME_CLASS_S
+
+
+def test_a_file_that_arrives_after_its_head_is_no_overhead() -> None:
+    meter = WireMeter()
+    for arrived in (300, MAX_READ_BYTES, MAX_READ_BYTES):
+        meter.count(arrived)
+        meter.file_bytes += arrived if meter.head_is_read else 0
+        meter.head_is_read = True
+
+
+def test_what_brings_nothing_is_overhead() -> None:
+    meter = WireMeter()
+    meter.count(MAX_READ_BYTES + 1)
+    with pytest.raises(UnfetchableError):
+        meter.count(1)
