@@ -15,15 +15,14 @@ from preprocess.decode_process import DecodeProcess, TooCostly
 from preprocess.decode_queue import DecodeBatch, DecodeJob, DecodeQueue, TileResult
 from preprocess.decode_worker import WorkerSettings
 from preprocess.items import ExpiredError, ImageError, ImageFile
+from preprocess.lane import NICENESS
 from preprocess.settings import ImageLimits, Tiling
 
 LIGHT_COST = 16 * 1024 * 1024
 """What decoding may cost, in pixels, on the worker that is kept free of slow images: about a quarter of a second."""
 
-NICENESS = 5
-"""Under load a worker gets about a third of the other steps' processor time, so that texts overtake images."""
-HEAVY_NICENESS = 10
-"""Of the workers that also take slow images: a third again, so that quick images overtake slow ones."""
+HEAVY_NICENESS = 2 * NICENESS
+"""Of the workers that also take slow images, so that quick ones overtake them, as texts overtake all images."""
 
 
 class DecodePool:

@@ -56,9 +56,8 @@ class TritonPythonModel:
         if small:
             process_texts(self.step, [batch[index] for index in small], [senders[index] for index in small])
         for index in large:
-            tensors = {
-                name: rows.copy() for name, rows in batch[index].items()
-            }  # their memory is freed with the request
+            # Their memory is freed with the request.
+            tensors = {name: rows.copy() for name, rows in batch[index].items()}
             self.lane.start(partial(process_texts, self.step, [tensors], [senders[index]]))
         return None
 
