@@ -111,16 +111,19 @@ class Ticket:
         cost: Estimated tokens of all its inference requests.
 
     Attributes:
+        client: Who sends the request.
         cost_left: Of those that have not been admitted.
+        entered: Estimated tokens of those that have.
         waited_s: How long the first of them waited; None before it is admitted.
     """
 
-    __slots__ = ("_client", "_gate", "_request", "_started_s", "client", "cost_left", "waited_s")
+    __slots__ = ("_client", "_gate", "_request", "_started_s", "client", "cost_left", "entered", "waited_s")
 
     def __init__(self, gate: "AdmissionGate", client: Client, cost: int) -> None:
         self._gate = gate
         self.client = client
         self.cost_left = cost
+        self.entered = 0
         self.waited_s: float | None = None
 
     def __enter__(self) -> Self:
@@ -136,6 +139,11 @@ class Ticket:
         """Leave."""
         self._gate.leave(self, self._client)
 
+    @property
+    def chunk_tokens(self) -> int:
+        """Estimated tokens that the engine computes within half its target latency."""
+        return self._gate.chunk_tokens
+
     async def enter(self, cost: int) -> Slot:
         """Wait for the turn of an inference request, for as long as the caller is not cancelled.
 
@@ -147,6 +155,7 @@ class Ticket:
         """
         slot = await self._gate.enter(self._client, self._request, cost)
         self.cost_left -= cost
+        self.entered += cost
         if self.waited_s is None:
             self.waited_s = time.monotonic() - self._started_s
         return slot
@@ -218,6 +227,16 @@ class AdmissionGate:
             "too many requests are waiting", retry_after_s=max(MIN_RETRY_AFTER_S, expected_s - patience_s)
         )
 
+    def check_room(self, cost: int, deadline: Deadline | None = None) -> None:
+        """Refuse a request that would have to wait too long; arguments as those of `find_refusal`.
+
+        Raises:
+            OverloadedError: It would.
+        """
+        refusal = self.find_refusal(cost, deadline)
+        if refusal is not None:
+            raise refusal
+
     def admit(self, client: Client, cost: int, deadline: Deadline | None = None) -> Ticket:
         """Give a request its share of the engine.
 
@@ -232,9 +251,7 @@ class AdmissionGate:
         Raises:
             OverloadedError: It would have to wait too long.
         """
-        refusal = self.find_refusal(cost, deadline)
-        if refusal is not None:
-            raise refusal
+        self.check_room(cost, deadline)
         return Ticket(self, client, cost)
 
     def join(self, ticket: Ticket) -> Share:

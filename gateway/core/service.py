@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
-from gateway.core.admission import Admission, Ticket
+from gateway.core.admission import Admission, AdmissionGate, Ticket
 from gateway.core.catalogue import Catalogue
 from gateway.core.checks import (
     check_dimensions,
@@ -107,7 +107,7 @@ class EmbeddingService:
             return EmbeddingsResult(work.model, outputs, Usage(), {}, (), places, work.errors)
         with self._admit(work) as ticket:
             if effort is not None:
-                effort.ticket, effort.admissible_tokens = ticket, work.total_tokens()
+                effort.ticket = ticket
             result = await self._infer(self._build_batch(work, ticket))
         inferred_s = time.perf_counter()
         waited_s = ticket.waited_s or 0.0
@@ -146,10 +146,10 @@ class EmbeddingService:
     async def _begin(
         self, request: EmbeddingsRequest, deadline: Deadline, client: Client, isolate_errors: bool
     ) -> Work:
-        """Check a request against the model that it names, and refuse it if it would wait too long.
+        """Check a request against the model that it names.
 
         Raises:
-            GatewayError: The request does not fit the model, or the queue is full.
+            GatewayError: The request does not fit the model.
         """
         resolved = await self._catalogue.resolve(request.model)
         model, input_type = resolved.model, resolve_input_type(request.input_type, resolved.input_type)
@@ -176,35 +176,25 @@ class EmbeddingService:
             except (InvalidRequestError, TooLargeError) as error:
                 work.fail(position, error)
         work.drop_failed()
-        if work.has_files:
-            work.measure_images(self._settings.max_image_pixels, self._settings.max_request_pixels)
-        self._check_room(work)
         return work
 
-    def _check_room(self, work: Work) -> None:
-        """Refuse a request that would have to wait too long.
-
-        Raises:
-            OverloadedError: It would.
-        """
-        gate = self._admission.gate_of(work.model.public_id, work.kind())
-        refusal = gate.find_refusal(work.total_tokens(), work.deadline)
-        if refusal is not None:
-            raise refusal
+    def _gate_of(self, work: Work) -> AdmissionGate:
+        return self._admission.gate_of(work.model.public_id, work.kind())
 
     def _admit(self, work: Work) -> Ticket:
         """Give a request its share of the engine; see `AdmissionGate.admit`."""
-        gate = self._admission.gate_of(work.model.public_id, work.kind())
-        return gate.admit(work.client, work.total_tokens(), work.deadline)
+        return self._gate_of(work).admit(work.client, work.total_tokens(), work.deadline)
 
     async def _read_files(self, work: Work, deadline: Deadline) -> None:
         """Fetch the files that are given by URL, check the sizes of all, and replace PDFs by their pages.
 
         Raises:
-            GatewayError: A file could not be read, or there are too many pages.
+            GatewayError: The request would wait too long, a file could not be read, or there are too many pages.
         """
         if not work.has_files:
             return
+        work.measure_images(self._settings.max_image_pixels, self._settings.max_request_pixels)
+        self._gate_of(work).check_room(work.total_tokens(), work.deadline)  # before anything is fetched
         await self._fetch_files(work, deadline)
         for position, item in work.items.items():
             try:
@@ -279,7 +269,6 @@ class EmbeddingService:
             raise InvalidRequestError(
                 f"input must have at most {self._settings.max_images} images, pages of PDFs included", param="input"
             )
-        self._check_room(work)
 
     def _build_batch(self, work: Work, ticket: Ticket) -> EmbedBatch:
         return EmbedBatch(
@@ -289,7 +278,7 @@ class EmbeddingService:
             input_type=work.input_type,
             truncate=work.request.truncate,
             enter=ticket.enter,
-            chunk_tokens=self._admission.gate_of(work.model.public_id, work.kind()).chunk_tokens,
+            chunk_tokens=ticket.chunk_tokens,
             check_token_ids=self._token_ids.is_checked,
             deadline=work.deadline,
         )
@@ -318,10 +307,10 @@ class EmbeddingService:
             work.drop_failed()
             kept = [row for row, position in enumerate(positions) if position in work.items]
             vectors, positions = vectors[kept], list(work.items)
-        if work.places is None and not work.errors:
-            return [write_vectors(vectors, each, self._settings.int8_scale) for each in work.request.formats], None
-        places = [work.place_of(position) for position in positions]
-        if work.request.combine == "mean" and places:
-            vectors, places = average_by_item(vectors, places)
+        places = None
+        if work.places is not None or work.errors:
+            places = [work.place_of(position) for position in positions]
+            if work.request.combine == "mean" and places:
+                vectors, places = average_by_item(vectors, places)
         outputs = [write_vectors(vectors, each, self._settings.int8_scale) for each in work.request.formats]
-        return fill_gaps(outputs, places, work.errors)
+        return (outputs, None) if places is None else fill_gaps(outputs, places, work.errors)

@@ -37,16 +37,14 @@ class Effort:
 
     Attributes:
         ticket: Of the request, once it waits for the engine.
-        admissible_tokens: Estimated tokens of all that the engine is asked to embed.
     """
 
     ticket: Ticket | None = None
-    admissible_tokens: int = 0
 
     @property
     def tokens(self) -> int:
         """Estimated tokens of what has reached the engine."""
-        return self.admissible_tokens - self.ticket.cost_left if self.ticket else 0
+        return self.ticket.entered if self.ticket else 0
 
 
 @dataclass(slots=True)
