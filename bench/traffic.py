@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import threading
 import time
 import urllib.error
@@ -16,6 +15,8 @@ from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from PIL import Image
+
+from bench.servers import post_json
 
 Kind: TypeAlias = Literal["text", "image"]
 Verdict: TypeAlias = Literal["right", "wrong", "refused"]
@@ -60,12 +61,7 @@ def post(url: str, body: Mapping[str, Any], timeout_s: float = REQUEST_TIMEOUT_S
     Raises:
         OSError: It is refused, fails, or takes too long.
     """
-    request = urllib.request.Request(  # noqa: S310 - a fixed http URL
-        f"{url}/v1/embeddings", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=timeout_s) as response:
-        data = json.load(response)["data"]
+    data = post_json(f"{url}/v1/embeddings", body, timeout_s)["data"]
     return np.array([item["embedding"] for item in data])
 
 
