@@ -1,26 +1,24 @@
-"""The embedding service: model lookup, file fetching, admission, inference, post-processing."""
+"""The embedding service: model lookup, files, admission, inference, post-processing."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any, cast
 
 from msgspec.structs import replace
 
-from gateway.core.admission import Admission, AdmissionGate, Ticket
+from gateway.core.admission import Admission, Ticket
 from gateway.core.catalogue import Catalogue
 from gateway.core.checks import (
     check_dimensions,
-    check_file_size,
     check_fingerprint,
     check_length,
     check_modality,
     check_page_count,
     check_token_limit,
     describe_failure,
-    error_of_item,
     resolve_input_type,
 )
+from gateway.core.files import FileReader
 from gateway.core.health import HealthTracker
 from gateway.core.postprocess import write_vectors
 from gateway.core.results import EmbeddingsResult, ItemErrors, TokenizedRequest, Usage, count_usage, find_truncations
@@ -28,7 +26,7 @@ from gateway.core.token_ids import TokenIdPolicy
 from gateway.core.work import Effort, Work, average_by_item, fill_gaps
 from gateway.engine import EmbedBatch, EmbedResult, Engine
 from gateway.errors import EngineUnavailableError, InvalidRequestError, TooLargeError
-from gateway.fetch import ByteBudget, FileFetcher
+from gateway.fetch import FileFetcher
 from gateway.settings import Settings
 from gateway.types import (
     Client,
@@ -36,11 +34,8 @@ from gateway.types import (
     DocumentItem,
     EmbeddingsRequest,
     FailedItem,
-    FileUrl,
-    ImageItem,
     Item,
     ItemWithFile,
-    ItemWithImage,
     Place,
     TextItem,
 )
@@ -74,7 +69,7 @@ class EmbeddingService:
         self._engine = engine
         self._catalogue = catalogue
         self._tracker = tracker
-        self._fetcher = fetcher
+        self._files = FileReader(engine, fetcher, admission, settings)
         self._admission = admission
         self._token_ids = token_ids
         self._settings = settings
@@ -100,7 +95,7 @@ class EmbeddingService:
         work = await self._begin(request, deadline, client, request.isolate_errors)
         self._tracker.check_trusted(work.model)
         started_s = time.perf_counter()
-        await self._read_files(work, deadline)
+        await self._files.read(work)
         fetched_s = time.perf_counter()
         if not work.items:
             outputs, places = fill_gaps([[] for _ in request.formats], (), work.errors)
@@ -133,7 +128,7 @@ class EmbeddingService:
         if request.truncate == "NONE":
             request = replace(request, truncate="END")  # to count what it would cut
         work = await self._begin(request, deadline, client, isolate_errors=True)
-        await self._read_files(work, deadline)
+        await self._files.read(work)
         if not work.items:
             return TokenizedRequest(work.model, (), None, work.errors)
         with self._admit(work) as ticket:
@@ -178,97 +173,10 @@ class EmbeddingService:
         work.drop_failed()
         return work
 
-    def _gate_of(self, work: Work) -> AdmissionGate:
-        return self._admission.gate_of(work.model.public_id, work.kind())
-
     def _admit(self, work: Work) -> Ticket:
         """Give a request its share of the engine; see `AdmissionGate.admit`."""
-        return self._gate_of(work).admit(work.client, work.total_tokens(), work.deadline)
-
-    async def _read_files(self, work: Work, deadline: Deadline) -> None:
-        """Fetch the files that are given by URL, check the sizes of all, and replace PDFs by their pages.
-
-        Raises:
-            GatewayError: The request would wait too long, a file could not be read, or there are too many pages.
-        """
-        if not work.has_files:
-            return
-        work.measure_images(self._settings.max_image_pixels, self._settings.max_request_pixels)
-        self._gate_of(work).check_room(work.total_tokens(), work.deadline)  # before anything is fetched
-        await self._fetch_files(work, deadline)
-        for position, item in work.items.items():
-            try:
-                check_file_size(work.index_of(position), item, work.model)
-            except TooLargeError as error:
-                work.fail(position, error)
-        work.drop_failed()
-        work.measure_images(self._settings.max_image_pixels, self._settings.max_request_pixels)
-        await self._open_documents(work)
-
-    async def _fetch_files(self, work: Work, deadline: Deadline) -> None:
-        urls = {
-            position: item.file.url
-            for position, item in work.items.items()
-            if isinstance(item, ItemWithFile) and isinstance(item.file, FileUrl)
-        }
-        if not urls:
-            return
-        budget = ByteBudget(self._settings.max_fetched_bytes)
-        fetches = [
-            asyncio.ensure_future(self._fetch_file(work, position, url, deadline, budget))
-            for position, url in urls.items()
-        ]
-        try:
-            await asyncio.gather(*fetches)
-        finally:
-            for fetch in fetches:
-                fetch.cancel()
-
-    async def _fetch_file(self, work: Work, position: int, url: str, deadline: Deadline, budget: ByteBudget) -> None:
-        try:
-            file = await self._fetcher.fetch(url, deadline, budget)
-        except (InvalidRequestError, TooLargeError) as error:
-            work.fail(position, error_of_item(type(error), work.index_of(position), error.message))
-        else:
-            work.items[position] = replace(work.items[position], file=file)
-
-    async def _open_documents(self, work: Work) -> None:
-        """Replace PDFs by their pages, which the engine counts.
-
-        Raises:
-            GatewayError: A PDF cannot be read, or has too many pages.
-        """
-        documents = {
-            position: ImageItem(item.file, page=1)
-            for position, item in work.items.items()
-            if isinstance(item, DocumentItem)
-        }
-        if not documents:
-            return
-        page_tokens = [work.tokens[position] for position in documents]
-        gate = self._admission.gate_of(work.model.public_id, "slow_image")
-        with gate.admit(work.client, sum(page_tokens), work.deadline) as ticket:
-            pages = list(documents.values())
-            first_pages = EmbedBatch(
-                work.model, pages, page_tokens, "passage", "NONE", ticket.enter, deadline=work.deadline
-            )
-            result = await self._engine.tokenize(first_pages)
-        page_counts = dict(zip(documents, result.page_counts.tolist(), strict=True))
-        for row, position in enumerate(documents):
-            index = work.index_of(position)
-            try:
-                if failure := result.failures.get(row):
-                    raise describe_failure(Place(index), failure)
-                check_page_count(index, page_counts[position], self._settings.max_pdf_pages)
-            except (InvalidRequestError, TooLargeError) as error:
-                work.fail(position, error)
-        work.drop_failed()
-        work.open_documents(page_counts)
-        images = sum(isinstance(item, ItemWithImage) for item in work.items.values())
-        if images > self._settings.max_images:
-            raise InvalidRequestError(
-                f"input must have at most {self._settings.max_images} images, pages of PDFs included", param="input"
-            )
+        gate = self._admission.gate_of(work.model.public_id, work.kind())
+        return gate.admit(work.client, work.total_tokens(), work.deadline)
 
     def _build_batch(self, work: Work, ticket: Ticket) -> EmbedBatch:
         return EmbedBatch(
