@@ -20,6 +20,11 @@ IMAGE_ROWS_FILE = "one_row"
 TEXT_FILE = "one_text"
 IMAGE_FILE = "one_image"
 
+# How ONNX Runtime takes GPU memory: just as much as it needs (kSameAsRequested), where it would double what it has, and
+# at most so many bytes. The native backend reads these parameters, and not what an execution accelerator says, once a
+# model has any parameters.
+_CUDA_MEMORY = {"arena_extend_strategy": "1", "gpu_mem_limit": str(32 << 30)}
+
 
 def preprocess_text(name: str, model: ServedModel) -> pb.ModelConfig:
     """Return the step from `text` to the embedder's inputs."""
@@ -170,6 +175,8 @@ def _onnx(
     config.instance_group.add(count=options.instances, kind=kind)
     if options.intra_op_threads is not None:
         set_parameters(config, {"intra_op_thread_count": str(options.intra_op_threads)})
+    if target == "cuda":
+        set_parameters(config, {"MAX_BATCH_ROWS": str(options.max_batch_rows), **_CUDA_MEMORY})
     return config
 
 

@@ -220,11 +220,19 @@ def test_serving_options_reach_their_step():
     assert {name: config.dynamic_batching.max_queue_delay_microseconds for name, config in steps.items()} == {
         "preprocess_text": 100, "preprocess_image": 0, "vision_encoder": 0, "embedder": 500,
     }  # fmt: skip
-    assert parameters(steps["vision_encoder"]) == {"intra_op_thread_count": "1"}
-    assert parameters(steps["embedder"]) == {"intra_op_thread_count": "8"}
+    assert parameters(steps["vision_encoder"])["intra_op_thread_count"] == "1"
+    assert parameters(steps["embedder"])["intra_op_thread_count"] == "8"
     assert parameters(steps["preprocess_image"])["decode_workers"] == "8"
     assert parameters(steps["preprocess_image"])["max_image_bytes"] == "52428800"
     assert parameters(configs["m_image"])["max_image_bytes"] == "52428800"
+
+
+def test_batches_on_a_gpu_are_bounded_by_rows():
+    vision_encoder = VisionEncoderOptions(max_batch_rows=512)
+    configs = render(serving=ServingSpec(target="cuda", vision_encoder=vision_encoder))
+    memory = {"arena_extend_strategy": "1", "gpu_mem_limit": "34359738368"}
+    assert parameters(configs["m_embedder"]) == {"MAX_BATCH_ROWS": "16384", **memory}
+    assert parameters(configs["m_vision_encoder"]) == {"MAX_BATCH_ROWS": "512", **memory}
 
 
 def test_unset_threads_are_left_to_the_backend():

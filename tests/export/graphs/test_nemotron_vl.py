@@ -27,9 +27,10 @@ def weights() -> ArrayWeights:
 
 
 @pytest.fixture(scope="module")
-def embed(load, weights) -> Embed:
+def embed(load, weights, target) -> Embed:
     """Both graphs over one packed batch, as the ensembles run them."""
-    return chain(load(build_vision_encoder(CONFIG, weights)), load(build_embedder(CONFIG, weights)))
+    encode_patches = load(build_vision_encoder(CONFIG, weights, target=target))
+    return chain(encode_patches, load(build_embedder(CONFIG, weights, target=target)))
 
 
 def chain(encode_patches, embed_tokens) -> Embed:
@@ -69,8 +70,8 @@ def test_golden_embeddings_mixed_with_a_failed_item(embed, golden):
     np.testing.assert_allclose(embed(mixed), expected_of(mixed), atol=TOLERANCE)
 
 
-def test_tiles_of_a_batch_are_independent(load, weights, golden):
-    encode_patches = load(build_vision_encoder(CONFIG, weights))
+def test_tiles_of_a_batch_are_independent(load, weights, golden, target):
+    encode_patches = load(build_vision_encoder(CONFIG, weights, target=target))
     tiles = [item.patches[:256] for item in golden if len(item.patches)][:3]
     together = encode_patches(patches=np.concatenate(tiles).ravel())
     alone = np.concatenate([encode_patches(patches=tile.ravel()) for tile in tiles])
@@ -96,10 +97,12 @@ def test_older_layout_of_vision_tensors_gives_the_same_result(load, weights, gol
     np.testing.assert_array_equal(older_rows, newer_rows)
 
 
-@pytest.mark.parametrize(("precision", "least_cosine"), [("fp16", 0.9999), ("int8", 0.998)])
-def test_lower_precisions_keep_the_direction(load, weights, golden, precision, least_cosine):
-    encode_patches = load(build_vision_encoder(CONFIG, weights, precision))
-    embed = chain(encode_patches, load(build_embedder(CONFIG, weights, precision)))
+@pytest.mark.parametrize(
+    ("precision", "target", "least_cosine"), [("fp16", "cpu", 0.9999), ("int8", "cpu", 0.998), ("fp16", "cuda", 0.9999)]
+)
+def test_lower_precisions_keep_the_direction(load, weights, golden, precision, target, least_cosine):
+    encode_patches = load(build_vision_encoder(CONFIG, weights, precision, target))
+    embed = chain(encode_patches, load(build_embedder(CONFIG, weights, precision, target)))
     items = [golden[0], golden[8], golden[16], golden[24]]
     cosines = (embed(items) * expected_of(items)).sum(axis=1)
     assert least_cosine < cosines.min() < 0.9999999
