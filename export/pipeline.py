@@ -70,6 +70,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
         round_trip = _check_round_trip(plan, progress)
         folders.write_tokenizer(plan.tokenizer, plan.spec)
         folders.write_warmup(plan.spec)
+        folders.write_profiles(plan.spec, request.serving)
         with progress.step("compute the checksums of the files"):
             manifest = _describe(request, source, checkpoint, card, plan, agreement, folders)
         folders.write_configs(_serve(manifest, golden, plan, request, round_trip))

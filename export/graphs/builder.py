@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 OPSET = 20
 IR_VERSION = 9  # the newest that every Triton since 24.10 loads
 CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
+TENSORRT = "trt"  # the domain of TensorRT's own operators
 
 Attribute = int | float | str | Sequence[int] | ir.Graph | None
 Operand = ir.Value | int | float | Sequence[int] | NDArray[np.generic] | None

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from export.graphs.attention import HeadRows, Heads, attend
 from export.graphs.blocks import cut_blocks
-from export.graphs.builder import CONTRIB, GraphBuilder
+from export.graphs.builder import CONTRIB, TENSORRT, GraphBuilder
 from export.graphs.packed import pack
 
 Define = Callable[[GraphBuilder, ir.Node], ir.Value]
@@ -28,7 +28,8 @@ def spell_out(model: ir.Model) -> ir.Model:
         op = GraphBuilder()
         with op.scope(str(node.name)):
             op.replace(model.graph, node, op.CastLike(define(op, node), node.inputs[typed_like]))
-    model.graph.opset_imports.pop(CONTRIB, None)
+    for domain in (CONTRIB, TENSORRT):
+        model.graph.opset_imports.pop(domain, None)
     return model
 
 
@@ -70,15 +71,39 @@ def _bias_gelu(op: GraphBuilder, node: ir.Node) -> ir.Value:
 
 
 def _packed_multi_head_attention(op: GraphBuilder, node: ir.Node) -> ir.Value:
-    """Attend within the sequences that `cumulative_sequence_length` bounds, as the graphs for CPUs do."""
+    """Attend within sequences of packed rows; the scale tells the size of heads."""
     query, key, value = (_operand(op, node, index) for index in range(3))
-    cumulative = op.Cast(node.inputs[5], to=ir.DataType.INT64)
-    lengths = op.Sub(op.Slice(cumulative, [1], [np.iinfo(np.int64).max]), op.Slice(cumulative, [0], [-1]))
     count = node.attributes["num_heads"].as_int()
-    size = round(node.attributes["scale"].as_float() ** -2)
-    queries, keys, values = (HeadRows(op.Reshape(x, [-1, size]), count) for x in (query, key, value))
-    blocks = cut_blocks(op, pack(op, lengths, op.Shape(query, start=0, end=1)), count)
-    return attend(op, queries, keys, values, Heads(count, count, size), blocks, ir.DataType.FLOAT)
+    heads = Heads(count, count, round(node.attributes["scale"].as_float() ** -2))
+    return _attend(op, query, key, value, heads, _operand(op, node, 5))
+
+
+def _trt_attention(op: GraphBuilder, node: ir.Node) -> ir.Value:
+    """Attend within sequences of packed rows `(rows, heads, head size)`, whose queries are already scaled."""
+    (_, count, size), (_, key_count, _) = (_shape(node, index) for index in (0, 1))
+    query, key, value = (_operand(op, node, index) for index in range(3))
+    unscaled = op.Mul(query, float(size**0.5))
+    attended = _attend(op, unscaled, key, value, Heads(count, key_count, size), _operand(op, node, 4))
+    return op.Reshape(attended, [-1, count, size])
+
+
+def _shape(node: ir.Node, index: int) -> list[int]:
+    """Return the shape of an input; sizes that are not known are -1."""
+    value = node.inputs[index]
+    shape = value.shape if value is not None else None
+    return [size if isinstance(size, int) else -1 for size in shape or ()]
+
+
+def _attend(
+    op: GraphBuilder, query: ir.Value, key: ir.Value, value: ir.Value, heads: Heads, boundaries: ir.Value
+) -> ir.Value:
+    """Attend as the graphs for CPUs do, within sequences that begin and end at `boundaries`."""
+    cumulative = op.Cast(boundaries, to=ir.DataType.INT64)
+    lengths = op.Sub(op.Slice(cumulative, [1], [np.iinfo(np.int64).max]), op.Slice(cumulative, [0], [-1]))
+    queries = HeadRows(op.Reshape(query, [-1, heads.size]), heads.query)
+    keys, values = (HeadRows(op.Reshape(x, [-1, heads.size]), heads.key_value) for x in (key, value))
+    blocks = cut_blocks(op, pack(op, lengths, op.Shape(query, start=0, end=1)), heads.query)
+    return attend(op, queries, keys, values, heads, blocks, ir.DataType.FLOAT)
 
 
 # Definition of each operator, and the input whose type its result has.
@@ -89,4 +114,5 @@ _DEFINITIONS: Mapping[str, tuple[Define, int]] = {
     "QuickGelu": (_quick_gelu, 0),
     "RotaryEmbedding": (_rotary_embedding, 0),
     "SimplifiedLayerNormalization": (_simplified_layer_norm, 1),
+    "TRT_Attention": (_trt_attention, 0),
 }

@@ -6,11 +6,17 @@ from typing import Literal
 from export.graphs.builder import GraphBuilder
 from export.graphs.cuda import CudaLayers
 from export.graphs.layers import Layers, Precision
+from export.graphs.tensorrt import DenseTensorrtLayers, TensorrtLayers
 from export.graphs.weights import Weights
 
-Target = Literal["cpu", "cuda"]
+Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-dense"]
 
-_FORMS: Mapping[Target, type[Layers]] = {"cpu": Layers, "cuda": CudaLayers}
+_FORMS: Mapping[Target, type[Layers]] = {
+    "cpu": Layers,
+    "cuda": CudaLayers,
+    "tensorrt": TensorrtLayers,
+    "tensorrt-dense": DenseTensorrtLayers,
+}
 
 
 def bind_layers(op: GraphBuilder, weights: Weights, precision: Precision, target: Target) -> Layers:

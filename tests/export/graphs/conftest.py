@@ -46,7 +46,7 @@ def run_graph() -> Callable[..., list[np.ndarray]]:
     return run
 
 
-@pytest.fixture(scope="module", params=["cpu", "cuda"])
+@pytest.fixture(scope="module", params=["cpu", "cuda", "tensorrt", "tensorrt-dense"])
 def target(request: pytest.FixtureRequest) -> Target:
     """Each device that there is a form of the graphs for."""
     return request.param

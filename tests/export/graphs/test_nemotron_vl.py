@@ -5,6 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from export.graphs.nemotron_vl import build_embedder, build_vision_encoder, image_tokens_per_tile
+from export.graphs.targets import Target
 from tests.export.array_weights import ArrayWeights
 from tests.export.golden_inputs import CHECKPOINT, CONFIG, GoldenInput, load_golden_inputs
 
@@ -33,6 +34,12 @@ def embed(load, weights, target) -> Embed:
     return chain(encode_patches, load(build_embedder(CONFIG, weights, target=target)))
 
 
+@pytest.fixture(scope="module", params=["cpu", "cuda", "tensorrt"])
+def target(request) -> Target:
+    """The forms that take a batch of all golden inputs: dense attention would need gigabytes."""
+    return request.param
+
+
 def chain(encode_patches, embed_tokens) -> Embed:
     def embed_batch(items: list[GoldenInput]) -> np.ndarray:
         image_embeds = [
@@ -57,6 +64,14 @@ def expected_of(items: list[GoldenInput]) -> np.ndarray:
 
 def test_golden_embeddings_in_one_batch(embed, golden):
     np.testing.assert_allclose(embed(golden), expected_of(golden), atol=TOLERANCE)
+
+
+def test_golden_embeddings_with_dense_attention(load, weights, golden):
+    encode_patches = load(build_vision_encoder(CONFIG, weights, target="tensorrt-dense"))
+    embed = chain(encode_patches, load(build_embedder(CONFIG, weights, target="tensorrt-dense")))
+    failed = GoldenInput(np.zeros(0, np.int64), np.zeros((0, 3072), np.uint8), np.full(HIDDEN_SIZE, np.nan))
+    items = [golden[0], failed, min(golden[20:], key=lambda item: len(item.patches)), golden[1]]
+    np.testing.assert_allclose(embed(items), expected_of(items), atol=TOLERANCE)
 
 
 def test_golden_embeddings_alone(embed, golden):
@@ -98,7 +113,8 @@ def test_older_layout_of_vision_tensors_gives_the_same_result(load, weights, gol
 
 
 @pytest.mark.parametrize(
-    ("precision", "target", "least_cosine"), [("fp16", "cpu", 0.9999), ("int8", "cpu", 0.998), ("fp16", "cuda", 0.9999)]
+    ("precision", "target", "least_cosine"),
+    [("fp16", "cpu", 0.9999), ("int8", "cpu", 0.998), ("fp16", "cuda", 0.9999), ("fp16", "tensorrt", 0.9999)],
 )
 def test_lower_precisions_keep_the_direction(load, weights, golden, precision, target, least_cosine):
     encode_patches = load(build_vision_encoder(CONFIG, weights, precision, target))
