@@ -8,10 +8,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from export.errors import ExportError
 from export.progress import Progress
 from export.serving import describe_serving_options, parse_serving_spec
+from export.spec import Target
 
 DEFAULT_REPOSITORY = Path("build/model_repository")
 
@@ -48,7 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or hub id (organisation/name)")
     parser.add_argument("--name", dest="public_id", metavar="PUBLIC_ID", help="name to serve it by (default: MODEL)")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="default: fp32")
-    parser.add_argument("--target", choices=("cpu", "cuda"), default="cpu", help="device it will run on (default: cpu)")
+    parser.add_argument(
+        "--target",
+        choices=get_args(Target),
+        default="cpu",
+        help="what it will run on (default: cpu); TensorRT needs engines (docs/gpu.md), before version 11 dense ones",
+    )
     parser.add_argument(
         "--repository",
         type=Path,

@@ -46,7 +46,7 @@ class Manifest:
     description: str
     fingerprint: str
     preprocessing: Mapping[str, str]
-    validation: Mapping[str, float | int]
+    validation: Mapping[str, float | int | str]
     files: tuple[FileEntry, ...]
 
     def to_json(self) -> str:

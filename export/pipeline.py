@@ -22,7 +22,7 @@ from export.sources import Source
 from export.spec import BYTES_PER_PARAMETER, Identity, Precision
 from export.tokenizer import survives_round_trip
 from export.triton.steps import preprocessing_parameters
-from export.validation import Agreement, require_agreement
+from export.validation import UNVERIFIED, Agreement, find_provider, require_agreement
 from export.validation.golden import embed_golden_text, write_golden
 
 _OVERHEAD_BYTES = 64 << 20  # tokenizers, graphs, file system
@@ -48,25 +48,29 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
     Raises:
         ExportError: The export is refused; the repository is unchanged.
     """
-    if request.precision == "int8" and request.serving.target == "cuda":
-        raise UnservablePrecisionError("int8 graphs run on the CPU only: choose --precision fp16 for --target cuda")
+    target = request.serving.target
+    if request.precision == "int8" and target != "cpu":
+        raise UnservablePrecisionError(
+            f"int8 graphs run on the CPU only: choose --precision fp16 for --target {target}"
+        )
     if recovered := recover(request.repository):
         progress.say(f"finished an interrupted export: {', '.join(recovered)}")
     public_id = names.check_public_id(request.public_id or sources.default_public_id(request.model))
     replaced = list_replaced_models(request.repository, public_id, replace=request.replace)
     source = sources.resolve(request.model, request.revision, progress)
     checkpoint = Checkpoint(source.folder)
-    plan = plan_export(checkpoint, request.precision)
+    plan = plan_export(checkpoint, request.precision, target)
     _require_steps(request.serving, plan)
     card = read_model_card(checkpoint, request.license)
     with Staging(request.repository) as staging, disk_errors(request.repository):
         require_free_space(staging.folder, _needed_bytes(checkpoint, request.precision))
         folders = ModelFolders(staging.models, public_id)
         files = _build(plan, folders, request.precision, progress)
-        agreement, golden = _validate(plan, files, request.precision, progress)
+        agreement, golden = _validate(plan, files, request, progress)
         round_trip = _check_round_trip(plan, progress)
         folders.write_tokenizer(plan.tokenizer, plan.spec)
         folders.write_warmup(plan.spec)
+        folders.write_profiles(plan.spec, request.serving)
         with progress.step("compute the checksums of the files"):
             manifest = _describe(request, source, checkpoint, card, plan, agreement, folders)
         folders.write_configs(_serve(manifest, golden, plan, request, round_trip))
@@ -96,18 +100,21 @@ def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Pr
     return files
 
 
-def _validate(plan: Plan, files: GraphFiles, precision: Precision, progress: Progress) -> tuple[Agreement, str]:
+def _validate(plan: Plan, files: GraphFiles, request: ExportRequest, progress: Progress) -> tuple[Agreement, str]:
     """Compare the graphs with the reference, and return the agreement and the golden embedding as JSON."""
+    precision, target = request.precision, request.serving.target
     task = "validate against the reference"
     with progress.step(task), stage(task, ValidationError):
         agreement = plan.compare(files)
         require_agreement(agreement, precision)
-        golden = write_golden(embed_golden_text(plan.spec, plan.tokenizer, files[names.EMBEDDER]), precision)
+        golden = embed_golden_text(plan.spec, plan.tokenizer, files[names.EMBEDDER], target)
     progress.say(
         f"over {agreement.samples} samples: largest difference {agreement.max_abs_error:.1e},"
         f" lowest cosine {agreement.min_cosine:.6f}"
     )
-    return agreement, golden
+    if find_provider(target) is None:
+        progress.say(f"this machine has no device for the target {target}: its operators were computed by the CPU")
+    return agreement, write_golden(golden, precision)
 
 
 def _check_round_trip(plan: Plan, progress: Progress) -> bool:
@@ -152,7 +159,7 @@ def _describe(
         description=card.description,
         fingerprint=fingerprint(checkpoint.weights.paths, request.precision, spec, plan.tokenizer),
         preprocessing=preprocessing_parameters(spec),
-        validation=asdict(agreement),
+        validation=asdict(agreement) | {"device": find_provider(request.serving.target) or UNVERIFIED},
         files=list_files(folders.root),
     )
 

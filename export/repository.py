@@ -12,9 +12,10 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
 from export.errors import ModelExistsError, RepositoryError
-from export.serving import ServedModel
-from export.spec import ModelSpec
+from export.serving import ServedModel, ServingSpec
+from export.spec import ModelSpec, is_tensorrt
 from export.triton import render_repository, to_text
+from export.triton.profiles import PROFILES_FILE, list_profiles, render_profiles
 from export.triton.steps import warmup_files
 
 CONFIG = "config.pbtxt"
@@ -48,6 +49,14 @@ class ModelFolders:
             folder.mkdir(exist_ok=True)
             for name, content in files.items():
                 (folder / name).write_bytes(content)
+
+    def write_profiles(self, spec: ModelSpec, serving: ServingSpec) -> None:
+        """Write the profiles of the engines beside the graphs, if they are for TensorRT."""
+        if not is_tensorrt(serving.target):
+            return
+        for step in (names.EMBEDDER, names.VISION_ENCODER) if spec.image else (names.EMBEDDER,):
+            profiles = render_profiles(list_profiles(step, spec, serving))
+            (self.version(step) / PROFILES_FILE).write_text(profiles, "utf-8")
 
     def write_configs(self, model: ServedModel) -> None:
         """Write every `config.pbtxt`, and the version folders of the ensembles, which Triton requires too."""

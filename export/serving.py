@@ -31,12 +31,21 @@ class GraphOptions(StepOptions, frozen=True):
     """Options of a step that runs an ONNX graph."""
 
     intra_op_threads: int | None = Field(None, ge=1, le=1024, description="threads of an instance; unset: all cores")
+    max_batch_rows: int = Field(
+        16384, ge=1, le=MAX_INT32, description="maximum tokens of a batch of several requests, on a GPU"
+    )
 
 
 class VisionEncoderOptions(GraphOptions, frozen=True):
     """Options of the vision encoder, whose requests consist of whole tiles."""
 
     max_batch_size: int = Field(8, ge=1, le=MAX_INT32, description="maximum number of requests in a batch")
+    max_batch_rows: int = Field(
+        32 * 256,
+        ge=1,
+        le=MAX_INT32,
+        description="maximum image tokens of a batch of several requests, on a GPU",
+    )
 
 
 class ImageOptions(StepOptions, frozen=True):

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["fp32", "fp16", "int8"]
-Target = Literal["cpu", "cuda"]
+Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-dense"]
 Pooling = Literal["mean", "cls", "max"]
 Modality = Literal["text", "image"]
 
 # Maximum size of a parameter on the disk; token embeddings are float16 in int8 graphs.
 BYTES_PER_PARAMETER: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 2}
+
+
+def is_tensorrt(target: Target) -> bool:
+    """Return whether a target runs engines that TensorRT makes of the graphs."""
+    return target in ("tensorrt", "tensorrt-dense")
 
 
 @dataclass(frozen=True)

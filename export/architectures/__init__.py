@@ -1,4 +1,4 @@
-"""The kinds of checkpoints that can be exported, one module each, with a function `plan(checkpoint, precision)`."""
+"""The kinds of checkpoints that can be exported: a module each, with `plan(checkpoint, precision, target)`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnknownArchitectureError
 from export.progress import stage
-from export.spec import ModelSpec, Precision
+from export.spec import ModelSpec, Precision, Target
 from export.validation import Agreement
 
 GraphFiles = Mapping[str, Path]  # step name → its model.onnx
@@ -64,7 +64,7 @@ class Plan:
     compare: Callable[[GraphFiles], Agreement]
 
 
-def plan_export(checkpoint: Checkpoint, precision: Precision) -> Plan:
+def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "cpu") -> Plan:
     """Return the plan for the architecture that `config.json` names.
 
     Raises:
@@ -79,7 +79,7 @@ def plan_export(checkpoint: Checkpoint, precision: Precision) -> Plan:
     _check_classes(checkpoint, CLASSES[ARCHITECTURES[model_type]])
     module = import_module(f"{__name__}.{ARCHITECTURES[model_type]}")
     with stage(f"read the files of {checkpoint.folder}", CheckpointError):
-        plan: Plan = module.plan(checkpoint, precision)
+        plan: Plan = module.plan(checkpoint, precision, target)
     return plan
 
 

@@ -20,7 +20,7 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.bert import build_bert_embedder, max_tokens
 from export.names import EMBEDDER
-from export.spec import ModelSpec, Pooling, Precision
+from export.spec import ModelSpec, Pooling, Precision, Target
 from export.tokenizer import check_expansion, check_prefixes, check_token_ids, prepare_tokenizer
 from export.validation import Agreement
 
@@ -35,7 +35,7 @@ _POOLINGS: Mapping[str, Pooling] = {
 _MODULES = {"Transformer", "Pooling", "Normalize"}
 
 
-def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
+def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
     """Return the plan of a text encoder: one graph, the embedder.
 
     Raises:
@@ -50,9 +50,15 @@ def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
     check_expansion(tokenizer)
     check_prefixes(tokenizer, spec)
     build = partial(
-        build_bert_embedder, checkpoint.config, checkpoint.weights, sentence.pooling, sentence.normalize, precision
+        build_bert_embedder,
+        checkpoint.config,
+        checkpoint.weights,
+        sentence.pooling,
+        sentence.normalize,
+        precision,
+        target,
     )
-    return Plan(spec, tokenizer, {EMBEDDER: build}, partial(_compare, checkpoint, spec, tokenizer))
+    return Plan(spec, tokenizer, {EMBEDDER: build}, partial(_compare, checkpoint, spec, tokenizer, target))
 
 
 def _check_sizes(config: Mapping[str, Any]) -> None:
@@ -70,10 +76,10 @@ def _is_row(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _compare(checkpoint: Checkpoint, spec: ModelSpec, tokenizer: bytes, files: GraphFiles) -> Agreement:
+def _compare(checkpoint: Checkpoint, spec: ModelSpec, tokenizer: bytes, target: Target, files: GraphFiles) -> Agreement:
     from export.validation.bert import compare_with_transformers  # PyTorch takes seconds to import
 
-    return compare_with_transformers(checkpoint.folder, spec, tokenizer, files[EMBEDDER])
+    return compare_with_transformers(checkpoint.folder, spec, tokenizer, files[EMBEDDER], target)
 
 
 def _spec(checkpoint: Checkpoint, sentence: SentenceEmbedding) -> ModelSpec:

@@ -21,7 +21,7 @@ from export.errors import CheckpointError
 from export.graphs.llama import read_heads
 from export.graphs.nemotron_vl import POOLINGS, build_embedder, build_vision_encoder, image_tokens_per_tile
 from export.names import EMBEDDER, VISION_ENCODER
-from export.spec import ImageSpec, ModelSpec, Precision
+from export.spec import ImageSpec, ModelSpec, Precision, Target
 from export.tokenizer import check_expansion, check_prefixes, check_token_ids, prepare_tokenizer
 from export.triton.tensors import PATCH_BYTES
 from export.validation import Agreement
@@ -30,7 +30,7 @@ from export.validation import Agreement
 IMAGE_PREFIX, IMAGE_SUFFIX = "<img>", "</img> "
 
 
-def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
+def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
     """Return the plan of two graphs: the vision encoder, and the embedder of text and image tokens.
 
     Raises:
@@ -47,10 +47,10 @@ def plan(checkpoint: Checkpoint, precision: Precision) -> Plan:
     check_expansion(tokenizer)
     check_prefixes(tokenizer, spec)
     graphs = {
-        VISION_ENCODER: partial(build_vision_encoder, config, weights, precision),
-        EMBEDDER: partial(build_embedder, config, weights, precision),
+        VISION_ENCODER: partial(build_vision_encoder, config, weights, precision, target),
+        EMBEDDER: partial(build_embedder, config, weights, precision, target),
     }
-    return Plan(spec, tokenizer, graphs, partial(_compare, checkpoint, spec, image, tokenizer))
+    return Plan(spec, tokenizer, graphs, partial(_compare, checkpoint, spec, image, tokenizer, target))
 
 
 def _check_sizes(settings: Mapping[str, Any]) -> None:
@@ -91,11 +91,11 @@ def _check_preprocessing(settings: Mapping[str, Any]) -> None:
 
 
 def _compare(
-    checkpoint: Checkpoint, spec: ModelSpec, image: ImageSpec, tokenizer: bytes, files: GraphFiles
+    checkpoint: Checkpoint, spec: ModelSpec, image: ImageSpec, tokenizer: bytes, target: Target, files: GraphFiles
 ) -> Agreement:
     from export.validation.nemotron_vl import compare_with_transformers  # PyTorch takes seconds to import
 
-    return compare_with_transformers(checkpoint, spec, image, tokenizer, files)
+    return compare_with_transformers(checkpoint, spec, image, tokenizer, files, target)
 
 
 def _spec(checkpoint: Checkpoint, settings: Mapping[str, Any], image: ImageSpec) -> ModelSpec:

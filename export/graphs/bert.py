@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.graphs.attention import Heads, attend, split_heads
-from export.graphs.blocks import Blocks, cut_blocks
+from export.graphs.attention import Heads
 from export.graphs.builder import GraphBuilder, build_model
-from export.graphs.layers import Layers, Precision
-from export.graphs.packed import Packing, pack
-from export.graphs.pooling import Pooling, normalize_rows, pool
+from export.graphs.layers import Layers, Precision, Sequences
+from export.graphs.packed import Packing
+from export.graphs.pooling import Pooling, normalize_rows
+from export.graphs.targets import Target, bind_layers
 from export.graphs.weights import Array, Weights, find_prefix
 
 # Models whose position table begins with rows for padding: the first position is pad_token_id + 1.
@@ -25,6 +25,7 @@ def build_bert_embedder(
     pooling: Pooling,
     normalize: bool = True,
     precision: Precision = "fp32",
+    target: Target = "cpu",
 ) -> ir.Model:
     """Build the embedder of a BERT-like encoder.
 
@@ -34,6 +35,7 @@ def build_bert_embedder(
         pooling: How the last hidden states of a sequence become one vector.
         normalize: Whether embeddings have length 1.
         precision: Precision of matrices and their products.
+        target: Device that the graph will run on.
 
     Returns:
         A model with the inputs `input_ids` int64 `(tokens,)` and `sequence_lengths` int32 `(sequences,)`, and the
@@ -47,18 +49,19 @@ def build_bert_embedder(
         weights, "embeddings.word_embeddings.weight", ("", f"{config['model_type']}.".replace("xlm-", ""))
     )
     op = GraphBuilder()
-    layers = Layers(op, weights, precision)
+    layers = bind_layers(op, weights, precision, target)
     input_ids = op.input("input_ids", ir.DataType.INT64, ["tokens"])
     sequence_lengths = op.input("sequence_lengths", ir.DataType.INT32, ["sequences"])
-    packing = pack(op, op.Cast(sequence_lengths, to=ir.DataType.INT64), op.Shape(input_ids))
-    blocks = cut_blocks(op, packing, config["num_attention_heads"])
+    count = config["num_attention_heads"]
+    heads = Heads(count, count, config["hidden_size"] // count)
+    sequences = layers.sequences(op.Cast(sequence_lengths, to=ir.DataType.INT64), op.Shape(input_ids), heads)
     with op.scope("embeddings"):
-        hidden = _embed(layers, config, f"{prefix}embeddings", input_ids, packing)
+        hidden = _embed(layers, config, f"{prefix}embeddings", input_ids, sequences.packing)
     for index in range(config["num_hidden_layers"]):
         with op.scope(f"layer.{index}"):
-            hidden = _layer(layers, config, f"{prefix}encoder.layer.{index}", hidden, blocks)
+            hidden = _layer(layers, config, f"{prefix}encoder.layer.{index}", hidden, sequences)
     with op.scope("pooling"):
-        embeddings = pool(op, hidden, packing, blocks, pooling)
+        embeddings = sequences.pool(hidden, pooling)
         if normalize:
             embeddings = normalize_rows(op, embeddings)
     return build_model(op, "bert_embedder", "embeddings", embeddings, config["hidden_size"])
@@ -101,18 +104,13 @@ def _embed(layers: Layers, config: Mapping[str, Any], name: str, input_ids: ir.V
     return layers.layer_norm(summed, f"{name}.LayerNorm", config["layer_norm_eps"])
 
 
-def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Value, blocks: Blocks) -> ir.Value:
+def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Value, sequences: Sequences) -> ir.Value:
     """Record one encoder layer: attention and MLP, each normalised after its residual is added."""
-    op, epsilon, size = layers.op, config["layer_norm_eps"], config["hidden_size"]
-    count = config["num_attention_heads"]
+    op, epsilon = layers.op, config["layer_norm_eps"]
     with op.scope("attention"):
         projections = [f"{name}.attention.self.{projection}" for projection in ("query", "key", "value")]
-        heads = Heads(count, count, size // count)
-        query, key, value = split_heads(op, layers.linear(hidden, *projections), heads.size, count, count, count)
-        attended = attend(op, query, key, value, heads, blocks, layers.dtype)
-        attended = layers.linear(attended, f"{name}.attention.output.dense")
-        hidden = layers.layer_norm(op.Add(attended, hidden), f"{name}.attention.output.LayerNorm", epsilon)
+        attended = layers.linear(sequences.attend(hidden, *projections), f"{name}.attention.output.dense")
+        hidden = layers.layer_norm(layers.add(hidden, attended), f"{name}.attention.output.LayerNorm", epsilon)
     with op.scope("mlp"):
-        inner = layers.activation(layers.linear(hidden, f"{name}.intermediate.dense"), config["hidden_act"])
-        outer = layers.linear(inner, f"{name}.output.dense")
-        return layers.layer_norm(op.Add(outer, hidden), f"{name}.output.LayerNorm", epsilon)
+        outer = layers.feed_forward(hidden, f"{name}.intermediate.dense", f"{name}.output.dense", config["hidden_act"])
+        return layers.layer_norm(layers.add(hidden, outer), f"{name}.output.LayerNorm", epsilon)

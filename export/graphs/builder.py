@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 OPSET = 20
 IR_VERSION = 9  # the newest that every Triton since 24.10 loads
+CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
+TENSORRT = "trt"  # the domain of TensorRT's own operators
 
 Attribute = int | float | str | Sequence[int] | ir.Graph | None
 Operand = ir.Value | int | float | Sequence[int] | NDArray[np.generic] | None
@@ -55,20 +57,35 @@ class GraphBuilder:
             raise AttributeError(op_type)
         return lambda *operands, **attributes: self.record(op_type, operands, attributes)[0]
 
+    def contrib(self, op_type: str, *operands: Operand, **attributes: Attribute) -> ir.Value:
+        """Record a node of one of ONNX Runtime's own operators, and return its output."""
+        return self.record(op_type, operands, attributes, domain=CONTRIB)[0]
+
     def record(
-        self, op_type: str, operands: Sequence[Operand], attributes: Mapping[str, Attribute], outputs: int = 1
+        self,
+        op_type: str,
+        operands: Sequence[Operand],
+        attributes: Mapping[str, Attribute],
+        outputs: int = 1,
+        domain: str = "",
     ) -> Sequence[ir.Value]:
         """Record one node and return its outputs.
 
         Args:
-            op_type: ONNX operator.
+            op_type: Operator.
             operands: Inputs of the node; None for an omitted optional one.
             attributes: Attributes of the node.
             outputs: Number of outputs.
+            domain: Domain of the operator; that of ONNX is empty.
         """
         name = f"{self._scope}/{op_type}_{next(self._counter)}".lstrip("/")
         values = self._tape.op_multi_out(
-            op_type, [self._value(operand) for operand in operands], attributes, num_outputs=outputs, name=name
+            op_type,
+            [self._value(operand) for operand in operands],
+            attributes,
+            num_outputs=outputs,
+            name=name,
+            domain=domain,
         )
         for index, value in enumerate(values):
             value.name = f"{name}:{index}"
@@ -122,14 +139,21 @@ class GraphBuilder:
 
     def build(self, name: str, outputs: Sequence[ir.Value]) -> ir.Graph:
         """Return the finished graph."""
+        domains = {node.domain for node in self._tape.nodes if node.domain}
         return ir.Graph(
             self._inputs,
             outputs,
             nodes=self._tape.nodes,
             initializers=self._tape.initializers,
-            opset_imports={"": OPSET},
+            opset_imports={"": OPSET} | dict.fromkeys(sorted(domains), 1),
             name=name,
         )
+
+    def replace(self, graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
+        """Put what was recorded here in the place of a node of another graph, with `value` as its output."""
+        ir.convenience.replace_nodes_and_values(graph, node, [node], self._tape.nodes, node.outputs, [value])
+        for initializer in self._tape.initializers:
+            graph.register_initializer(initializer)
 
     def _declare(self, value: ir.Value) -> ir.Value:
         if self._is_subgraph:

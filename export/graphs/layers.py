@@ -1,13 +1,22 @@
-"""The layers of transformers, bound to the tensors of a checkpoint."""
+"""The layers of transformers, bound to the tensors of a checkpoint, in plain ONNX.
+
+Models are written in terms of `Layers`, which work on single rows, and of `Sequences`, which know where one sequence
+ends and the next begins. The forms of a graph for GPUs replace both (`gpu.py`, `cuda.py`).
+"""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import onnx_ir as ir
 
+from export.graphs.attention import Heads, attend, split_heads
+from export.graphs.blocks import Blocks, cut_blocks
 from export.graphs.builder import GraphBuilder
+from export.graphs.packed import Packing, pack
+from export.graphs.pooling import Pooling, pool
 from export.graphs.quantized import multiply_in_int8
+from export.graphs.rope import Rotation, record_rotation, rotate
 from export.graphs.weights import Array, Weights
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -19,6 +28,33 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "gelu_pytorch_tanh": ("Gelu", {"approximate": "tanh"}),
     "relu": ("Relu", {}),
 }
+
+
+class Sequences(Protocol):
+    """Packed sequences, and the operations on them that are not the same for every row."""
+
+    @property
+    def packing(self) -> Packing:
+        """The layout of the rows."""
+        ...
+
+    def attend(self, x: ir.Value, query: str, key: str, value: str) -> ir.Value:
+        """Record the attention of each row to all rows of its sequence, without the projection of its output.
+
+        Args:
+            x: Normalised rows `(rows, hidden size)`.
+            query: Linear layer that projects the queries.
+            key: Linear layer that projects the keys.
+            value: Linear layer that projects the values.
+
+        Returns:
+            Attended rows `(rows, query heads * head size)`.
+        """
+        ...
+
+    def pool(self, hidden: ir.Value, pooling: Pooling) -> ir.Value:
+        """Reduce the rows of each sequence to one, `(sequences, dims)` float32; NaN for a sequence without rows."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -61,7 +97,7 @@ class Layers:
             product = multiply_in_int8(self.op, x, "+".join(matrices), lambda: self._stack(matrices), inputs, outputs)
         else:
             matrix = self.op.weight("+".join(matrices), lambda: self._stack(matrices).T, [inputs, outputs], self.dtype)
-            product = self.widen(self.op.MatMul(self.narrow(x), matrix))
+            product = self.widen(self.multiply(x, matrix))
         biases = [f"{name}.bias" for name in names]
         present = self.weights.names.intersection(biases)
         if not present:
@@ -72,6 +108,19 @@ class Layers:
         shape = [1, outputs] if self.precision == "int8" else [outputs]
         bias = self.op.weight("+".join(biases), lambda: self._stack(biases).reshape(shape), shape, ir.DataType.FLOAT)
         return self.op.Add(product, bias)
+
+    def feed_forward(self, x: ir.Value, inner: str, outer: str, activation: str) -> ir.Value:
+        """Record two linear layers with an activation between them, named as in `config.json`."""
+        return self.linear(self.activation(self.linear(x, inner), activation), outer)
+
+    def gated_feed_forward(self, x: ir.Value, gate: str, up: str, down: str) -> ir.Value:
+        """Record the product of two linear layers, of which `gate` passes through SiLU, and a third layer over it."""
+        opened, raised = self.linear(x, gate), self.linear(x, up)
+        return self.linear(self.op.Mul(self.op.Mul(opened, self.op.Sigmoid(opened)), raised), down)
+
+    def add(self, hidden: ir.Value, x: ir.Value) -> ir.Value:
+        """Record the sum of the residual stream, float32, and the output of a layer."""
+        return self.op.Add(hidden, x)
 
     def layer_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
         """Record a layer normalisation of the last axis, with `.weight` and `.bias`."""
@@ -111,13 +160,87 @@ class Layers:
         """Return a tensor as it is stored, in float32 for every precision."""
         return self.op.weight(name, lambda: self.weights.read(name), self.weights.shape(name), ir.DataType.FLOAT)
 
+    def multiply(self, x: ir.Value, matrix: ir.Value) -> ir.Value:
+        """Record a matrix product in the type of matrix products, which is also that of its result."""
+        return self.typed(self.op.MatMul(self.narrow(x), matrix))
+
     def narrow(self, x: ir.Value) -> ir.Value:
-        """Cast float32 to the type of matrix products."""
-        return x if self.dtype == ir.DataType.FLOAT else self.op.Cast(x, to=self.dtype)
+        """Cast rows to the type of matrix products, unless they are known to have it."""
+        is_narrow = self.dtype in (ir.DataType.FLOAT, x.dtype)
+        return x if is_narrow else self.typed(self.op.Cast(x, to=self.dtype))
 
     def widen(self, x: ir.Value) -> ir.Value:
-        """Cast the type of matrix products to float32."""
-        return x if self.dtype == ir.DataType.FLOAT else self.op.Cast(x, to=ir.DataType.FLOAT)
+        """Cast rows that are known to have another type to float32."""
+        return self.op.Cast(x, to=ir.DataType.FLOAT) if x.dtype == ir.DataType.FLOAT16 else x
+
+    def typed(self, x: ir.Value) -> ir.Value:
+        """Note that a value has the type of matrix products, for the next layer to know."""
+        x.dtype = self.dtype
+        return x
+
+    def sequences(
+        self,
+        lengths: ir.Value,
+        rows: ir.Value,
+        heads: Heads,
+        *,
+        frequencies: Array | None = None,
+        length: int | None = None,
+    ) -> Sequences:
+        """Record the layout of a batch, once for all layers.
+
+        Args:
+            lengths: Number of rows of each sequence, which may be 0, `(sequences,)` int64.
+            rows: Sum of the lengths, `(1,)` int64.
+            heads: The division of rows into heads.
+            frequencies: Angle per position of each pair of components, if queries and keys are rotated.
+            length: Length of all sequences, if it is the same.
+        """
+        packing = pack(self.op, lengths, rows)
+        blocks = cut_blocks(self.op, packing, heads.query)
+        rotation = None
+        if frequencies is not None:
+            with self.op.scope("rotation"):
+                rotation = record_rotation(self.op, packing.position, frequencies)
+        return BlockSequences(self, packing, heads, blocks, rotation)
 
     def _stack(self, names: list[str]) -> Array:
         return np.concatenate([self.weights.read(name) for name in names])
+
+
+@dataclass(frozen=True)
+class BlockSequences:
+    """Sequences cut into blocks of similar length, over whose groups a graph loops.
+
+    Attributes:
+        layers: The graph and the checkpoint.
+        packing: The layout of the rows.
+        heads: The division of rows into heads.
+        blocks: The same rows cut into blocks.
+        rotation: Angles by which queries and keys are rotated; None if they are not.
+    """
+
+    layers: Layers
+    packing: Packing
+    heads: Heads
+    blocks: Blocks
+    rotation: Rotation | None = None
+
+    def attend(self, x: ir.Value, query: str, key: str, value: str) -> ir.Value:
+        """Record the attention of each row to all rows of its sequence, as `Sequences` describes it."""
+        op, heads = self.layers.op, self.heads
+        projected = self.layers.linear(x, query, key, value)
+        if self.rotation is None:
+            counts = (heads.query, heads.key_value, heads.key_value)
+            queries, keys, values = split_heads(op, projected, heads.size, *counts)
+        else:
+            widths = [(heads.query + heads.key_value) * heads.size, heads.key_value * heads.size]
+            queries_and_keys, unrotated = op.split(projected, widths)
+            rotated = rotate(op, queries_and_keys, self.rotation, heads.size)
+            queries, keys = split_heads(op, rotated, heads.size, heads.query, heads.key_value)
+            [values] = split_heads(op, unrotated, heads.size, heads.key_value)
+        return attend(op, queries, keys, values, heads, self.blocks, self.layers.dtype)
+
+    def pool(self, hidden: ir.Value, pooling: Pooling) -> ir.Value:
+        """Reduce the rows of each sequence to one, as `Sequences` describes it."""
+        return pool(self.layers.op, hidden, self.packing, self.blocks, pooling)

@@ -6,26 +6,30 @@ from typing import Any
 
 import onnx_ir as ir
 
-from export.graphs.blocks import cut_blocks
 from export.graphs.builder import GraphBuilder, build_model
-from export.graphs.layers import Layers, Precision
-from export.graphs.llama import record_llama
-from export.graphs.packed import Packing, pack
-from export.graphs.pooling import Pooling, normalize_rows, pool
+from export.graphs.layers import Precision
+from export.graphs.llama import read_heads, record_llama
+from export.graphs.packed import Packing
+from export.graphs.pooling import Pooling, normalize_rows
+from export.graphs.rope import rope_frequencies
 from export.graphs.siglip import grid_side, record_vision_tower
+from export.graphs.targets import Target, bind_layers
 from export.graphs.weights import Weights, find_prefix
 
 POOLINGS: dict[str, Pooling] = {"avg": "mean", "cls": "cls"}
 _PROJECTOR_EPSILON = 1e-5  # the default of torch.nn.LayerNorm, which the projector uses
 
 
-def build_vision_encoder(config: Mapping[str, Any], weights: Weights, precision: Precision = "fp32") -> ir.Model:
+def build_vision_encoder(
+    config: Mapping[str, Any], weights: Weights, precision: Precision = "fp32", target: Target = "cpu"
+) -> ir.Model:
     """Build the graph from pixels to vectors of the language model's width.
 
     Args:
         config: The checkpoint's `config.json`.
         weights: Tensors of the checkpoint.
         precision: Precision of matrices and their products.
+        target: Device that the graph will run on.
 
     Returns:
         A model with the input `patches` uint8 `(rows * bytes of a row,)`, in whole tiles, and the output `image_embeds`
@@ -39,7 +43,7 @@ def build_vision_encoder(config: Mapping[str, Any], weights: Weights, precision:
     block = image_token_side(config)
     prefix = find_prefix(weights, "embeddings.patch_embedding.weight", ("vision_model.", "vision_model.vision_model."))
     op = GraphBuilder()
-    layers = Layers(op, weights, precision)
+    layers = bind_layers(op, weights, precision, target)
     patches = op.input("patches", ir.DataType.UINT8, ["patch_bytes"])
     with op.scope("pixels"):
         pixels = op.Reshape(
@@ -53,18 +57,20 @@ def build_vision_encoder(config: Mapping[str, Any], weights: Weights, precision:
         # Pixel shuffle: the patches of an image token are already adjacent.
         shuffled = op.Reshape(hidden, [-1, block * block * vision["hidden_size"]])
         normalized = projector.layer_norm(shuffled, "mlp1.0", _PROJECTOR_EPSILON)
-        inner = projector.activation(projector.linear(normalized, "mlp1.1"), "gelu")
-        image_embeds = projector.linear(inner, "mlp1.3")
+        image_embeds = projector.widen(projector.feed_forward(normalized, "mlp1.1", "mlp1.3", "gelu"))
     return build_model(op, "vision_encoder", "image_embeds", image_embeds, config["llm_config"]["hidden_size"])
 
 
-def build_embedder(config: Mapping[str, Any], weights: Weights, precision: Precision = "fp32") -> ir.Model:
+def build_embedder(
+    config: Mapping[str, Any], weights: Weights, precision: Precision = "fp32", target: Target = "cpu"
+) -> ir.Model:
     """Build the graph from token ids and image vectors to embeddings.
 
     Args:
         config: The checkpoint's `config.json`.
         weights: Tensors of the checkpoint.
         precision: Precision of matrices and their products.
+        target: Device that the graph will run on.
 
     Returns:
         A model with the inputs `input_ids` int64 `(tokens,)`, `image_embeds` float32 `(image rows * hidden size,)`,
@@ -78,23 +84,29 @@ def build_embedder(config: Mapping[str, Any], weights: Weights, precision: Preci
     _check_config(config)
     language = config["llm_config"]
     op = GraphBuilder()
-    layers = Layers(op, weights, precision)
+    layers = bind_layers(op, weights, precision, target)
     input_ids = op.input("input_ids", ir.DataType.INT64, ["tokens"])
     image_embeds = op.input("image_embeds", ir.DataType.FLOAT, ["image_values"])
     sequence_lengths = op.input("sequence_lengths", ir.DataType.INT32, ["sequences"])
     image_rows = op.input("image_rows", ir.DataType.INT32, ["sequences"])
-    packing = pack(op, op.Cast(sequence_lengths, to=ir.DataType.INT64), op.Shape(input_ids))
-    blocks = cut_blocks(op, packing, language["num_attention_heads"])
+    heads = read_heads(language)
+    sequences = layers.sequences(
+        op.Cast(sequence_lengths, to=ir.DataType.INT64),
+        op.Shape(input_ids),
+        heads,
+        frequencies=rope_frequencies(language, heads.size),
+    )
     with op.scope("embeddings"):
         is_image = op.Equal(input_ids, config["img_context_token_id"])
         images = op.Gather(
-            op.Reshape(image_embeds, [-1, language["hidden_size"]]), _image_row(op, is_image, image_rows, packing)
+            op.Reshape(image_embeds, [-1, language["hidden_size"]]),
+            _image_row(op, is_image, image_rows, sequences.packing),
         )
         text = layers.embedding(input_ids, "language_model.embed_tokens")
         hidden = op.Where(op.Unsqueeze(is_image, [1]), images, text)
-    hidden = record_llama(layers, language, "language_model.", hidden, packing.position, blocks)
+    hidden = record_llama(layers, language, "language_model.", hidden, sequences)
     with op.scope("pooling"):
-        embeddings = normalize_rows(op, pool(op, hidden, packing, blocks, POOLINGS[config["pooling"]]))
+        embeddings = normalize_rows(op, sequences.pool(hidden, POOLINGS[config["pooling"]]))
     return build_model(op, "embedder", "embeddings", embeddings, language["hidden_size"])
 
 

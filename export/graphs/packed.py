@@ -39,6 +39,26 @@ def pack(op: GraphBuilder, lengths: ir.Value, rows: ir.Value) -> Packing:
     return Packing(lengths, starts, sequence, position)
 
 
+def pack_by_comparison(op: GraphBuilder, lengths: ir.Value, rows: ir.Value) -> Packing:
+    """Derive the packing from the lengths without operators whose results have an unknown size.
+
+    Such operators, like `NonZero`, make the processor wait for a GPU, and TensorRT builds none that are followed by a
+    scatter. Each row is compared with the end of each sequence instead, which takes rows * sequences comparisons.
+
+    Args:
+        op: The graph.
+        lengths: Number of rows of each sequence, `(sequences,)` int64.
+        rows: Sum of the lengths, `(1,)` int64.
+    """
+    ends = op.CumSum(lengths, 0)
+    row = row_numbers(op, rows)
+    has_ended = op.GreaterOrEqual(op.Unsqueeze(row, [1]), op.Unsqueeze(ends, [0]))
+    sequence = op.ReduceSum(op.Cast(has_ended, to=ir.DataType.INT32), [1], keepdims=0)
+    sequence = op.Cast(sequence, to=ir.DataType.INT64)
+    starts = op.Sub(ends, lengths)
+    return Packing(lengths, starts, sequence, op.Sub(row, op.Gather(starts, sequence)))
+
+
 def segment_of_rows(op: GraphBuilder, lengths: ir.Value, starts: ir.Value, rows: ir.Value) -> ir.Value:
     """Return the segment of each row, by counting the segments that have begun.
 

@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.graphs.attention import Heads, attend, split_heads
-from export.graphs.blocks import Blocks, cut_blocks
-from export.graphs.layers import Layers
-from export.graphs.packed import pack
+from export.graphs.attention import Heads
+from export.graphs.layers import Layers, Sequences
 from export.graphs.weights import Array
 
 
@@ -35,10 +33,10 @@ def record_vision_tower(
     op = layers.op
     with op.scope("embeddings"):
         hidden = _embed(layers, config, f"{name}embeddings", patches, block_size)
-    blocks = _cut_tiles(layers, config, hidden)
+    sequences = _cut_tiles(layers, config, hidden)
     for index in range(config["num_hidden_layers"]):
         with op.scope(f"layer.{index}"):
-            hidden = _layer(layers, config, f"{name}encoder.layers.{index}", hidden, blocks)
+            hidden = _layer(layers, config, f"{name}encoder.layers.{index}", hidden, sequences)
     return layers.layer_norm(hidden, f"{name}post_layernorm", config["layer_norm_eps"])
 
 
@@ -64,33 +62,30 @@ def _embed(layers: Layers, config: Mapping[str, Any], name: str, patches: ir.Val
         return np.take(read(f"{name}.position_embedding.weight"), blocks.transpose(0, 2, 1, 3).ravel(), axis=0)
 
     matrix = op.weight(f"{name}.patch_embedding.kernel", kernel, [pixels, width], layers.dtype)
-    embedded = op.Add(
-        layers.widen(op.MatMul(layers.narrow(patches), matrix)), layers.vector(f"{name}.patch_embedding.bias")
-    )
+    embedded = op.Add(layers.widen(layers.multiply(patches, matrix)), layers.vector(f"{name}.patch_embedding.bias"))
     table = op.weight(f"{name}.position_embedding.blocks", positions, [side * side, width], ir.DataType.FLOAT)
     return op.Reshape(op.Add(op.Reshape(embedded, [-1, side * side, width]), table), [-1, width])
 
 
-def _cut_tiles(layers: Layers, config: Mapping[str, Any], hidden: ir.Value) -> Blocks:
-    """Cut the patches into blocks, with each tile as a sequence."""
-    op, patches_per_tile = layers.op, grid_side(config) ** 2
+def _cut_tiles(layers: Layers, config: Mapping[str, Any], hidden: ir.Value) -> Sequences:
+    """Record the layout of the patches, with each tile as a sequence."""
+    op, patches_per_tile, count = layers.op, grid_side(config) ** 2, config["num_attention_heads"]
     patches = op.Shape(hidden, start=0, end=1)
     lengths = op.Expand([patches_per_tile], op.Div(patches, patches_per_tile))
-    return cut_blocks(op, pack(op, lengths, patches), config["num_attention_heads"])
+    heads = Heads(count, count, config["hidden_size"] // count)
+    return layers.sequences(lengths, patches, heads, length=patches_per_tile)
 
 
-def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Value, blocks: Blocks) -> ir.Value:
+def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Value, sequences: Sequences) -> ir.Value:
     """Record one encoder layer: attention and MLP of the normalised input, each added to its input."""
-    op, epsilon, width = layers.op, config["layer_norm_eps"], config["hidden_size"]
-    count = config["num_attention_heads"]
+    op, epsilon = layers.op, config["layer_norm_eps"]
     with op.scope("attention"):
         normalized = layers.layer_norm(hidden, f"{name}.layer_norm1", epsilon)
         projections = [f"{name}.self_attn.{projection}" for projection in ("q_proj", "k_proj", "v_proj")]
-        heads = Heads(count, count, width // count)
-        query, key, value = split_heads(op, layers.linear(normalized, *projections), heads.size, count, count, count)
-        attended = attend(op, query, key, value, heads, blocks, layers.dtype)
-        hidden = op.Add(hidden, layers.linear(attended, f"{name}.self_attn.out_proj"))
+        attended = sequences.attend(normalized, *projections)
+        hidden = layers.add(hidden, layers.linear(attended, f"{name}.self_attn.out_proj"))
     with op.scope("mlp"):
         normalized = layers.layer_norm(hidden, f"{name}.layer_norm2", epsilon)
-        inner = layers.activation(layers.linear(normalized, f"{name}.mlp.fc1"), config["hidden_act"])
-        return op.Add(hidden, layers.linear(inner, f"{name}.mlp.fc2"))
+        return layers.add(
+            hidden, layers.feed_forward(normalized, f"{name}.mlp.fc1", f"{name}.mlp.fc2", config["hidden_act"])
+        )

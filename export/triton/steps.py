@@ -1,4 +1,4 @@
-"""The steps of the ensembles: preprocessing on the CPU, and the ONNX graphs."""
+"""The steps of the ensembles: preprocessing on the CPU, and the graphs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
 from export.serving import GraphOptions, ImageOptions, ServedModel, ServingSpec, StepOptions
-from export.spec import ImageSpec, ModelSpec, Target
+from export.spec import ImageSpec, ModelSpec, Target, is_tensorrt
 from export.triton import tensors
+from export.triton.profiles import ENGINE_FILE, Profile, list_profiles
 from export.triton.tensors import Tensor
 
 WARMUP_TOKENS = 8
@@ -19,6 +20,11 @@ SEQUENCE_LENGTHS_FILE = "one_sequence_of_8"
 IMAGE_ROWS_FILE = "one_row"
 TEXT_FILE = "one_text"
 IMAGE_FILE = "one_image"
+
+# How ONNX Runtime takes GPU memory: just as much as it needs (kSameAsRequested), where it would double what it has, and
+# at most so many bytes. The native backend reads these parameters, and not what an execution accelerator says, once a
+# model has any parameters.
+_CUDA_MEMORY = {"arena_extend_strategy": "1", "gpu_mem_limit": str(32 << 30)}
 
 
 def preprocess_text(name: str, model: ServedModel) -> pb.ModelConfig:
@@ -52,7 +58,8 @@ def vision_encoder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.Model
     if image is None or width is None:
         raise ValueError("a model without images has no vision encoder")
     output = tensors.image_embeds(width)
-    config = _onnx(name, (tensors.PATCHES,), output, tensors.PATCHES, serving.vision_encoder, serving.target)
+    config = _graph(name, (tensors.PATCHES,), output, tensors.PATCHES, serving.vision_encoder, serving.target)
+    _set_profiles(config, list_profiles(names.VISION_ENCODER, spec, serving), serving.target)
     # A tile takes much longer than a text: where both compete for the processor, texts go first.
     config.optimization.priority = pb.ModelOptimizationPolicy.PRIORITY_MIN
     warmup = config.model_warmup.add(name="one_tile", batch_size=1)
@@ -64,7 +71,8 @@ def embedder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig
     """Return the step from token ids, and image rows if the model takes images, to `embeddings`."""
     inputs = embedder_inputs(spec)
     output = tensors.embeddings(spec.dimensions)
-    config = _onnx(name, inputs, output, tensors.SEQUENCE_LENGTHS, serving.embedder, serving.target)
+    config = _graph(name, inputs, output, tensors.SEQUENCE_LENGTHS, serving.embedder, serving.target)
+    _set_profiles(config, list_profiles(names.EMBEDDER, spec, serving), serving.target)
     warmup = config.model_warmup.add(name="one_short_text", batch_size=1)
     for tensor in inputs:
         if tensor is tensors.SEQUENCE_LENGTHS:
@@ -142,7 +150,7 @@ def _preprocess(
     return config
 
 
-def _onnx(
+def _graph(
     name: str,
     inputs: tuple[Tensor, ...],
     output: Tensor,
@@ -150,10 +158,10 @@ def _onnx(
     options: GraphOptions,
     target: Target,
 ) -> pb.ModelConfig:
-    """Return an ONNX step whose `output` has one row for each row of its input `rows_like`."""
+    """Return a step that runs a graph, whose `output` has one row for each row of its input `rows_like`."""
     config = pb.ModelConfig(
         name=name,
-        backend="onnxruntime",
+        backend="tensorrt" if is_tensorrt(target) else "onnxruntime",
         max_batch_size=options.max_batch_size,
         input=[tensor.as_input(ragged=True) for tensor in inputs],
         output=[output.as_output()],
@@ -166,11 +174,25 @@ def _onnx(
     )
     group = pb.ModelInstanceGroup
     # Without a count, Triton would load the weights twice on a CPU.
-    kind = group.KIND_GPU if target == "cuda" else group.KIND_CPU
+    kind = group.KIND_CPU if target == "cpu" else group.KIND_GPU
     config.instance_group.add(count=options.instances, kind=kind)
     if options.intra_op_threads is not None:
         set_parameters(config, {"intra_op_thread_count": str(options.intra_op_threads)})
+    if target != "cpu":
+        set_parameters(config, {"MAX_BATCH_ROWS": str(options.max_batch_rows)})
+    if target == "cuda":
+        set_parameters(config, _CUDA_MEMORY)
     return config
+
+
+def _set_profiles(config: pb.ModelConfig, profiles: Mapping[str, Profile], target: Target) -> None:
+    """Name the engine of a step that runs one, with an execution context for each of its profiles."""
+    if not is_tensorrt(target):
+        return
+    config.default_model_filename = ENGINE_FILE
+    config.instance_group[0].profile.extend(map(str, range(len(profiles))))
+    # Contexts share the memory of activations: an instance uses one of them at a time.
+    set_parameters(config, {"execution_context_allocation_strategy": "ON_PROFILE_CHANGE"})
 
 
 def _batching(options: StepOptions) -> pb.ModelDynamicBatching:

@@ -7,14 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 from numpy.typing import NDArray
 
 from export.errors import ValidationError
-from export.spec import Precision
+from export.graphs.builder import IR_VERSION, GraphBuilder
+from export.graphs.spelled_out import spell_out
+from export.spec import Precision, Target
+
+# No provider of ONNX Runtime runs the graphs for TensorRT: Triton does, once they are engines.
+_PROVIDERS: Mapping[Target, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+UNVERIFIED = "unverified on device"
+"""What a manifest names as the device if the machine of the export had none for the target."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +60,29 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
 }
 
 
-def open_graph(path: Path) -> onnxruntime.InferenceSession:
-    """Load a written graph on the CPU, as a server would."""
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+@cache
+def find_provider(target: Target) -> str | None:
+    """Return the name of the execution provider for a target, or None if there is none on this machine."""
+    provider = _PROVIDERS.get(target)
+    if provider not in onnxruntime.get_available_providers():
+        return None
+    op = GraphBuilder()
+    model = ir.Model(op.build("probe", [op.Neg(op.input("x", ir.DataType.FLOAT, [1]))]), ir_version=IR_VERSION)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # a build with CUDA on a machine without a GPU would report an error
+    probe = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=[provider])
+    return provider if provider in probe.get_providers() else None
+
+
+def open_graph(path: Path, target: Target) -> onnxruntime.InferenceSession:
+    """Load a written graph as a server would, or spelled out for the CPU if this machine lacks the device."""
+    provider = find_provider(target)
+    if provider is not None:
+        return onnxruntime.InferenceSession(path, providers=[provider])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    graph = ir.to_proto(spell_out(ir.load(path))).SerializeToString()
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def compare_embeddings(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Agreement:

@@ -8,30 +8,33 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 from transformers import AutoModel
 from transformers.utils import logging
 
 from export.sample_texts import SAMPLE_TEXTS
-from export.spec import ModelSpec, Pooling
+from export.spec import ModelSpec, Pooling, Target
 from export.tokenizer import load_tokenizer
 from export.validation import Agreement, compare_embeddings, open_graph
 
 
-def compare_with_transformers(folder: Path, spec: ModelSpec, tokenizer: bytes, embedder: Path) -> Agreement:
+def compare_with_transformers(
+    folder: Path, spec: ModelSpec, tokenizer: bytes, embedder: Path, target: Target
+) -> Agreement:
     """Embed the sample texts with the written graph, in one packed batch, and with transformers, one at a time."""
     loaded = load_tokenizer(tokenizer)
     loaded.enable_truncation(spec.max_tokens)
     ids = [encoding.ids for encoding in loaded.encode_batch([spec.passage_prefix + text for text in SAMPLE_TEXTS])]
     expected = embed_with_transformers(folder, ids, spec.pooling, spec.normalize)
-    return compare_embeddings(_embed_with_graph(embedder, ids), expected)
+    return compare_embeddings(_embed_with_graph(open_graph(embedder, target), ids), expected)
 
 
-def _embed_with_graph(path: Path, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+def _embed_with_graph(embedder: InferenceSession, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
     inputs = {
         "input_ids": np.concatenate([np.asarray(sequence, np.int64) for sequence in ids]),
         "sequence_lengths": np.asarray([len(sequence) for sequence in ids], np.int32),
     }
-    embeddings: NDArray[np.float32] = open_graph(path).run(["embeddings"], inputs)[0]
+    embeddings: NDArray[np.float32] = embedder.run(["embeddings"], inputs)[0]
     return embeddings
 
 

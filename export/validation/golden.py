@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.sample_texts import SAMPLE_TEXTS
-from export.spec import ModelSpec, Precision
+from export.spec import ModelSpec, Precision, Target
 from export.tokenizer import load_tokenizer
 from export.validation import open_graph
 
@@ -22,13 +22,14 @@ MIN_COSINES: Mapping[Precision, float] = {"fp32": 0.9999, "fp16": 0.999, "int8":
 """Lowest cosine between the golden embedding and that of a sound server, whose ONNX Runtime and hardware may differ."""
 
 
-def embed_golden_text(spec: ModelSpec, tokenizer: bytes, embedder: Path) -> NDArray[np.float32]:
+def embed_golden_text(spec: ModelSpec, tokenizer: bytes, embedder: Path, target: Target) -> NDArray[np.float32]:
     """Embed the golden text, as a passage and alone, with the written graph.
 
     Args:
         spec: Numbers of the model.
         tokenizer: Content of the `tokenizer.json` to serve.
         embedder: File of the graph.
+        target: Device that the graph is for.
 
     Returns:
         The embedding `(dimensions,)`.
@@ -40,7 +41,7 @@ def embed_golden_text(spec: ModelSpec, tokenizer: bytes, embedder: Path) -> NDAr
             "image_embeds": np.full(spec.image_embeds_dim, np.nan, np.float32),
             "image_rows": np.ones(1, np.int32),
         }
-    embedding: NDArray[np.float32] = open_graph(embedder).run(["embeddings"], inputs)[0][0]
+    embedding: NDArray[np.float32] = open_graph(embedder, target).run(["embeddings"], inputs)[0][0]
     return embedding
 
 

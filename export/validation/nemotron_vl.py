@@ -19,7 +19,7 @@ from export.graphs.nemotron_vl import image_token_side
 from export.graphs.weights import Weights
 from export.names import EMBEDDER, VISION_ENCODER
 from export.sample_texts import SAMPLE_TEXTS
-from export.spec import ImageSpec, ModelSpec
+from export.spec import ImageSpec, ModelSpec, Target
 from export.tokenizer import load_tokenizer
 from export.validation import Agreement, compare_embeddings, open_graph
 
@@ -43,11 +43,11 @@ class SampleItem:
 
 
 def compare_with_transformers(
-    checkpoint: Checkpoint, spec: ModelSpec, image: ImageSpec, tokenizer: bytes, files: GraphFiles
+    checkpoint: Checkpoint, spec: ModelSpec, image: ImageSpec, tokenizer: bytes, files: GraphFiles, target: Target
 ) -> Agreement:
     """Embed texts and images with the written graphs, in one packed batch, and with transformers, one at a time."""
     items = _sample_items(checkpoint.config, spec, image, tokenizer)
-    found = _embed_with_graphs(files, items, spec.dimensions)
+    found = _embed_with_graphs(files, target, items, spec.dimensions)
     return compare_embeddings(found, embed_with_transformers(checkpoint.config, checkpoint.weights, items))
 
 
@@ -89,10 +89,11 @@ def _cut_patches(tiles: NDArray[np.uint8], patch: int, block: int) -> NDArray[np
     return grid.transpose(0, 1, 4, 2, 5, 3, 6, 7).reshape(count * blocks * blocks, block * block * patch * patch * 3)
 
 
-def _embed_with_graphs(files: GraphFiles, items: list[SampleItem], width: int) -> NDArray[np.float32]:
+def _embed_with_graphs(files: GraphFiles, target: Target, items: list[SampleItem], width: int) -> NDArray[np.float32]:
     """Run both graphs as the ensembles do; a text brings one row of `image_embeds`, which is never read."""
     patches = np.concatenate([item.patches for item in items if item.patches is not None])
-    rows: NDArray[np.float32] = open_graph(files[VISION_ENCODER]).run(["image_embeds"], {"patches": patches.ravel()})[0]
+    vision_encoder = open_graph(files[VISION_ENCODER], target)
+    rows: NDArray[np.float32] = vision_encoder.run(["image_embeds"], {"patches": patches.ravel()})[0]
     image_rows = [1 if item.patches is None else len(item.patches) for item in items]
     image_embeds = np.full((sum(image_rows), width), np.nan, np.float32)
     image_embeds[np.repeat([item.patches is not None for item in items], image_rows)] = rows
@@ -102,7 +103,7 @@ def _embed_with_graphs(files: GraphFiles, items: list[SampleItem], width: int) -
         "sequence_lengths": np.asarray([len(item.input_ids) for item in items], np.int32),
         "image_rows": np.asarray(image_rows, np.int32),
     }
-    embeddings: NDArray[np.float32] = open_graph(files[EMBEDDER]).run(["embeddings"], inputs)[0]
+    embeddings: NDArray[np.float32] = open_graph(files[EMBEDDER], target).run(["embeddings"], inputs)[0]
     return embeddings
 
 

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 from export.repository import read_config
+from export.validation import UNVERIFIED
 from export.verify import verify
 from tests.export.repository_tree import list_tree
 from tests.export.tiny_bert import DIMENSIONS, write_json
@@ -57,6 +58,7 @@ def test_export_publishes_a_repository_that_agrees_with_its_manifest(export_comm
     assert manifest["description"] == "Random weights."
     assert manifest["validation"]["max_abs_error"] < 1e-4
     assert manifest["validation"]["samples"] >= 24
+    assert manifest["validation"]["device"] == "CPUExecutionProvider"
     session = onnxruntime.InferenceSession(repository / "tiny_bert_v1_embedder" / "1" / "model.onnx")
     inputs = {"input_ids": np.array([2, 50, 3]), "sequence_lengths": np.array([3], np.int32)}
     assert session.run(None, inputs)[0].shape == (1, DIMENSIONS)
@@ -136,6 +138,19 @@ def test_disk_that_fills_up_during_the_export_is_reported(refused, tiny_bert):
 
 def test_int8_for_cuda_is_refused(refused, tiny_bert):
     assert "--precision fp16" in refused(tiny_bert, "--precision", "int8", "--target", "cuda")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_export_for_cuda_says_what_no_device_has_computed(export_command, tiny_bert, repository, precision):
+    command = export_command(tiny_bert, "--precision", precision, "--target", "cuda", "--repository", repository)
+    assert command.returncode == 0, command.stderr
+    [manifest] = verify(repository).values()
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        assert manifest["validation"]["device"] in ("CUDAExecutionProvider", UNVERIFIED)
+    else:
+        assert manifest["validation"]["device"] == UNVERIFIED
+        assert "this machine has no device for the target cuda" in command.stderr
+    assert manifest["target"] == "cuda"
 
 
 def test_existing_name_is_refused_without_replace(refused, export_command, tiny_bert, repository):

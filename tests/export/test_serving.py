@@ -45,7 +45,8 @@ def test_options_have_defaults():
         ("target.instances=1", "no step 'target' (steps: preprocess_text"),
         (
             "embedder.decode_workers=1",
-            "no option 'decode_workers' (options: max_batch_size, max_queue_delay_us, instances, intra_op_threads)",
+            "no option 'decode_workers' (options: max_batch_size, max_queue_delay_us, instances, intra_op_threads, "
+            "max_batch_rows)",
         ),
         ("embedder.max_batch_size=0", "embedder.max_batch_size=0: Input should be greater than or equal to 1"),
         ("embedder.max_batch_size=99999999999", "less than or equal to 2147483647"),

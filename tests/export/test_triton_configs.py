@@ -7,6 +7,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export.serving import GraphOptions, ImageOptions, ServedModel, ServingSpec, StepOptions, VisionEncoderOptions
 from export.spec import Identity, ImageSpec, ModelSpec
 from export.triton import render_repository, to_text
+from export.triton.profiles import list_profiles
 from export.triton.steps import preprocessing_parameters, warmup_files
 
 TEXT_SPEC = ModelSpec(
@@ -220,11 +221,55 @@ def test_serving_options_reach_their_step():
     assert {name: config.dynamic_batching.max_queue_delay_microseconds for name, config in steps.items()} == {
         "preprocess_text": 100, "preprocess_image": 0, "vision_encoder": 0, "embedder": 500,
     }  # fmt: skip
-    assert parameters(steps["vision_encoder"]) == {"intra_op_thread_count": "1"}
-    assert parameters(steps["embedder"]) == {"intra_op_thread_count": "8"}
+    assert parameters(steps["vision_encoder"])["intra_op_thread_count"] == "1"
+    assert parameters(steps["embedder"])["intra_op_thread_count"] == "8"
     assert parameters(steps["preprocess_image"])["decode_workers"] == "8"
     assert parameters(steps["preprocess_image"])["max_image_bytes"] == "52428800"
     assert parameters(configs["m_image"])["max_image_bytes"] == "52428800"
+
+
+def test_batches_on_a_gpu_are_bounded_by_rows():
+    vision_encoder = VisionEncoderOptions(max_batch_rows=512)
+    configs = render(serving=ServingSpec(target="cuda", vision_encoder=vision_encoder))
+    memory = {"arena_extend_strategy": "1", "gpu_mem_limit": "34359738368"}
+    assert parameters(configs["m_embedder"]) == {"MAX_BATCH_ROWS": "16384", **memory}
+    assert parameters(configs["m_vision_encoder"]) == {"MAX_BATCH_ROWS": "512", **memory}
+
+
+@pytest.mark.parametrize(("spec", "profiles"), [(TEXT_SPEC, ["0", "1"]), (IMAGE_SPEC, ["0", "1", "2"])])
+def test_engines_have_a_context_for_each_profile(spec, profiles):
+    serving = ServingSpec(target="tensorrt")
+    config = render(spec, serving)["m_embedder"]
+    assert (config.backend, config.default_model_filename) == ("tensorrt", "model.plan")
+    assert list(config.instance_group[0].profile) == profiles
+    assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
+    assert parameters(config) == {
+        "MAX_BATCH_ROWS": "16384", "execution_context_allocation_strategy": "ON_PROFILE_CHANGE",
+    }  # fmt: skip
+    assert [tensor.allow_ragged_batch for tensor in config.input] == [True] * len(config.input)
+
+
+def test_profiles_fit_every_batch_that_triton_forms():
+    serving = ServingSpec(target="tensorrt")
+    listed = list_profiles("embedder", IMAGE_SPEC, serving)
+    assert list(listed) == ["queries", "passages", "pages"]
+    inputs = {tensor.name for tensor in render(IMAGE_SPEC, serving)["m_embedder"].input}
+    for profile in listed.values():
+        assert set(profile) == inputs
+        assert all(sizes.min <= sizes.opt <= sizes.max for sizes in profile.values())
+        # The backend refuses a max_batch_size above the largest size of an input.
+        assert min(sizes.max for sizes in profile.values()) >= serving.embedder.max_batch_size
+    assert listed["passages"]["input_ids"].max == serving.embedder.max_batch_rows
+    assert listed["pages"]["image_embeds"].max >= serving.embedder.max_batch_rows * 2048
+    [tiles] = list_profiles("vision_encoder", IMAGE_SPEC, serving).values()
+    tile = 512 * 512 * 3
+    assert (tiles["patches"].min, tiles["patches"].opt, tiles["patches"].max) == (tile, 7 * tile, 32 * tile)
+
+
+def test_profiles_fit_a_passage_at_the_limit_of_the_model():
+    serving = ServingSpec(target="tensorrt", embedder=GraphOptions(max_batch_rows=1024))
+    listed = list_profiles("embedder", IMAGE_SPEC, serving)
+    assert listed["passages"]["input_ids"].max == IMAGE_SPEC.max_tokens
 
 
 def test_unset_threads_are_left_to_the_backend():

@@ -9,18 +9,20 @@ import onnxruntime
 import pytest
 
 from export.graphs.builder import IR_VERSION, GraphBuilder
+from export.graphs.spelled_out import spell_out
+from export.graphs.targets import Target
 
 Run = Callable[..., np.ndarray]
 
 
 @pytest.fixture(scope="session")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ir.Model], Run]:
-    """Save a model with external data, and return a function from its named inputs to its output."""
+    """Save a model, with what only a GPU has kernels for spelled out, and return a function from inputs to output."""
 
     def load_model(model: ir.Model) -> Run:
         assert model.graph.name is not None
         path = tmp_path_factory.mktemp(model.graph.name) / "model.onnx"
-        ir.save(model, path, external_data="model.data")
+        ir.save(spell_out(model), path, external_data="model.data")
         session = start_session(path)
         return lambda **inputs: session.run(None, inputs)[0]
 
@@ -42,6 +44,12 @@ def run_graph() -> Callable[..., list[np.ndarray]]:
         return session.run(None, {value.name: array for value, array in zip(inputs, arrays, strict=True)})
 
     return run
+
+
+@pytest.fixture(scope="module", params=["cpu", "cuda", "tensorrt", "tensorrt-dense"])
+def target(request: pytest.FixtureRequest) -> Target:
+    """Each device that there is a form of the graphs for."""
+    return request.param
 
 
 def start_session(model: Path | bytes) -> onnxruntime.InferenceSession:

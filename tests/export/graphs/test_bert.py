@@ -45,15 +45,19 @@ def embeddings_by_torch(module, ids, lengths, pooling):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
-def test_embeddings_equal_transformers(bert, load, pooling):
+def test_embeddings_equal_transformers(bert, load, pooling, target):
+    if pooling == "max" and target.startswith("tensorrt"):
+        with pytest.raises(ValueError, match="pooling 'max' is not supported for TensorRT"):
+            build_bert_embedder(bert.config.to_dict(), weights_of(bert), pooling, target=target)
+        return
     ids = random_ids(RAGGED)
-    embed = load(build_bert_embedder(bert.config.to_dict(), weights_of(bert), pooling))
+    embed = load(build_bert_embedder(bert.config.to_dict(), weights_of(bert), pooling, target=target))
     expected = embeddings_by_torch(bert, ids, RAGGED, pooling)
     np.testing.assert_allclose(embed(**pack_inputs(ids, RAGGED)), expected, atol=2e-6)
 
 
-def test_a_sequence_has_the_same_embedding_alone_and_in_any_order(bert, load):
-    embed = load(build_bert_embedder(bert.config.to_dict(), weights_of(bert), "mean"))
+def test_a_sequence_has_the_same_embedding_alone_and_in_any_order(bert, load, target):
+    embed = load(build_bert_embedder(bert.config.to_dict(), weights_of(bert), "mean", target=target))
     sequences = np.split(random_ids(RAGGED), np.cumsum(RAGGED)[:-1])
     together = embed(**pack_inputs(np.concatenate(sequences), RAGGED))
     order = [4, 6, 0, 5, 3, 2, 1]
@@ -64,10 +68,20 @@ def test_a_sequence_has_the_same_embedding_alone_and_in_any_order(bert, load):
             np.testing.assert_allclose(embed(**pack_inputs(sequence, [len(sequence)]))[0], embedding, atol=1e-6)
 
 
-@pytest.mark.parametrize(("precision", "least_cosine"), [("fp16", 0.9999), ("int8", 0.998)])
-def test_lower_precisions_keep_the_direction(bert, load, precision, least_cosine):
+@pytest.mark.parametrize(
+    ("precision", "target", "least_cosine"),
+    [
+        ("fp16", "cpu", 0.9999),
+        ("int8", "cpu", 0.998),
+        ("fp16", "cuda", 0.9999),
+        ("fp16", "tensorrt", 0.9999),
+        ("fp16", "tensorrt-dense", 0.9999),
+    ],
+)
+def test_lower_precisions_keep_the_direction(bert, load, precision, target, least_cosine):
     ids = random_ids([20, 7])
-    embed = load(build_bert_embedder(bert.config.to_dict(), weights_of(bert), "mean", precision=precision))
+    graph = build_bert_embedder(bert.config.to_dict(), weights_of(bert), "mean", precision=precision, target=target)
+    embed = load(graph)
     cosines = (embed(**pack_inputs(ids, [20, 7])) * embeddings_by_torch(bert, ids, [20, 7], "mean")).sum(axis=1)
     assert least_cosine < cosines.min() < 0.9999999
 
@@ -93,6 +107,25 @@ def test_roberta_positions_begin_after_the_padding_row(load):
     expected = embeddings_by_torch(roberta, ids, [5, 32], "mean")
     np.testing.assert_allclose(embed(**pack_inputs(ids, [5, 32])), expected, atol=2e-6)
     assert max_tokens(config.to_dict()) == 32
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"])
+def test_every_activation_equals_transformers(load, activation, target):
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=99, hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=80,
+        max_position_embeddings=64, initializer_range=0.3, hidden_act=activation,
+    )  # fmt: skip
+    model = BertModel(config, add_pooling_layer=False).eval()
+    ids = random_ids([12, 5])
+    embed = load(build_bert_embedder(config.to_dict(), weights_of(model), "mean", target=target))
+    expected = embeddings_by_torch(model, ids, [12, 5], "mean")
+    np.testing.assert_allclose(embed(**pack_inputs(ids, [12, 5])), expected, atol=3e-6)
+
+
+def test_there_is_no_int8_form_for_a_gpu(bert):
+    with pytest.raises(ValueError, match="no int8 graphs for cuda"):
+        build_bert_embedder(bert.config.to_dict(), weights_of(bert), "mean", precision="int8", target="cuda")
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ from safetensors.numpy import load_file
 from transformers import BertConfig, BertModel
 
 from export.graphs.bert import build_bert_embedder
+from export.graphs.builder import CONTRIB, TENSORRT
 from export.graphs.nemotron_vl import build_embedder, build_vision_encoder
-from export.spec import Precision
+from export.spec import Precision, Target
 from tests.export.array_weights import ArrayWeights
 from tests.export.golden_inputs import CHECKPOINT, CONFIG
 
+DOMAINS = {"cuda": [CONTRIB], "tensorrt": [TENSORRT]}
 INPUTS = {
     "bert_embedder": {"input_ids": "INT64", "sequence_lengths": "INT32"},
     "embedder": {"input_ids": "INT64", "image_embeds": "FLOAT", "sequence_lengths": "INT32", "image_rows": "INT32"},
@@ -19,37 +21,51 @@ INPUTS = {
 OUTPUTS = {"bert_embedder": ("embeddings", 48), "embedder": ("embeddings", 96), "vision_encoder": ("image_embeds", 96)}
 
 
-def build_bert(precision: Precision) -> ir.Model:
+FORMS: dict[str, tuple[Precision, Target]] = {
+    "fp32": ("fp32", "cpu"),
+    "fp16": ("fp16", "cpu"),
+    "int8": ("int8", "cpu"),
+    "cuda": ("fp16", "cuda"),
+    "tensorrt": ("fp16", "tensorrt"),
+    "tensorrt-dense": ("fp16", "tensorrt-dense"),
+}
+
+
+def build_bert(precision: Precision, target: Target = "cpu") -> ir.Model:
     config = BertConfig(vocab_size=99, hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=80)
     state = BertModel(config, add_pooling_layer=False).state_dict()
     weights = ArrayWeights({name: tensor.numpy() for name, tensor in state.items()})
-    return build_bert_embedder(config.to_dict(), weights, "mean", precision=precision)
+    return build_bert_embedder(config.to_dict(), weights, "mean", precision=precision, target=target)
 
 
-def build_flagship(build, precision: Precision) -> ir.Model:
-    return build(CONFIG, ArrayWeights(load_file(CHECKPOINT / "model.safetensors")), precision)
+def build_flagship(build, precision: Precision, target: Target) -> ir.Model:
+    return build(CONFIG, ArrayWeights(load_file(CHECKPOINT / "model.safetensors")), precision, target)
 
 
-@pytest.fixture(params=["fp32", "fp16", "int8"])
-def precision(request) -> Precision:
+@pytest.fixture(params=FORMS)
+def form(request) -> str:
     return request.param
 
 
 @pytest.fixture(params=["bert_embedder", "embedder", "vision_encoder"])
-def model(request, precision) -> ir.Model:
+def model(request, form) -> ir.Model:
     if request.param == "bert_embedder":
-        return build_bert(precision)
+        return build_bert(*FORMS[form])
     return build_flagship(
-        {"embedder": build_embedder, "vision_encoder": build_vision_encoder}[request.param], precision
+        {"embedder": build_embedder, "vision_encoder": build_vision_encoder}[request.param], *FORMS[form]
     )
 
 
-def test_every_triton_since_24_10_can_load_it(model):
+def test_every_triton_since_24_10_can_load_it(model, form):
     assert model.ir_version <= 9
     assert model.graph.opset_imports[""] <= 20
     nodes = list(ir.traversal.RecursiveGraphIterator(model.graph))
-    assert {node.domain for node in nodes} == {""}, "contrib operators depend on the build of ONNX Runtime"
-    assert "Loop" in {node.op_type for node in nodes}
+    operators = {node.op_type for node in nodes}
+    assert {node.domain for node in nodes} == {"", *DOMAINS.get(form, [])}, "other operators depend on the build"
+    if FORMS[form][1] == "cpu":
+        assert "Loop" in operators
+    else:
+        assert not {"Loop", "If", "NonZero"} & operators, "they keep a GPU waiting"
 
 
 def test_inputs_are_those_of_the_contract_with_rank_1(model):
@@ -70,8 +86,9 @@ def test_names_are_unique_across_subgraphs(model):
     assert len(names) == len(set(names))
 
 
-def test_weights_of_lower_precisions_are_smaller(precision):
-    model = build_bert(precision)
+def test_weights_of_lower_precisions_are_smaller(form):
+    precision, target = FORMS[form]
+    model = build_bert(precision, target)
     sizes = set()
     for name, value in model.graph.initializers.items():
         assert value.shape is not None and value.dtype is not None

@@ -5,6 +5,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from export.graphs.nemotron_vl import build_embedder, build_vision_encoder, image_tokens_per_tile
+from export.graphs.targets import Target
 from tests.export.array_weights import ArrayWeights
 from tests.export.golden_inputs import CHECKPOINT, CONFIG, GoldenInput, load_golden_inputs
 
@@ -27,9 +28,16 @@ def weights() -> ArrayWeights:
 
 
 @pytest.fixture(scope="module")
-def embed(load, weights) -> Embed:
+def embed(load, weights, target) -> Embed:
     """Both graphs over one packed batch, as the ensembles run them."""
-    return chain(load(build_vision_encoder(CONFIG, weights)), load(build_embedder(CONFIG, weights)))
+    encode_patches = load(build_vision_encoder(CONFIG, weights, target=target))
+    return chain(encode_patches, load(build_embedder(CONFIG, weights, target=target)))
+
+
+@pytest.fixture(scope="module", params=["cpu", "cuda", "tensorrt"])
+def target(request) -> Target:
+    """The forms that take a batch of all golden inputs: dense attention would need gigabytes."""
+    return request.param
 
 
 def chain(encode_patches, embed_tokens) -> Embed:
@@ -58,6 +66,14 @@ def test_golden_embeddings_in_one_batch(embed, golden):
     np.testing.assert_allclose(embed(golden), expected_of(golden), atol=TOLERANCE)
 
 
+def test_golden_embeddings_with_dense_attention(load, weights, golden):
+    encode_patches = load(build_vision_encoder(CONFIG, weights, target="tensorrt-dense"))
+    embed = chain(encode_patches, load(build_embedder(CONFIG, weights, target="tensorrt-dense")))
+    failed = GoldenInput(np.zeros(0, np.int64), np.zeros((0, 3072), np.uint8), np.full(HIDDEN_SIZE, np.nan))
+    items = [golden[0], failed, min(golden[20:], key=lambda item: len(item.patches)), golden[1]]
+    np.testing.assert_allclose(embed(items), expected_of(items), atol=TOLERANCE)
+
+
 def test_golden_embeddings_alone(embed, golden):
     for item in golden:
         np.testing.assert_allclose(embed([item]), expected_of([item]), atol=TOLERANCE)
@@ -69,8 +85,8 @@ def test_golden_embeddings_mixed_with_a_failed_item(embed, golden):
     np.testing.assert_allclose(embed(mixed), expected_of(mixed), atol=TOLERANCE)
 
 
-def test_tiles_of_a_batch_are_independent(load, weights, golden):
-    encode_patches = load(build_vision_encoder(CONFIG, weights))
+def test_tiles_of_a_batch_are_independent(load, weights, golden, target):
+    encode_patches = load(build_vision_encoder(CONFIG, weights, target=target))
     tiles = [item.patches[:256] for item in golden if len(item.patches)][:3]
     together = encode_patches(patches=np.concatenate(tiles).ravel())
     alone = np.concatenate([encode_patches(patches=tile.ravel()) for tile in tiles])
@@ -96,10 +112,13 @@ def test_older_layout_of_vision_tensors_gives_the_same_result(load, weights, gol
     np.testing.assert_array_equal(older_rows, newer_rows)
 
 
-@pytest.mark.parametrize(("precision", "least_cosine"), [("fp16", 0.9999), ("int8", 0.998)])
-def test_lower_precisions_keep_the_direction(load, weights, golden, precision, least_cosine):
-    encode_patches = load(build_vision_encoder(CONFIG, weights, precision))
-    embed = chain(encode_patches, load(build_embedder(CONFIG, weights, precision)))
+@pytest.mark.parametrize(
+    ("precision", "target", "least_cosine"),
+    [("fp16", "cpu", 0.9999), ("int8", "cpu", 0.998), ("fp16", "cuda", 0.9999), ("fp16", "tensorrt", 0.9999)],
+)
+def test_lower_precisions_keep_the_direction(load, weights, golden, precision, target, least_cosine):
+    encode_patches = load(build_vision_encoder(CONFIG, weights, precision, target))
+    embed = chain(encode_patches, load(build_embedder(CONFIG, weights, precision, target)))
     items = [golden[0], golden[8], golden[16], golden[24]]
     cosines = (embed(items) * expected_of(items)).sum(axis=1)
     assert least_cosine < cosines.min() < 0.9999999

@@ -1,0 +1,130 @@
+"""The form of a graph for ONNX Runtime's CUDA provider: its own operators for attention, rotation and activations.
+
+`PackedMultiHeadAttention` takes packed rows as they are. With queries, keys and values in three tensors, without a bias
+and in float16, it is FlashAttention on GPUs since Ampere, and memory-efficient attention otherwise: neither has a mask
+or scores in memory. The processor waits for the GPU once in a run, for the length of the longest sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx_ir as ir
+
+from export.graphs.attention import Heads
+from export.graphs.gpu import GpuLayers, GpuSequences
+from export.graphs.weights import Array
+
+MAX_ROWS = 1 << 17
+"""Rows of a batch that rotates queries and keys: `RotaryEmbedding` refuses more than its tables have."""
+
+# Operator that adds a bias and applies an activation, by its name in config.json.
+_BIASED_ACTIVATIONS = {"gelu": "BiasGelu", "gelu_new": "FastGelu", "gelu_pytorch_tanh": "FastGelu"}
+
+
+@dataclass(frozen=True)
+class CudaLayers(GpuLayers):
+    """A recorder of layers in operators that ONNX Runtime has kernels for, each of which replaces several."""
+
+    def rms_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
+        """Record a root-mean-square normalisation of float32 rows."""
+        weight = f"{name}.weight"
+        scale = self.op.weight(weight, lambda: self.weights.read(weight), self.weights.shape(weight), self.dtype)
+        # The operator has a result of the type of `scale`, and no domain, though it is not one of ONNX.
+        return self.typed(self.op.SimplifiedLayerNormalization(x, scale, axis=-1, epsilon=epsilon, stash_type=1))
+
+    def feed_forward(self, x: ir.Value, inner: str, outer: str, activation: str) -> ir.Value:
+        """Record two linear layers with an activation between them, named as in `config.json`."""
+        bias = self.bias(inner)
+        if bias is None or activation not in _BIASED_ACTIVATIONS:
+            return super().feed_forward(x, inner, outer, activation)
+        product = self.multiply(x, self.matrix(inner))
+        return self.linear(self.typed(self.op.contrib(_BIASED_ACTIVATIONS[activation], product, bias)), outer)
+
+    def silu(self, x: ir.Value) -> ir.Value:
+        """Record the activation SiLU, which is the sigmoid approximation of GELU without its factor of 1.702."""
+        return self.op.contrib("QuickGelu", x, alpha=1.0)
+
+    def sequences(
+        self,
+        lengths: ir.Value,
+        rows: ir.Value,
+        heads: Heads,
+        *,
+        frequencies: Array | None = None,
+        length: int | None = None,
+    ) -> CudaSequences:
+        """Record the layout of a batch, as `Layers.sequences` describes it."""
+        op = self.op
+        with op.scope("packing"):
+            narrow = op.Cast(lengths, to=ir.DataType.INT32)
+            cumulative = op.Concat(np.zeros(1, np.int32), op.CumSum(narrow, 0), axis=0)
+            # Of the offsets of padding, these kernels read only the shape: sequences, and the longest of them.
+            longest = op.ReduceMax(lengths, keepdims=1) if length is None else [length]
+            zeros = op.ConstantOfShape(longest, value=ir.tensor(np.zeros(1, np.int32)))
+            offsets = op.Add(op.Unsqueeze(op.Sub(narrow, narrow), [1]), zeros)
+        return CudaSequences(self, lengths, rows, heads, frequencies, cumulative, offsets)
+
+
+@dataclass(frozen=True)
+class RotaryTables:
+    """Cosines and sines of all positions, `(positions, head size / 2)`, and the position of each row, `(1, rows)`."""
+
+    cosines: ir.Value
+    sines: ir.Value
+    position: ir.Value
+
+
+@dataclass(frozen=True)
+class CudaSequences(GpuSequences):
+    """Sequences whose attention is `PackedMultiHeadAttention`.
+
+    Attributes:
+        cumulative: First row of each sequence, and one past the last of all, `(sequences + 1,)` int32.
+        offsets: Zeros `(sequences, longest)` int32.
+    """
+
+    cumulative: ir.Value
+    offsets: ir.Value
+
+    @cached_property
+    def tables(self) -> RotaryTables | None:
+        """The tables by which queries and keys are rotated; None if they are not."""
+        layers, frequencies = self.layers, self.frequencies
+        if frequencies is None:
+            return None
+
+        def record(name: str, function: Callable[[Array], Array]) -> ir.Value:
+            def compute() -> Array:
+                return function(np.outer(np.arange(MAX_ROWS, dtype=np.float32), frequencies))
+
+            return layers.op.weight(f"rotation.{name}", compute, [MAX_ROWS, len(frequencies)], layers.dtype)
+
+        position = layers.op.Unsqueeze(self.packing.position, [0])
+        return RotaryTables(record("cosines", np.cos), record("sines", np.sin), position)
+
+    def rotate(self, x: ir.Value) -> ir.Value:
+        """Rotate the heads of rows `(rows, heads * head size)`, if this model does so."""
+        if self.tables is None:
+            return x
+        op, tables = self.layers.op, self.tables
+        operands = (op.Unsqueeze(x, [0]), tables.position, tables.cosines, tables.sines)
+        return op.Squeeze(op.contrib("RotaryEmbedding", *operands), [0])
+
+    def attend_packed(self, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
+        """Record the attention operator over rows `(rows, heads * head size)`."""
+        op, heads = self.layers.op, self.heads
+        if heads.key_value != heads.query:
+            key, value = (self._repeat(x) for x in (key, value))
+        operands = (query, key, value, None, self.offsets, self.cumulative)
+        return op.contrib("PackedMultiHeadAttention", *operands, num_heads=heads.query, scale=float(heads.size**-0.5))
+
+    def _repeat(self, x: ir.Value) -> ir.Value:
+        """Repeat each key or value head beside itself, for the query heads that share it."""
+        op, heads = self.layers.op, self.heads
+        separate = op.Reshape(x, [0, heads.key_value, 1, heads.size])
+        repeated = op.Expand(separate, [1, 1, heads.query // heads.key_value, 1])
+        return op.Reshape(repeated, [0, heads.query * heads.size])

@@ -1,0 +1,160 @@
+"""What the forms of a graph for GPUs have in common, in plain ONNX: layers, the layout of a batch, and pooling.
+
+A GPU is slow where the processor has to wait for it, and where it writes a tensor to memory only to read it again. So
+nothing here loops, has a size that only the GPU knows, or splits a tensor: queries, keys and values, for which a CPU
+has one product, have one each. Rows keep the type of matrix products from one product to the next. The residual stream
+and normalisation are float32.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx_ir as ir
+
+from export.graphs.attention import Heads
+from export.graphs.layers import Layers
+from export.graphs.packed import Packing, pack_by_comparison, row_numbers
+from export.graphs.pooling import Pooling
+from export.graphs.weights import Array
+
+
+@dataclass(frozen=True)
+class GpuLayers(Layers):
+    """A recorder of layers whose rows have the type of matrix products, except where it says otherwise."""
+
+    def linear(self, x: ir.Value, *names: str) -> ir.Value:
+        """Record one linear layer.
+
+        Args:
+            x: Rows `(rows, inputs)`, float32 or of the type of matrix products.
+            names: The layer, as `torch.nn.Linear` stores it: `.weight` `(outputs, inputs)` and optionally `.bias`.
+
+        Returns:
+            Rows `(rows, outputs)`.
+        """
+        [name] = names
+        product, bias = self.multiply(x, self.matrix(name)), self.bias(name)
+        return product if bias is None else self.typed(self.op.Add(product, bias))
+
+    def matrix(self, name: str) -> ir.Value:
+        """Return the matrix of a linear layer, `(inputs, outputs)`."""
+        weight = f"{name}.weight"
+        outputs, inputs = self.weights.shape(weight)
+        return self.op.weight(weight, lambda: self.weights.read(weight).T, [inputs, outputs], self.dtype)
+
+    def bias(self, name: str) -> ir.Value | None:
+        """Return the bias of a linear layer, `(outputs,)`, or None if it has none."""
+        bias = f"{name}.bias"
+        if bias not in self.weights.names:
+            return None
+        return self.op.weight(bias, lambda: self.weights.read(bias), self.weights.shape(bias), self.dtype)
+
+    def rms_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
+        """Record a root-mean-square normalisation of float32 rows."""
+        return self.narrow(super().rms_norm(x, name, epsilon))
+
+    def layer_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
+        """Record a layer normalisation of rows; its result is float32."""
+        return super().layer_norm(self.widen(x), name, epsilon)
+
+    def activation(self, x: ir.Value, kind: str) -> ir.Value:
+        """Record an activation by its name in `config.json`."""
+        return self.typed(super().activation(x, kind))
+
+    def gated_feed_forward(self, x: ir.Value, gate: str, up: str, down: str) -> ir.Value:
+        """Record the product of two linear layers, of which `gate` passes through SiLU, and a third layer over it."""
+        opened = self.silu(self.linear(x, gate))
+        return self.linear(self.typed(self.op.Mul(opened, self.linear(x, up))), down)
+
+    def silu(self, x: ir.Value) -> ir.Value:
+        """Record the activation SiLU."""
+        return self.op.Mul(x, self.op.Sigmoid(x))
+
+    def add(self, hidden: ir.Value, x: ir.Value) -> ir.Value:
+        """Record the sum of the residual stream, float32, and the output of a layer."""
+        return self.op.Add(hidden, self.widen(x))
+
+
+@dataclass(frozen=True)
+class GpuSequences(ABC):
+    """Sequences whose attention is one operator.
+
+    Attributes:
+        layers: The graph and the checkpoint.
+        lengths: Number of rows of each sequence, `(sequences,)` int64.
+        rows: Sum of the lengths, `(1,)` int64.
+        heads: The division of rows into heads.
+        frequencies: Angle per position of each pair of components; None if queries and keys are not rotated.
+    """
+
+    layers: GpuLayers
+    lengths: ir.Value
+    rows: ir.Value
+    heads: Heads
+    frequencies: Array | None
+
+    @cached_property
+    def packing(self) -> Packing:
+        """The layout of the rows, recorded when it is first asked for: attention does not need it."""
+        with self.layers.op.scope("packing"):
+            return pack_by_comparison(self.layers.op, self.lengths, self.rows)
+
+    def attend(self, x: ir.Value, query: str, key: str, value: str) -> ir.Value:
+        """Record the attention of each row to all rows of its sequence, as `Sequences` describes it."""
+        layers, x = self.layers, self.layers.narrow(x)
+        queries, keys = self.rotate(layers.linear(x, query)), self.rotate(layers.linear(x, key))
+        return layers.typed(self.attend_packed(queries, keys, layers.linear(x, value)))
+
+    @abstractmethod
+    def rotate(self, x: ir.Value) -> ir.Value:
+        """Rotate the heads of rows by the angles of their positions, if this model does so."""
+
+    @abstractmethod
+    def attend_packed(self, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
+        """Record the attention operator over rows `(rows, heads * head size)`."""
+
+    def pool(self, hidden: ir.Value, pooling: Pooling) -> ir.Value:
+        """Reduce the rows of each sequence to one, as `Sequences` describes it."""
+        op = self.layers.op
+        if pooling == "mean":
+            pooled = self._mean(hidden)
+        elif pooling == "cls":
+            pooled = op.Gather(self.layers.widen(hidden), op.Min(self.packing.starts, op.Sub(self.rows, 1)))
+        else:
+            pooled = self._max(self.layers.widen(hidden))
+        return op.Where(op.Unsqueeze(op.Greater(self.lengths, 0), [1]), pooled, float("nan"))
+
+    def _mean(self, hidden: ir.Value) -> ir.Value:
+        """Return the mean of the rows of each sequence, as one product: the same in every run, unlike a scatter.
+
+        A row that is not finite would spread to all sequences, so it takes part as zeros, and makes its sequence NaN.
+        """
+        op, layers = self.layers.op, self.layers
+        hidden = layers.narrow(hidden)
+        is_nan = op.IsNaN(hidden)
+        numbers = layers.typed(op.Where(is_nan, np.zeros((), layers.dtype.numpy()), hidden))
+        nan_rows = op.ReduceMax(op.Cast(is_nan, to=layers.dtype), [1], keepdims=1)
+        shares = self._shares()
+        mean, has_nan = (layers.widen(layers.multiply(shares, x)) for x in (numbers, layers.typed(nan_rows)))
+        return op.Where(op.Greater(has_nan, 0.0), float("nan"), mean)
+
+    def _shares(self) -> ir.Value:
+        """Return the share of each row in the mean of each sequence, `(sequences, rows)`: 1 / length, or 0."""
+        op = self.layers.op
+        sequence = op.Unsqueeze(row_numbers(op, op.Shape(self.lengths)), [1])
+        is_member = op.Equal(sequence, op.Unsqueeze(self.packing.sequence, [0]))
+        length = op.Unsqueeze(op.Cast(op.Max(self.lengths, 1), to=ir.DataType.FLOAT), [1])
+        share = self.layers.narrow(op.Div(1.0, length))
+        return self.layers.typed(op.Where(is_member, share, np.zeros((), self.layers.dtype.numpy())))
+
+    def _max(self, hidden: ir.Value) -> ir.Value:
+        """Return the largest component of the rows of each sequence; the order of a scatter does not change it."""
+        op = self.layers.op
+        shape = op.Concat(op.Shape(self.lengths), op.Shape(hidden, start=1, end=2), axis=0)
+        lowest = op.Expand(float("-inf"), shape)
+        sequence = op.Expand(op.Unsqueeze(self.packing.sequence, [1]), op.Shape(hidden))
+        return op.ScatterElements(lowest, sequence, hidden, axis=0, reduction="max")
