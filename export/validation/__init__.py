@@ -51,7 +51,9 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
 
 def open_graph(path: Path) -> onnxruntime.InferenceSession:
     """Load a written graph on the CPU, as a server would."""
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as in backends/onnxruntime/graph.py
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def compare_embeddings(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Agreement:
