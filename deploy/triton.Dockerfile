@@ -20,6 +20,12 @@ RUN pip download --no-deps --constraint constraints.txt --platform manylinux_2_3
  && install -D --mode 755 --target-directory stub \
         wheel/pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub
 
+FROM python:3.11.13-bullseye AS batching
+
+WORKDIR /build
+COPY deploy/batch_strategy/batch_strategy.c ./
+RUN cc -std=gnu11 -O2 -shared -fPIC -o batchstrategy.so batch_strategy.c
+
 FROM nvcr.io/nvidia/tritonserver:24.10-py3
 
 COPY --from=python /usr/local /opt/python
@@ -29,6 +35,8 @@ RUN echo /opt/python/lib > /etc/ld.so.conf.d/tessera-python.conf && ldconfig
 
 COPY backends/preprocess /opt/tritonserver/backends/preprocess
 COPY --from=python /build/stub /opt/tritonserver/backends/preprocess
+COPY --from=batching /build/batchstrategy.so /opt/tritonserver/backends/onnxruntime/
+COPY --from=batching /build/batchstrategy.so /opt/tritonserver/backends/tensorrt/
 COPY deploy/triton_probe.py /opt/tessera/
 RUN cd /opt/tritonserver/backends \
  && cp python/libtriton_python.so python/triton_python_backend_utils.py preprocess/ \

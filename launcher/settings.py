@@ -37,6 +37,11 @@ class LauncherSettings(BaseSettings):
     )
     precision: Literal["fp32", "fp16", "int8"] = Field("fp32", description="Precision in which `model` is exported.")
     build_dir: Path = Field(PROJECT / "build", description="Folder for exports, Triton's backends and logs.")
+    native_backend: Path | None = Field(
+        None,
+        description="Folder with Triton's own ONNX Runtime backend, `libtriton_onnxruntime.so`, to use instead of the "
+        "embedded one.",
+    )
     start_timeout_s: float = Field(
         300.0, gt=0, description="Time for Triton and the gateway to become ready, in seconds."
     )
@@ -46,7 +51,7 @@ class LauncherSettings(BaseSettings):
     log_backups: int = Field(3, ge=0, le=100, description="Rotated files kept of each log.")
     grace_s: float = Field(35.0, gt=0, description="Time for requests in flight to complete at shutdown, in seconds.")
 
-    @field_validator("repository", "build_dir", "triton_socket_dir")
+    @field_validator("repository", "build_dir", "native_backend", "triton_socket_dir")
     @classmethod
     def resolve(cls, path: Path | None) -> Path | None:
         """Make paths absolute: child processes may run in other folders."""

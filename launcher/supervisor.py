@@ -157,7 +157,9 @@ class Supervisor:
         self.models = models
         self.stopping = stopping
         self.supervised: list[Supervised] = []
-        self.backends = triton.assemble_backends(settings.build_dir / f"triton_backends_{settings.triton_grpc_port}")
+        self.backends = triton.assemble_backends(
+            settings.build_dir / f"triton_backends_{settings.triton_grpc_port}", settings.native_backend
+        )
         self._triton_probe = TritonProbe(settings.triton_address, models.text_ensembles)
         self._gateway_probe = GatewayProbe(settings.host, settings.gateway_port)
         self._loaded: set[str] = set()

@@ -20,6 +20,9 @@ SHARED_MEMORY_BYTES = 16 * 1024 * 1024
 RESTRICTED_PROTOCOLS = "shared-memory,trace,logging:Off=never"
 """Parts of the gRPC API that nobody here uses. They need a header with a capital in its name, which HTTP/2 refuses."""
 
+NATIVE_LIBRARY = "libtriton_onnxruntime.so"
+"""The file that Triton looks for before `model.py`."""
+
 MAX_SOCKET_PATH_BYTES = 107  # unix(7)
 
 MEMORY_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576"}
@@ -38,17 +41,20 @@ def find_wheel() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def assemble_backends(target: Path) -> Path:
+def assemble_backends(target: Path, native_backend: Path | None = None) -> Path:
     """Create Triton's backend directory: its Python backend with the stub for this interpreter, and our backends.
 
     Files are copied because Triton refuses symbolic links that leave the directory.
 
     Args:
         target: Folder to create; an existing one is replaced.
+        native_backend: Folder with Triton's own ONNX Runtime backend, to use instead of ours.
 
     Raises:
-        LauncherError: Triton has no stub for this Python version.
+        LauncherError: Triton has no stub for this Python version, or the native backend is not in its folder.
     """
+    if native_backend and not (native_backend / NATIVE_LIBRARY).is_file():
+        raise LauncherError(f"{native_backend} does not contain {NATIVE_LIBRARY}: correct or unset NATIVE_BACKEND")
     server = find_wheel() / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
@@ -57,8 +63,12 @@ def assemble_backends(target: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(server / "backends" / "python", target / "python", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(stub, target / "python")
-    for backend in ("onnxruntime", "preprocess"):
-        shutil.copytree(PROJECT / "backends" / backend, target / backend, ignore=shutil.ignore_patterns("__pycache__"))
+    sources = {
+        "onnxruntime": native_backend or PROJECT / "backends" / "onnxruntime",
+        "preprocess": PROJECT / "backends" / "preprocess",
+    }
+    for backend, source in sources.items():
+        shutil.copytree(source, target / backend, ignore=shutil.ignore_patterns("__pycache__"))
     return target
 
 

@@ -98,6 +98,8 @@ def session_options(config: Mapping[str, Any], threads: int) -> ort.SessionOptio
     # Threads that spin for long take cores from the other steps, the gateway and the other lanes.
     options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_DURATION_US)
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    # On processors without VNNI, int8 products are otherwise added up in 16 bits, which overflow without a word.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     # Row counts differ from run to run: a memory plan kept for each of them would only cost memory.
     options.enable_mem_pattern = False
     return options

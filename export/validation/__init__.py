@@ -76,10 +76,10 @@ def find_provider(target: Target) -> str | None:
 
 def open_graph(path: Path, target: Target) -> onnxruntime.InferenceSession:
     """Load a written graph as a server would, or spelled out for the CPU if this machine lacks the device."""
-    provider = find_provider(target)
+    provider, options = find_provider(target), onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", "1")  # as in backends/onnxruntime/graph.py
     if provider is not None:
-        return onnxruntime.InferenceSession(path, providers=[provider])
-    options = onnxruntime.SessionOptions()
+        return onnxruntime.InferenceSession(path, options, providers=[provider])
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     graph = ir.to_proto(spell_out(ir.load(path))).SerializeToString()
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

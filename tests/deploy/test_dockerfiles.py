@@ -45,7 +45,7 @@ def test_base_images_are_pinned_to_a_version(dockerfile):
     bases = read_instructions(dockerfile, "FROM")
     assert bases
     for base in bases:
-        assert re.match(r"(python:3\.11\.\d+-slim-\w+|nvcr\.io/nvidia/tritonserver:24\.10-py3)( AS \w+)?$", base)
+        assert re.match(r"(python:3\.11\.\d+-(slim-)?\w+|nvcr\.io/nvidia/tritonserver:24\.10-py3)( AS \w+)?$", base)
 
 
 def test_dependencies_are_pinned(dockerfile):

@@ -1,5 +1,6 @@
 """The ensembles, called by tritonclient without the gateway: a failing item or request does not affect the others."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tokenizers import Tokenizer
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from tests.end_to_end.samples import read_image
 from tests.service import Service
 from tests.triton_requests import infer
 
@@ -86,6 +88,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.skipif("NATIVE_BACKEND" in os.environ, reason="Triton's own backend trusts its callers (docs/contract.md)")
 @pytest.mark.parametrize("malformed", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_malformed_request_does_not_affect_its_batch(
     service: Service, triton: InferenceServerClient, malformed: tuple[Any, Any]
@@ -105,3 +108,55 @@ def test_a_malformed_request_does_not_affect_its_batch(
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(send, range(48)))
+
+
+NO_IDS, HUGE = np.zeros(0, np.int64), np.iinfo(np.int64).max
+PNG = read_image(0)
+MALFORMED_ENSEMBLE_REQUESTS: list[tuple[str, dict[str, Any]]] = [
+    ("text", {"text": ["fine", "long " * 20_000], "truncate": ["NONE"]}),
+    ("text", {"text": ["fine", b"\xff"]}),
+    ("text", {"text": []}),
+    ("text", {"text": ["fine"], "truncate": ["SIDEWAYS"]}),
+    (
+        "text",
+        {"text": ["fine", ""], "token_ids": np.array([5, -1, HUGE]), "token_id_counts": np.array([0, 3], np.int32)},
+    ),
+    ("text", {"text": [""], "token_ids": np.array([5, 6]), "token_id_counts": np.array([9], np.int32)}),
+    ("text", {"text": ["", ""], "token_ids": np.array([5, 6]), "token_id_counts": np.array([4, -2], np.int32)}),
+    ("text", {"text": ["fine"], "token_ids": NO_IDS, "token_id_counts": np.array([0], np.int32)}),
+    ("image", {"image": [PNG, PNG[:100]]}),
+    ("image", {"image": [PNG, b"", b"GIF89a"]}),
+    ("image", {"image": []}),
+    ("image", {"image": [PNG], "text": ["one", "two"]}),
+    ("image", {"image": [PNG, PNG], "text": ["long " * 20_000, b"\xff"]}),
+    ("image", {"image": [PNG, PNG], "page": np.array([0, -7], np.int32)}),
+]
+
+
+def test_no_request_to_an_ensemble_affects_its_neighbours(service: Service) -> None:
+    """Whatever backend runs the graphs: what reaches them through an ensemble was made by its first step."""
+    valid: list[tuple[str, dict[str, Any]]] = [
+        ("text", {"text": ["a short text", "another"]}),
+        ("image", {"image": [PNG], "text": ["with text"]}),
+    ]
+    requests = [request for malformed in MALFORMED_ENSEMBLE_REQUESTS for request in (*valid, malformed, *valid)]
+    with InferenceServerClient(service.grpc_url) as client:
+        expected = {modality: infer(client, f"tiny_checkpoint_{modality}", **inputs) for modality, inputs in valid}
+
+    def send(request: tuple[str, dict[str, Any]]) -> None:
+        modality, inputs = request
+        with InferenceServerClient(service.grpc_url) as client:
+            if any(request is each for each in valid):
+                result = infer(client, f"tiny_checkpoint_{modality}", **inputs)
+                np.testing.assert_allclose(result["embeddings"], expected[modality]["embeddings"], atol=1e-5)
+                return
+            try:
+                result = infer(client, f"tiny_checkpoint_{modality}", **inputs)
+            except InferenceServerException as error:
+                assert error.status() == "StatusCode.INVALID_ARGUMENT"
+                return
+            failed = result["errors"] != b""
+            np.testing.assert_array_equal(np.isnan(result["embeddings"]).any(axis=1), failed)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(send, requests * 3))

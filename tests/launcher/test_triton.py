@@ -26,6 +26,26 @@ def test_backends_are_copied_not_linked(tmp_path: Path) -> None:
     assert os.access(backends / "python" / "triton_python_backend_stub", os.X_OK)
 
 
+def test_the_native_backend_replaces_the_embedded_one(tmp_path: Path) -> None:
+    native = tmp_path / "native"
+    native.mkdir()
+    for name in (triton.NATIVE_LIBRARY, "libonnxruntime.so.1"):
+        (native / name).write_text("a library")
+    backends = triton.assemble_backends(tmp_path / "backends", native)
+    assert {path.name for path in (backends / "onnxruntime").iterdir()} == {
+        triton.NATIVE_LIBRARY,
+        "libonnxruntime.so.1",
+    }
+    assert (backends / "preprocess" / "model.py").exists()
+
+
+def test_a_folder_without_the_native_backend_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(
+        LauncherError, match=r"does not contain libtriton_onnxruntime\.so: correct or unset NATIVE_BACK"
+    ):
+        triton.assemble_backends(tmp_path / "backends", tmp_path / "absent")
+
+
 def test_a_python_version_without_stub_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", _Version())
     with pytest.raises(LauncherError, match=r"no stub for Python 3\.99"):

@@ -1,6 +1,7 @@
 """Loading and running a graph, on the execution providers that its configuration asks for."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,46 @@ def test_runs_alone_and_in_parallel_have_the_same_result(tmp_path: Path, is_alon
     feeds = {"input_ids": np.arange(5), "sequence_lengths": np.array([2, 3], np.int32)}
     [embeddings] = graph.run(["embeddings"], feeds, is_alone)
     assert embeddings.tolist() == [[2.0], [3.0]]
+
+
+EMULATE_HASWELL = ("qemu-x86_64", "-cpu", "Haswell")  # AVX2 without VNNI
+
+RUN_INT8 = """
+import numpy as np
+import sys
+from pathlib import Path
+from graph import Graph
+from tests.onnxruntime.onnx_models import initialize_args, model_config
+
+path = Path(sys.argv[1])
+graph = Graph(path, model_config(), initialize_args(path.parent.parent, model_config()), lanes=1)
+feeds = {"input_ids": np.full(64, 255), "sequence_lengths": np.array([64], np.int32)}
+print(graph.run(["embeddings"], feeds, is_alone=True)[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("emulation", [(), EMULATE_HASWELL], ids=["this processor", "Haswell"])
+def test_int8_products_of_the_largest_numbers_do_not_overflow(tmp_path: Path, emulation: tuple[str, ...]) -> None:
+    if emulation and shutil.which(emulation[0]) is None:
+        pytest.skip("no qemu-x86_64 (Debian's qemu-user): int8 is NOT tested on processors without VNNI")
+    matrix = helper.make_tensor("matrix", TensorProto.INT8, [64, 16], [127] * 64 * 16)
+    nodes = [
+        helper.make_node("Constant", [], ["matrix"], value=matrix),
+        helper.make_node("Constant", [], ["one_row"], value_ints=[1, 64]),
+        helper.make_node("Cast", ["input_ids"], ["bytes"], to=TensorProto.UINT8),
+        helper.make_node("Reshape", ["bytes", "one_row"], ["row"]),
+        helper.make_node("MatMulInteger", ["row", "matrix"], ["products"]),
+        helper.make_node("Cast", ["products"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats", "axes"], ["embeddings"], keepdims=1),
+    ]
+    path = write_model(tmp_path, nodes)
+    printed = subprocess.check_output(
+        [*emulation, sys.executable, "-c", RUN_INT8, str(path)],
+        env=os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT / 'backends' / 'onnxruntime'}"},
+        text=True,
+    )
+    assert printed == f"[[{64 * 255 * 127}.]]\n"
 
 
 def test_a_large_run_returns_the_memory_of_its_activations(tmp_path: Path) -> None:
