@@ -115,7 +115,9 @@ class GpuRun:
         reference = TorchEngine("float32", towers, "padded")
         expected = {name: measure.embed_one_by_one(reference, batch) for name, batch in samples.items()}
         engines = self.start_graphs(repository, samples, expected)
-        towers.to(dtype=torch.bfloat16)
+        towers.convert(torch.bfloat16)
+        if self.device == "cuda":
+            torch.cuda.empty_cache()  # of the float32 weights
         engines += self.start_peers(towers, samples, expected, compiled=compiled)
         self.measure_speeds(engines, make_workloads(self.size, towers.config["img_context_token_id"]))
         self.measure_latencies(engines)
@@ -194,7 +196,7 @@ class GpuRun:
 
     def measure_latencies(self, engines: Sequence[Engine]) -> None:
         """Measure how long a query takes, alone and beside passages."""
-        query, request = make_query(), make_request(self.size.passages_per_request)
+        query, request = make_query(), make_request(self.size)
         seconds = self.size.latency_seconds
         for engine in engines:
             for name, take in {

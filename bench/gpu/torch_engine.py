@@ -50,14 +50,16 @@ class Towers:
         """Yield the modules."""
         yield from (self.language, self.vision, self.projector)
 
-    def to(self, *, dtype: torch.dtype) -> None:
-        """Convert all weights."""
+    def convert(self, dtype: torch.dtype) -> None:
+        """Convert all weights, but not the frequencies of the positions, as transformers loads them."""
         for part in self.parts():
-            part.to(dtype=dtype)
+            for parameter in part.parameters():
+                parameter.data = parameter.data.to(dtype)
 
     def compile(self) -> None:
         """Compile each layer for each shape that it meets, which takes seconds rather than a model's minutes."""
-        torch._dynamo.config.recompile_limit = 64  # one for each shape: beyond it, layers would not be compiled
+        torch._dynamo.config.recompile_limit = 64  # one for each shape
+        torch._dynamo.config.fail_on_recompile_limit_hit = True  # instead of going on without a word
         for layer in (*self.language.layers, *self.vision.vision_model.encoder.layers):
             layer.compile(dynamic=False)
 

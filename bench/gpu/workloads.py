@@ -22,8 +22,8 @@ PAGE_HEAD_TOKENS, PAGE_TAIL_TOKENS = 8, 6
 QUERY_TOKENS = 12
 
 PAGES = "7-tile pages"
-MIXED = "16-2048 tokens"
-SHORTEST, LONGEST = 16, 2048
+MIXED = "mixed lengths"
+SHORTEST = 16
 
 Batch = Sequence[SampleItem]
 
@@ -34,15 +34,17 @@ class Size:
 
     Attributes:
         widths: Widths of the model.
+        lengths: Lengths of sequences, short, middle and long.
         batch_tokens: Text tokens of a batch.
         batch_pages: Pages of a batch.
-        passages_per_request: Passages of 512 tokens that arrive together, beside queries.
+        passages_per_request: Passages of the middle length that arrive together, beside queries.
         seconds: Length of one measurement of throughput.
         latency_seconds: Length of one measurement of latency.
         matrix_side: Side of the matrices whose product is the peak.
     """
 
     widths: Widths
+    lengths: tuple[int, int, int]
     batch_tokens: int
     batch_pages: int
     passages_per_request: int
@@ -52,8 +54,8 @@ class Size:
 
 
 SIZES: Mapping[str, Size] = {
-    "full": Size(FULL_SIZE, 8192, 4, 4, seconds=2.0, latency_seconds=8.0, matrix_side=8192),
-    "tiny": Size(Widths(), 2048, 1, 1, seconds=0.1, latency_seconds=0.5, matrix_side=256),
+    "full": Size(FULL_SIZE, (32, 512, 2048), 8192, 4, 4, seconds=2.0, latency_seconds=8.0, matrix_side=8192),
+    "tiny": Size(Widths(), (8, 32, 128), 256, 1, 1, seconds=0.1, latency_seconds=0.5, matrix_side=256),
 }
 
 
@@ -62,9 +64,9 @@ def make_workloads(size: Size, image_token_id: int) -> dict[str, Batch]:
     random = np.random.default_rng(SEED)
     workloads: dict[str, Batch] = {
         f"{length} tokens": [make_text(random, length) for _ in range(size.batch_tokens // length)]
-        for length in (32, 512, 2048)
+        for length in size.lengths
     }
-    workloads[MIXED] = [make_text(random, length) for length in draw_lengths(random, size.batch_tokens)]
+    workloads[MIXED] = [make_text(random, length) for length in draw_lengths(random, size)]
     workloads[PAGES] = [make_page(random, TILES_PER_PAGE, image_token_id) for _ in range(size.batch_pages)]
     return workloads
 
@@ -84,16 +86,17 @@ def make_query() -> Batch:
     return [make_text(np.random.default_rng(SEED + 2), QUERY_TOKENS)]
 
 
-def make_request(passages: int) -> Batch:
-    """Return passages of 512 tokens."""
+def make_request(size: Size) -> Batch:
+    """Return the passages of one request."""
     random = np.random.default_rng(SEED + 3)
-    return [make_text(random, 512) for _ in range(passages)]
+    return [make_text(random, size.lengths[1]) for _ in range(size.passages_per_request)]
 
 
-def draw_lengths(random: np.random.Generator, tokens: int) -> Iterator[int]:
-    """Yield lengths of which each power of two is equally likely, until they add up to so many tokens."""
+def draw_lengths(random: np.random.Generator, size: Size) -> Iterator[int]:
+    """Yield lengths of which each doubling is equally likely, until they add up to a batch."""
+    tokens = size.batch_tokens
     while tokens > 0:
-        length = min(tokens, round(SHORTEST * (LONGEST / SHORTEST) ** random.random()))
+        length = min(tokens, round(SHORTEST * (size.lengths[-1] / SHORTEST) ** random.random()))
         tokens -= length
         yield length
 
