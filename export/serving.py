@@ -51,7 +51,12 @@ class VisionEncoderOptions(GraphOptions, frozen=True):
 class ImageOptions(StepOptions, frozen=True):
     """Options of the preprocessing of images."""
 
-    decode_workers: int = Field(2, ge=1, le=1024, description="processes of an instance that decode images")
+    decode_workers: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="processes of an instance that decode images; unset: half of the cores, from 2 to 16",
+    )
     max_image_bytes: int = Field(25 << 20, ge=1, le=MAX_INT32, description="maximum size of an encoded image, in bytes")
 
 

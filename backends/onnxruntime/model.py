@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from graph import Graph  # Triton adds this folder to the path
+from graph import Graph, count_lanes  # Triton adds this folder to the path
 from lanes import Lanes, lower_priority
 from numpy.typing import NDArray
 
@@ -33,9 +33,6 @@ Matrix products of 512 rows saturate a CPU, and their operands stay in its cache
 runs of 480 rows and 816 in runs of 4050. Activations grow with the rows: 8192 tokens of the flagship take over a
 gigabyte.
 """
-
-CPU_LANES = 2
-"""Maximum number of runs at a time. With two, no core idles while one run is in a single-threaded operator."""
 
 MAX_INLINE_ROWS = 64
 """Batches up to this size run in Triton's thread if no lane is busy: handing them to a lane would take longer."""
@@ -73,7 +70,7 @@ class TritonPythonModel:
         path = version_dir / (config.get("default_model_filename") or "model.onnx")
         self.is_gpu = args["model_instance_kind"] == "GPU"
         self.rows_per_run = GPU_ROWS_PER_RUN if self.is_gpu else CPU_ROWS_PER_RUN
-        lanes = 1 if self.is_gpu else CPU_LANES
+        lanes = 1 if self.is_gpu else count_lanes(path, config)
         self.graph = Graph(path, config, args, lanes)
         self.inputs = [declared["name"] for declared in config["input"]]
         self.outputs = scattered_outputs(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,12 @@ PIXELS_PER_BLOCK_SIDE = 32
 
 VALUES_PER_ROW = PIXELS_PER_BLOCK_SIDE**2 * 3
 """Bytes in a row of `patches`."""
+
+MIN_DECODE_WORKERS, MAX_DECODE_WORKERS = 2, 16
+"""The default's bounds: one worker is kept free of slow images; 16 hand over more pages than the step passes on.
+
+A page takes a decoder 65 ms of a core and the step's own process 8 ms (docs/performance.md).
+"""
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class ImageSettings:
         suffix: Text between the image tokens and the item's text.
         tiling: How images are cut into tiles.
         limits: Limits on images.
-        decode_workers: Number of processes that decode images.
+        decode_workers: Number of processes that decode images; `count_decode_workers` by default.
     """
 
     prefix: str
@@ -150,5 +157,11 @@ class ImageSettings:
                 use_thumbnail=parameters["use_thumbnail"] == "true",
             ),
             limits=ImageLimits(max_bytes=int(parameters.get("max_image_bytes", ImageLimits.max_bytes))),
-            decode_workers=int(parameters.get("decode_workers", "2")),
+            decode_workers=int(parameters.get("decode_workers") or count_decode_workers()),
         )
+
+
+def count_decode_workers() -> int:
+    """Return half of the cores that this process may use, within bounds: the other steps need cores as well."""
+    cores = len(os.sched_getaffinity(0))
+    return min(max(MIN_DECODE_WORKERS, cores // 2), MAX_DECODE_WORKERS)

@@ -144,7 +144,7 @@ class ImageStep:
             return error
         tile_counts = np.array([image.tiles if image else 0 for image in kept], dtype=np.int32)
         return tensors | {
-            "patches": np.concatenate([image.patches for image in kept if image]),
+            "patches": join_rows([image.patches for image in kept if image]),
             "image_rows": tile_counts * self.rows_per_tile,
             "image_token_counts": tile_counts * self.rows_per_tile,
             "tile_counts": tile_counts,
@@ -193,6 +193,11 @@ def read_or_fail(read: Callable[[Tensors], list[Item]], request: Tensors) -> lis
 def flatten(read: Sequence[list[Item] | RequestError]) -> list[Item]:
     """Return the items of all valid requests."""
     return [item for items in read if not isinstance(items, RequestError) for item in items]
+
+
+def join_rows(arrays: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Concatenate arrays (rows, values) without copying a single one, which has the megabytes of a page."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def placeholder_image_row(count: int, width: int) -> dict[str, NDArray[Any]]:

@@ -46,8 +46,10 @@ def preprocess_image(name: str, spec: ModelSpec, options: ImageOptions) -> pb.Mo
         *tensors.IMAGE_RESULTS,
     )
     config = _preprocess(name, tensors.IMAGE_INPUTS, outputs, options)
-    limits = {"decode_workers": str(options.decode_workers), "max_image_bytes": str(options.max_image_bytes)}
-    set_parameters(config, {"modality": names.IMAGE, **preprocessing_parameters(spec), **limits})
+    set_parameters(config, {"modality": names.IMAGE, **preprocessing_parameters(spec)})
+    set_parameters(config, {"max_image_bytes": str(options.max_image_bytes)})
+    if options.decode_workers is not None:
+        set_parameters(config, {"decode_workers": str(options.decode_workers)})
     _fill_from_file(config.model_warmup.add(name="one_image", batch_size=1), tensors.IMAGE, IMAGE_FILE)
     return config
 

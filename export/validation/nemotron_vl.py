@@ -122,7 +122,7 @@ def embed_with_transformers(
     """
     with torch.inference_mode():
         image_embeds = _encode_images(config, weights, items)
-        language_model = _load_language_model(config["llm_config"], weights)
+        language_model = load_language_model(config["llm_config"], weights)
         embeddings = [
             _embed(language_model, config, item.input_ids, rows) for item, rows in zip(items, image_embeds, strict=True)
         ]
@@ -134,32 +134,39 @@ def _encode_images(
     config: Mapping[str, Any], weights: Weights, items: Iterable[SampleItem]
 ) -> list[torch.Tensor | None]:
     """Return the vectors of each item's image tokens, `(image tokens, hidden size)`, or None for a text."""
-    vision_model = _load_vision_model(config["vision_config"], weights)
-    projector = _load_projector(weights)
+    vision_model = load_vision_model(config["vision_config"], weights)
+    projector = load_projector(weights)
     block = round(1 / config["downsample_ratio"])
     image_embeds: list[torch.Tensor | None] = []
     for item in items:
         if item.patches is None:
             image_embeds.append(None)
             continue
-        tiles = _assemble_tiles(item.patches, config["vision_config"], block)
+        tiles = assemble_tiles(torch.from_numpy(item.patches), config["vision_config"], block)
         vectors = [vision_model(pixel_values=tile[None]).last_hidden_state for tile in tiles]
-        image_embeds.append(projector(_shuffle_pixels(torch.cat(vectors), block)))
+        image_embeds.append(projector(shuffle_pixels(torch.cat(vectors), block)))
     return image_embeds
 
 
-def _assemble_tiles(patches: NDArray[np.uint8], vision: Mapping[str, Any], block: int) -> torch.Tensor:
-    """Return the tiles that were cut into `patches`, `(tiles, channels, height, width)` from -1 to 1."""
+def assemble_tiles(patches: torch.Tensor, vision: Mapping[str, Any], block: int) -> torch.Tensor:
+    """Put tiles together again.
+
+    Args:
+        patches: Pixels as `SampleItem` has them, uint8.
+        vision: The `vision_config` of the checkpoint.
+        block: Patches along the side of a block.
+
+    Returns:
+        Float32 tiles `(tiles, channels, height, width)` from -1 to 1.
+    """
     patch, channels = vision["patch_size"], vision["num_channels"]
     blocks = vision["image_size"] // patch // block
-    grid = torch.from_numpy(patches.astype(np.float32)).reshape(
-        -1, blocks, blocks, block, block, patch, patch, channels
-    )
+    grid = patches.float().reshape(-1, blocks, blocks, block, block, patch, patch, channels)
     tiles = grid.permute(0, 7, 1, 3, 5, 2, 4, 6).reshape(-1, channels, vision["image_size"], vision["image_size"])
     return (tiles / 255 - 0.5) / 0.5
 
 
-def _shuffle_pixels(vectors: torch.Tensor, block: int) -> torch.Tensor:
+def shuffle_pixels(vectors: torch.Tensor, block: int) -> torch.Tensor:
     """Put the patches of a block side by side.
 
     Args:
@@ -188,7 +195,8 @@ def _embed(
     return nn.functional.normalize(hidden.last_hidden_state[0].mean(dim=0), dim=0)
 
 
-def _load_vision_model(vision: Mapping[str, Any], weights: Weights) -> SiglipVisionModel:
+def load_vision_model(vision: Mapping[str, Any], weights: Weights) -> SiglipVisionModel:
+    """Load SigLIP's vision tower in float32, without its pooling head."""
     config = SiglipVisionConfig(**{**vision, "vision_use_head": False}, attn_implementation="sdpa")  # type: ignore[no-untyped-call]
     older = any(name.startswith("vision_model.vision_model.") for name in weights.names)
     with no_init_weights():
@@ -196,14 +204,15 @@ def _load_vision_model(vision: Mapping[str, Any], weights: Weights) -> SiglipVis
     return _fill(model, weights, "vision_model." if older else "")
 
 
-def _load_projector(weights: Weights) -> nn.Module:
+def load_projector(weights: Weights) -> nn.Module:
+    """Load the layers from shuffled patches to image tokens, in float32."""
     outputs, inputs = weights.shape("mlp1.1.weight")
     layers = nn.LayerNorm(inputs), nn.Linear(inputs, outputs), nn.GELU(), nn.Linear(outputs, outputs)
     return _fill(nn.Sequential(*layers), weights, "mlp1.")
 
 
-def _load_language_model(language: Mapping[str, Any], weights: Weights) -> LlamaModel:
-    """Load Llama from a config that may be newer than transformers 4, with its rope parameters in one place."""
+def load_language_model(language: Mapping[str, Any], weights: Weights) -> LlamaModel:
+    """Load Llama in float32 from a config that may be newer than transformers 4, with rope parameters in one place."""
     plain = {name: value for name, value in language.items() if name not in ("rope_parameters", "model_type")}
     if rope := language.get("rope_parameters"):
         plain["rope_theta"] = rope["rope_theta"]

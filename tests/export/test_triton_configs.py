@@ -135,7 +135,7 @@ def test_preprocessing_parameters_are_those_of_the_contract():
     assert parameters(configs["m_preprocess_text"]) == text
     assert parameters(configs["m_preprocess_image"]) == text | {
         "modality": "image", "image_prefix": "<img>", "image_suffix": "</img> ", "tile_size": "512", "max_tiles": "6",
-        "use_thumbnail": "true", "decode_workers": "2", "max_image_bytes": "26214400",
+        "use_thumbnail": "true", "max_image_bytes": "26214400",
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,15 @@ def test_requests_above_the_rows_of_a_run_are_split_over_several(load: Load) -> 
     lengths = [300, 300, 2000, 1]
     responses = execute(load(), *map(make_request, lengths))
     assert [read_rows(response) for response in responses] == [[[float(length)]] for length in lengths]
+
+
+def test_sixteen_threads_run_four_batches_at_a_time(load: Load) -> None:
+    model = load(parameters={"intra_op_thread_count": {"string_value": "16"}})
+    together = threading.Barrier(4, timeout=10)
+    for _ in range(4):
+        model.lanes.start(lambda is_alone: together.wait())
+    model.lanes.close()
+    assert not together.broken
 
 
 @pytest.mark.parametrize("neighbour", [1, 1000], ids=["in Triton's thread", "in a lane"])

@@ -266,6 +266,15 @@ def test_max_image_bytes_is_the_limit_on_an_encoded_image(
     assert [error.decode() for error in result["errors"]] == ["", message]
 
 
+@pytest.mark.parametrize(("cores", "workers"), [(1, 2), (2, 2), (6, 3), (16, 8), (128, 16)])
+def test_decoders_follow_the_cores_unless_they_are_set(
+    cores: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert read_image_settings(decode_workers="").decode_workers == workers
+    assert read_image_settings(decode_workers="5").decode_workers == 5
+
+
 def test_decoders_have_memory_for_the_largest_image(byte_level: Path) -> None:
     """An image of this size, only announced here, would not fit into the memory for smaller ones."""
     image = read_image_settings(max_image_bytes=str(4 * 1024**3))
