@@ -32,7 +32,6 @@ import numpy as np
 
 from bench.attack_list import ATTACKS, HOST_OF_IMAGES, URLS, Attack
 from bench.canary import Canary
-from bench.chaos import running
 from bench.errors import ServiceFailedError
 from bench.faults import FaultyService
 from bench.report import format_table
@@ -43,6 +42,9 @@ from launcher.models import prepare_repository
 from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
 
 log = logging.getLogger("attacks")
+
+NICENESS = 15
+"""Of the attacker, who usually has a machine of its own."""
 
 WRITE_TIMEOUT_S = 120.0
 CALM_S = 0.5
@@ -128,6 +130,7 @@ def read_response(connection: socket.socket) -> int:
 
 def run_attack(name: str, url: str, seconds: float, is_ready: Event, answers: Queue[Any]) -> None:
     """Attack for some seconds, in a process of its own, once the request is written."""
+    os.nice(NICENESS)
     [attack] = [attack for attack in ATTACKS if attack.name == name]  # functions cannot be sent to a process
     pieces = attack.write()
     parts = urlsplit(url)
@@ -233,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     observations = []
     service = FaultyService(repository, BUILD_DIR / "attacks", settings={"GATEWAY_IMAGE_URLS": "on"})
-    with running(service):
+    with service:
         for attack in attacks:
             observations.append(observe(service.url, attack, parsed.seconds))
             log.info(" | ".join(observations[-1].as_row()))
