@@ -158,4 +158,5 @@ URLS = (
     Attack("images in chunks of one byte", 8, lambda: serve_hostile_images(BYTE_BY_BYTE, b"1\r\na\r\n")),
     Attack("endless 100 Continue", 8, lambda: serve_hostile_images(b"", CONTINUE)),
 )
-ATTACKS = (*HEADERS, *BODIES, *TEXTS, *SLOW_IMAGES, *MANY_IMAGES, *URLS)
+NOTHING = Attack("none, for comparison", 0, list)
+ATTACKS = (NOTHING, *HEADERS, *BODIES, *TEXTS, *SLOW_IMAGES, *MANY_IMAGES, *URLS)

@@ -62,7 +62,9 @@ def start_without_disk(repository: Path, folder: Path) -> Observation:
     state.mkdir(parents=True, exist_ok=True)
     prefix = with_tmpfs(str(state), FULL_DISK)
     settings = {"BUILD_DIR": str(state)}
-    return observe_refusal("full disk", FaultyService(repository, folder, prefix, settings), "No space left on device")
+    return observe_refusal(
+        "full disk", FaultyService(repository, folder, prefix, settings), "cannot be written: No space left on device"
+    )
 
 
 def exhaust_descriptors(repository: Path, folder: Path) -> Observation:

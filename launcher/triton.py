@@ -10,7 +10,7 @@ import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, UnwritableFolderError
 from launcher.processes import child_environment
 from launcher.settings import PROJECT
 
@@ -47,7 +47,7 @@ def assemble_backends(target: Path) -> Path:
         target: Folder to create; an existing one is replaced.
 
     Raises:
-        LauncherError: Triton has no stub for this Python version.
+        LauncherError: Triton has no stub for this Python version, or the folder cannot be written.
     """
     server = find_wheel() / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -55,10 +55,14 @@ def assemble_backends(target: Path) -> Path:
     if not stub.exists():
         raise LauncherError(f"the embedded Triton has no stub for Python {version}: use 3.11 or 3.12")
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(server / "backends" / "python", target / "python", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(stub, target / "python")
-    for backend in ("onnxruntime", "preprocess"):
-        shutil.copytree(PROJECT / "backends" / backend, target / backend, ignore=shutil.ignore_patterns("__pycache__"))
+    sources = {"python": server / "backends" / "python"}
+    sources |= {backend: PROJECT / "backends" / backend for backend in ("onnxruntime", "preprocess")}
+    try:
+        for name, source in sources.items():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy2(stub, target / "python")
+    except OSError as error:
+        raise UnwritableFolderError(target.parent, error) from error
     return target
 
 
