@@ -53,7 +53,7 @@ def write_post(body: bytes) -> Sequence[bytes]:
     return [HEAD + b"Content-Length: %d\r\n\r\n" % len(body), body]
 
 
-def post_json(**fields: Any) -> Sequence[bytes]:
+def write_json(**fields: Any) -> Sequence[bytes]:
     """Return an embeddings request; of the text model, unless it names another."""
     return write_post(json.dumps({"model": TEXT_MODEL} | fields, separators=(",", ":")).encode())
 
@@ -63,7 +63,7 @@ def attack_with_images(name: str, clients: int, draw_all: Callable[[], Sequence[
 
     def write() -> Sequence[bytes]:
         urls = ["data:image/png;base64," + base64.b64encode(file).decode() for file in draw_all()]
-        return post_json(model=STAND_IN, input=urls)  # whose content counts, not the type in the URL
+        return write_json(model=STAND_IN, input=urls)  # whose content counts, not the type in the URL
 
     return Attack(name, clients, write, True, MAX_P99_OF_SHARES_S)
 
@@ -118,7 +118,7 @@ def serve_hostile_images(start: bytes, piece: bytes) -> Sequence[bytes]:
     listener = socket.create_server((HOST_OF_IMAGES, HOST_PORT))
     threading.Thread(target=accept, args=(listener,), daemon=True).start()
     urls = [f"http://{HOST_OF_IMAGES}/{number}.png" for number in range(8)]
-    return post_json(model=STAND_IN, input=urls, modality=["image"] * len(urls))
+    return write_json(model=STAND_IN, input=urls, modality=["image"] * len(urls))
 
 
 BYTE_BY_BYTE = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -131,22 +131,23 @@ HEADERS = (
     Attack("160 half-open connections", 160, lambda: [HEAD], reads=False),
 )
 BODIES = (
-    Attack("16 clients never read 17 MB", 16, lambda: post_json(input=["a"] * 2048), False, MAX_P99_OF_SHARES_S),
+    Attack("16 clients never read 17 MB", 16, lambda: write_json(input=["a"] * 2048), False, MAX_P99_OF_SHARES_S),
     Attack("25 unfinished bodies of 60 MB", 25, lambda: post_unfinished(60 * MEGABYTE, 59 * MEGABYTE), reads=False),
     Attack("10 million strings", 1, lambda: write_post(b'{"input":[' + b'"a",' * 10_000_000 + b'"a"]}')),
     Attack("7 million modalities", 1, lambda: write_post(b'{"modality":[' + b'"text",' * 7_000_000 + b'"text"]}')),
     Attack("4 million keys", 1, lambda: write_post(b"{" + b'"a":1,' * 4_000_000 + b'"b":1}')),
 )
 TEXTS = (
-    Attack("4 MB of exclamation marks", 2, lambda: post_json(input="!" * 4 * MEGABYTE, truncate="END")),
-    Attack("a text of 60 MB", 1, lambda: post_json(input=SENTENCE * 900_000, truncate="END")),
-    Attack("a word of 6 MB", 1, lambda: post_json(input="a" * 6 * MEGABYTE, truncate="END")),
+    Attack("4 MB of exclamation marks", 2, lambda: write_json(input="!" * 4 * MEGABYTE, truncate="END")),
+    Attack("a text of 60 MB", 1, lambda: write_json(input=SENTENCE * 900_000, truncate="END")),
+    Attack("a word of 6 MB", 1, lambda: write_json(input="a" * 6 * MEGABYTE, truncate="END")),
     Attack("30 million token ids", 1, lambda: write_post(b'{"input":[' + b"1," * 30_000_000 + b"1]}")),
-    Attack("2048 inputs of 10,000 token ids", 1, lambda: post_json(input=[[1] * 10_000] * 2048)),
-    Attack("4 clients with 2048 texts", 4, lambda: post_json(input=[SENTENCE] * 2048), True, MAX_P99_OF_SHARES_S),
+    Attack("2048 inputs of 10,000 token ids", 1, lambda: write_json(input=[[1] * 10_000] * 2048)),
+    Attack("4 clients with 2048 texts", 4, lambda: write_json(input=[SENTENCE] * 2048), True, MAX_P99_OF_SHARES_S),
 )
 SLOW_IMAGES = (
     attack_with_images("24 WebP bombs in a request", 1, lambda: [make_webp_bomb()] * 24),
+    attack_with_images("a WebP bomb, 6 clients", 6, lambda: [make_webp_bomb()]),
     attack_with_images("8 JPEGs of 2000 scans", 1, lambda: [make_jpeg_of_scans(2000)] * 8),
     attack_with_images("8 JPEGs of 90 scans, 4 clients", 4, lambda: [make_jpeg_of_scans(90)] * 8),
 )

@@ -32,7 +32,7 @@ import numpy as np
 
 from bench.attack_list import ATTACKS, HOST_OF_IMAGES, URLS, Attack
 from bench.canary import Canary
-from bench.errors import ServiceFailedError
+from bench.errors import BenchError, ServiceFailedError
 from bench.faults import FaultyService
 from bench.report import format_table
 from bench.settings import BUILD_DIR
@@ -227,6 +227,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         enter_own_network(sys.argv[1:] if arguments is None else arguments)
         log.warning("attacks by image servers are LEFT OUT: this user may not have a network of its own")
     attacks = [attack for attack in ATTACKS if parsed.only in attack.name]
+    if not attacks:
+        parser.error(f"no attack's name contains {parsed.only!r}")
     if not has_address(HOST_OF_IMAGES):
         attacks = [attack for attack in attacks if attack not in URLS]
     try:
@@ -235,11 +237,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("error: %s", error)
         return 1
     observations = []
-    service = FaultyService(repository, BUILD_DIR / "attacks", settings={"GATEWAY_IMAGE_URLS": "on"})
-    with service:
-        for attack in attacks:
-            observations.append(observe(service.url, attack, parsed.seconds))
-            log.info(" | ".join(observations[-1].as_row()))
+    try:
+        with FaultyService(repository, BUILD_DIR / "attacks", settings={"GATEWAY_IMAGE_URLS": "on"}) as service:
+            for attack in attacks:
+                observations.append(observe(service.url, attack, parsed.seconds))
+                log.info(" | ".join(observations[-1].as_row()))
+    except (BenchError, OSError) as error:
+        log.error("error: %s", error)
+        return 1
     sys.stdout.write(format_table(HEADER, [observation.as_row() for observation in observations]) + "\n")
     return int(any(observation.complaint for observation in observations))
 

@@ -29,12 +29,15 @@ class Canary:
 
     Args:
         url: URL of the service.
-        body: Of the request.
+        body: Of the request, which is sent once at this moment: its vectors are the right ones.
 
     Attributes:
         seconds: How long each response took.
-        wrong: Number of responses with another vector than the first.
+        wrong: Number of responses with another vector than the first one.
         faults: What was wrong with each request that got none.
+
+    Raises:
+        OSError: The first request fails.
     """
 
     def __init__(self, url: str, body: Mapping[str, Any]) -> None:
@@ -46,10 +49,10 @@ class Canary:
         self.seconds: list[float] = []
         self.wrong = 0
         self.faults: list[str] = []
+        self._expected = self.embed()
 
     def __enter__(self) -> Self:
-        """Learn the right vector, and start."""
-        self._expected = self.embed()
+        """Start."""
         self._thread.start()
         return self
 
@@ -96,6 +99,6 @@ class Canary:
     def _send(self, due_s: float) -> None:
         try:
             self.wrong += not np.allclose(self.embed(), self._expected, atol=MAX_DIFFERENCE)
-        except OSError as error:
+        except (OSError, ValueError, KeyError) as error:  # also a response that is no JSON, or has no vectors
             self.faults.append(str(error))
         self.seconds.append(time.monotonic() - due_s)
