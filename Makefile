@@ -12,7 +12,7 @@ SECONDS := 600
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install export test clients coverage lint format fuzz audit chaos soak bench perf constraints clean
+.PHONY: help serve install export test clients coverage lint format fuzz audit chaos attacks overload soak bench perf constraints clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -40,6 +40,12 @@ clients: $(VENV)/.dev ## run other people's clients against a real server, each 
 
 chaos: $(VENV)/.dev ## inject faults into a running service on loopback and print what its clients notice (some minutes)
 	$(BIN)/python -m bench.chaos $(if $(REPOSITORY),--repository '$(REPOSITORY)')
+
+attacks: $(VENV)/.dev ## attack a running service on loopback in many ways and print what its other clients notice (ten minutes)
+	$(BIN)/python -m bench.attacks $(if $(REPOSITORY),--repository '$(REPOSITORY)')
+
+overload: $(VENV)/.dev ## send ten times the requests that the service can serve, and print how many it serves (two minutes)
+	$(BIN)/python -m bench.overload $(if $(REPOSITORY),--repository '$(REPOSITORY)')
 
 soak: $(VENV)/.dev ## good and bad requests side by side for SECONDS (half an hour), and what the service has kept of them
 	$(BIN)/python -m bench.soak $(if $(filter command line environment,$(origin SECONDS)),--seconds $(SECONDS)) \

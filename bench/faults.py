@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import psutil
 
@@ -40,8 +42,8 @@ class FaultyService:
         self._command = [*prefix, sys.executable, "-m", "launcher"]
         ports = map(str, find_free_ports(3))
         names = ("GATEWAY_PORT", "TRITON_GRPC_PORT", "TRITON_METRICS_PORT")
-        self._environment = os.environ | dict(zip(names, ports, strict=True)) | dict(settings or {})
-        self._environment |= {"REPOSITORY": str(repository), "BUILD_DIR": str(build_dir)}
+        self._environment = os.environ | dict(zip(names, ports, strict=True))
+        self._environment |= {"REPOSITORY": str(repository), "BUILD_DIR": str(build_dir)} | dict(settings or {})
         self.log = build_dir / "launcher.log"
         self.url = f"http://127.0.0.1:{self._environment['GATEWAY_PORT']}"
         build_dir.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,17 @@ class FaultyService:
                 self.stop()
                 raise ServiceFailedError("the service", self.log.read_text(errors="replace")[-2000:])
             time.sleep(0.1)
+
+    def __enter__(self) -> Self:
+        """Start the service; see `start`."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the service."""
+        self.stop()
 
     def stop(self) -> int:
         """Stop the service by SIGTERM and return its exit code."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import resource
 import signal
 import socket
 import sys
@@ -17,7 +18,7 @@ from types import FrameType
 import psutil
 from pydantic import ValidationError
 
-from launcher.errors import LauncherError, PortTakenError
+from launcher.errors import LauncherError, PortTakenError, TooFewDescriptorsError
 from launcher.models import prepare_repository
 from launcher.settings import LauncherSettings
 from launcher.shared_memory import check_room, remove_dead_regions
@@ -28,6 +29,9 @@ log = logging.getLogger("launcher")
 
 SECOND_SIGNAL_S = 0.5
 """Signals closer together count as one: `make` passes on what its process group has received as well."""
+
+MIN_DESCRIPTORS = 128
+"""Triton and the gateway each take some dozens before there is any client."""
 
 READY = """
 Ready in {elapsed:.1f} s: http://{host}:{port}
@@ -81,6 +85,7 @@ def serve(settings: LauncherSettings, stopping: threading.Event) -> None:
         LauncherError: The service cannot start.
     """
     started = time.monotonic()
+    check_descriptors()
     check_port_free(settings.host, settings.gateway_port, "GATEWAY_PORT")
     if settings.triton_socket:
         prepare_socket(settings.triton_socket)
@@ -108,6 +113,17 @@ def force_exit() -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     os._exit(1)
+
+
+def check_descriptors() -> None:
+    """Check that Triton and the gateway may open enough files and connections.
+
+    Raises:
+        TooFewDescriptorsError: They may not.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < MIN_DESCRIPTORS:
+        raise TooFewDescriptorsError(limit, MIN_DESCRIPTORS)
 
 
 def check_port_free(host: str, port: int, variable: str) -> None:

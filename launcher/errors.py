@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 
@@ -52,6 +53,25 @@ class SharedMemoryFullError(LauncherError):
             f"{folder} has {free_bytes >> 20} MiB free, and these models need {needed_bytes >> 20} MiB:"
             " free some, or give the container more with --shm-size"
         )
+
+
+class TooFewDescriptorsError(LauncherError):
+    """The process may open too few files and connections."""
+
+    def __init__(self, limit: int, needed: int) -> None:
+        super().__init__(
+            f"only {limit} open files are allowed, and at least {needed} needed: run ulimit -n {8 * needed}"
+        )
+
+
+class UnwritableFolderError(LauncherError):
+    """The folder for backends and logs cannot be written."""
+
+    def __init__(self, folder: Path, error: OSError) -> None:
+        # shutil collects what went wrong with each file as (source, target, reason)
+        text = error.args[0][0][2] if isinstance(error, shutil.Error) else str(error)
+        reason = text.partition(": ")[0].rpartition("] ")[2]  # without its number and paths
+        super().__init__(f"{folder} cannot be written: {reason}. Free space there, or choose another with BUILD_DIR")
 
 
 class EmptyRepositoryError(LauncherError):

@@ -42,6 +42,12 @@ class PreparedModels:
         """Names of the text ensembles of the intact models."""
         return [f"{names.slug(public_id)}_{names.TEXT}" for public_id in self.limits]
 
+    @property
+    def ensembles(self) -> Sequence[str]:
+        """Names of all ensembles of the intact models."""
+        every = (f"{names.slug(public_id)}_{part}" for public_id in self.limits for part in (names.TEXT, names.IMAGE))
+        return [name for name in every if (self.repository / name).is_dir()]
+
 
 def prepare_repository(settings: LauncherSettings) -> PreparedModels:
     """Make the repository ready to serve.

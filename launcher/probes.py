@@ -20,12 +20,19 @@ READY_TIMEOUT_S = 5.0
 
 MIN_CANARY_INTERVAL_S = 1.0
 CANARY_INTERVAL_FACTOR = 10
-"""The next canaries are sent after this many times what the last ones took, so that they cost little of any machine."""
+"""The next canary is sent after this many times what the last one took, so that they cost little of any machine."""
 
 CANARY_PATIENCE_S = 2.0
 """After this time without a response to its canary, an ensemble counts as silent."""
 
 CANARY = b"Are you alive?"
+CANARY_IMAGE = (
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+)
+"""One pixel, and so one tile."""
+
+DECODER = "preprocess.decode_worker"
+"""Module that runs in the processes which decode images."""
 
 WHOLE = ""
 """In place of an ensemble's name: the process as a whole."""
@@ -92,11 +99,11 @@ class GatewayProbe:
 
 
 class TritonProbe:
-    """Questions to Triton; a canary text through each model shows whether its Python stubs respond too.
+    """Questions to Triton; a canary through each ensemble shows whether its Python stubs respond too.
 
     Args:
         address: Address of its gRPC API.
-        ensembles: Names of the text ensembles in its repository, of which it may be unable to load some.
+        ensembles: Names of the ensembles in its repository, of which it may be unable to load some.
     """
 
     def __init__(self, address: str, ensembles: Sequence[str]) -> None:
@@ -113,7 +120,6 @@ class TritonProbe:
         self._channel = grpc.insecure_channel(self._address, options=options)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._canaries: dict[str, Canary] = {}
-        self._next_canaries_s = 0.0
 
     def is_live(self) -> bool:
         """Return whether Triton says that it is live, which it does once it has tried to load every model."""
@@ -127,10 +133,9 @@ class TritonProbe:
         if not self.is_live():
             return (WHOLE,)
         now_s = time.monotonic()
-        if now_s >= self._next_canaries_s and all(canary.took_s is not None for canary in self._canaries.values()):
-            slowest_s = max((canary.took_s or 0.0 for canary in self._canaries.values()), default=0.0)
-            self._next_canaries_s = now_s + max(MIN_CANARY_INTERVAL_S, CANARY_INTERVAL_FACTOR * slowest_s)
-            self._canaries = {name: Canary(self._stub, name) for name in self.list_loaded()}
+        due = [name for name in self._ensembles if name not in self._canaries or self._canaries[name].is_spent(now_s)]
+        if due:
+            self._canaries |= {name: Canary(self._stub, name) for name in self.list_loaded() if name in due}
         return [name for name, canary in self._canaries.items() if canary.is_overdue(now_s)]
 
     def count_progress(self, name: str) -> int:
@@ -147,17 +152,19 @@ class TritonProbe:
         )
 
     def works_for(self, process: psutil.Process, name: str) -> bool:
-        """Return whether a process is a stub of the ensemble's steps; all processes work for `WHOLE`."""
+        """Return whether a process does the work of the ensemble's steps; all processes work for `WHOLE`."""
         if name == WHOLE:
             return True
         try:
             words = process.cmdline()
         except psutil.Error:
             return False
+        if DECODER in words:
+            return is_image(name)
         return any(step in Path(word).parts for word in words[:2] for step in list_steps(name))
 
     def list_loaded(self) -> list[str]:
-        """Return the text ensembles that Triton has loaded; none if it does not say."""
+        """Return the ensembles that Triton has loaded; none if it does not say."""
         try:
             request = service_pb2.RepositoryIndexRequest(ready=True)
             index = self._stub.RepositoryIndex(request, timeout=CALL_TIMEOUT_S).models
@@ -167,14 +174,22 @@ class TritonProbe:
         return [name for name in self._ensembles if name in ready]
 
 
+def is_image(ensemble: str) -> bool:
+    """Return whether an ensemble embeds images."""
+    return ensemble.endswith(f"_{names.IMAGE}")
+
+
 def list_steps(ensemble: str) -> tuple[str, ...]:
-    """Return the names of a text ensemble's steps (docs/contract.md)."""
+    """Return the names of an ensemble's steps (docs/contract.md)."""
+    if is_image(ensemble):
+        slug = ensemble.removesuffix(f"_{names.IMAGE}")
+        return f"{slug}_{names.PREPROCESS_IMAGE}", f"{slug}_{names.VISION_ENCODER}", f"{slug}_{names.EMBEDDER}"
     slug = ensemble.removesuffix(f"_{names.TEXT}")
     return f"{slug}_{names.PREPROCESS_TEXT}", f"{slug}_{names.EMBEDDER}"
 
 
 class Canary:
-    """A request to embed one short text.
+    """A request to embed one short text, or one small image.
 
     It has no timeout and is never cancelled: either can crash Triton's front end (its issues 7368 and 8034).
 
@@ -185,15 +200,23 @@ class Canary:
     def __init__(self, stub: Any, ensemble: str) -> None:
         self._sent_s = time.monotonic()
         self.took_s: float | None = None
+        name, content = ("image", CANARY_IMAGE) if is_image(ensemble) else ("text", CANARY)
         request: Any = service_pb2.ModelInferRequest(model_name=ensemble)
-        request.inputs.add(name="text", datatype="BYTES", shape=(1, 1))
-        request.raw_input_contents.append(len(CANARY).to_bytes(4, "little") + CANARY)
+        request.inputs.add(name=name, datatype="BYTES", shape=(1, 1))
+        request.raw_input_contents.append(len(content).to_bytes(4, "little") + content)
         self._call = stub.ModelInfer.future(request)
         self._call.add_done_callback(self._note_end)
 
     def is_overdue(self, now_s: float) -> bool:
         """Return whether it has waited too long."""
         return self.took_s is None and now_s - self._sent_s > CANARY_PATIENCE_S
+
+    def is_spent(self, now_s: float) -> bool:
+        """Return whether it has been answered, so long ago that it is time for the next one."""
+        if self.took_s is None:
+            return False
+        pause_s = max(MIN_CANARY_INTERVAL_S, CANARY_INTERVAL_FACTOR * self.took_s)
+        return now_s >= self._sent_s + self.took_s + pause_s
 
     def _note_end(self, call: Any) -> None:
         self.took_s = time.monotonic() - self._sent_s

@@ -160,7 +160,7 @@ class Supervisor:
         self.backends = triton.assemble_backends(
             settings.build_dir / f"triton_backends_{settings.triton_grpc_port}", settings.native_backend
         )
-        self._triton_probe = TritonProbe(settings.triton_address, models.text_ensembles)
+        self._triton_probe = TritonProbe(settings.triton_address, models.ensembles)
         self._gateway_probe = GatewayProbe(settings.host, settings.gateway_port)
         self._loaded: set[str] = set()
         self._reloads = 0

@@ -10,7 +10,7 @@ import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, UnwritableFolderError
 from launcher.processes import child_environment
 from launcher.settings import PROJECT
 
@@ -51,7 +51,8 @@ def assemble_backends(target: Path, native_backend: Path | None = None) -> Path:
         native_backend: Folder with Triton's own ONNX Runtime backend, to use instead of ours.
 
     Raises:
-        LauncherError: Triton has no stub for this Python version, or the native backend is not in its folder.
+        LauncherError: Triton has no stub for this Python version, the native backend is not in its folder, or the
+            target cannot be written.
     """
     if native_backend and not (native_backend / NATIVE_LIBRARY).is_file():
         raise LauncherError(f"{native_backend} does not contain {NATIVE_LIBRARY}: correct or unset NATIVE_BACKEND")
@@ -61,14 +62,17 @@ def assemble_backends(target: Path, native_backend: Path | None = None) -> Path:
     if not stub.exists():
         raise LauncherError(f"the embedded Triton has no stub for Python {version}: use 3.11 or 3.12")
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(server / "backends" / "python", target / "python", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy2(stub, target / "python")
     sources = {
+        "python": server / "backends" / "python",
         "onnxruntime": native_backend or PROJECT / "backends" / "onnxruntime",
         "preprocess": PROJECT / "backends" / "preprocess",
     }
-    for backend, source in sources.items():
-        shutil.copytree(source, target / backend, ignore=shutil.ignore_patterns("__pycache__"))
+    try:
+        for name, source in sources.items():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy2(stub, target / "python")
+    except OSError as error:
+        raise UnwritableFolderError(target.parent, error) from error
     return target
 
 

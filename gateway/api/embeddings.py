@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from gateway.access import ANONYMOUS
+from gateway.access.limits import group_address
 from gateway.api.body import read_embeddings_body
 from gateway.api.context import Services, context_of
 from gateway.api.error_responses import ErrorDetails, describe_error
@@ -160,12 +161,12 @@ async def embed(request: Request, services: Services, embeddings_request: Embedd
 
 
 def client_of(request: Request) -> Client:
-    """Return whose share of the engine a request counts against: that of its key, or of its address."""
+    """Return whose share of the engine a request counts against: that of its key, or of its address or network."""
     caller = context_of(request).caller
     if caller is not ANONYMOUS:
         return Client(caller.name, caller.weight)
     address = request.scope.get("client")
-    return Client(address[0] if address else "")
+    return Client(group_address(address[0]) if address else "")
 
 
 def read_fingerprint(request: Request) -> str | None:

@@ -13,6 +13,7 @@ import heapq
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
@@ -23,7 +24,10 @@ from gateway.settings import Settings
 from gateway.types import Client, Deadline
 
 MIN_CONCURRENCY = 2
-"""Inference requests that are always admitted: one that runs, and the next."""
+"""Inference requests of a client that are always admitted: one that runs, and the next."""
+
+MIN_CONCURRENCY_OF_ALL = 4
+"""The same of all clients together, so that nobody waits until somebody else's slow ones are done."""
 
 INITIAL_LIMIT = 8192
 """Estimated tokens in flight, before the engine's speed is known."""
@@ -89,6 +93,7 @@ class Share:
         weight: Of the client among clients.
         start: Its start tag, the cost that it has been served by its weight: who has the least is next.
         requests: Of the client, that are under way.
+        active: Inference requests of the client, in flight.
         latest_start: Of the client's requests, the start tag of the one that was served last.
         ready: A client's requests that wait, the one with the least `start` first.
         waiting: A request's inference requests that wait: their cost, and what admits them.
@@ -97,6 +102,7 @@ class Share:
     weight: float
     start: float
     requests: int = 0
+    active: int = 0
     latest_start: float = 0.0
     ready: list[tuple[float, int, "Share"]] = field(default_factory=list)
     waiting: deque[tuple[int, "asyncio.Future[None]"]] = field(default_factory=deque)
@@ -274,21 +280,28 @@ class AdmissionGate:
 
     async def enter(self, client: Share, request: Share, cost: int) -> Slot:
         """Wait for a turn; see `Ticket.enter`."""
-        if self._ready or not self._fits(cost):
+        if self._ready or not self._fits(client, cost):
             await self._wait(client, request, cost)
         else:
             self._serve(client, request, cost)
         started_s = time.monotonic()
-        return Slot(lambda: self._leave(cost, started_s))
+        return Slot(lambda: self._leave(client, cost, started_s), partial(self._refund, client, request))
 
-    def _fits(self, cost: int) -> bool:
-        return self._active < MIN_CONCURRENCY or self.in_flight + cost <= self.limit
+    def _refund(self, client: Share, request: Share, cost: int) -> None:
+        """Serve a client and its request earlier: they have used less than was estimated."""
+        client.start -= cost / client.weight
+        request.start -= cost
+
+    def _fits(self, client: Share, cost: int) -> bool:
+        is_among_first = client.active < MIN_CONCURRENCY and self._active < MIN_CONCURRENCY_OF_ALL
+        return is_among_first or self.in_flight + cost <= self.limit
 
     def _serve(self, client: Share, request: Share, cost: int) -> None:
         """Account for an inference request that goes to the engine."""
         if not self._active:
             self._busy_since_s = time.monotonic()
         self._active += 1
+        client.active += 1
         self.in_flight += cost
         self._latest_start = max(self._latest_start, client.start)
         client.latest_start = max(client.latest_start, request.start)
@@ -305,11 +318,13 @@ class AdmissionGate:
                 heapq.heappush(self._ready, (client.start, next(_NUMBERS), client))
             heapq.heappush(client.ready, (request.start, next(_NUMBERS), request))
         request.waiting.append((cost, turn))
+        self._admit_waiting()
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # admitted in the very moment of the cancellation
                 self._active -= 1
+                client.active -= 1
                 self.in_flight -= cost
             self._admit_waiting()
             raise
@@ -323,7 +338,7 @@ class AdmissionGate:
                 request.waiting.popleft()
             if request.waiting:
                 cost, turn = request.waiting[0]
-                if not self._fits(cost):
+                if not self._fits(client, cost):
                     return
                 request.waiting.popleft()
                 self._serve(client, request, cost)
@@ -336,10 +351,11 @@ class AdmissionGate:
                 heapq.heappush(self._ready, (client.start, next(_NUMBERS), client))
         self._is_saturated = False
 
-    def _leave(self, cost: int, started_s: float) -> None:
+    def _leave(self, client: Share, cost: int, started_s: float) -> None:
         """Account for an inference request that the engine has finished, and adapt the limit."""
         now_s = time.monotonic()
         self._active -= 1
+        client.active -= 1
         self.in_flight -= cost
         self.backlog -= cost
         self._measure_rate(cost, now_s)

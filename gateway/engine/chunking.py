@@ -93,6 +93,12 @@ def count_tokens(batch: EmbedBatch, chunk: Chunk) -> int:
     return sum(batch.item_tokens[index] for index in chunk.indices)
 
 
+def count_unused_tokens(model: ServedModel, result: EmbedResult) -> int:
+    """Return by how much `estimate_tokens` was above the tokens of images that were embedded."""
+    embedded = len(result.image_token_counts) - len(result.failures)
+    return embedded * model.max_tiles * model.tokens_per_tile - int(result.image_token_counts.sum())
+
+
 def cut_list(costs: Sequence[int], *, max_items: int, max_cost: int) -> list[range]:
     """Cut neighbouring items into pieces, in order.
 

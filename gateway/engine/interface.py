@@ -106,12 +106,16 @@ class Slot:
 
     Args:
         on_free: Called when the last holder has released the slot.
+        on_refund: Called with the tokens that turn out not to be used.
     """
 
-    __slots__ = ("_holders", "_on_free")
+    __slots__ = ("_holders", "_on_free", "_on_refund")
 
-    def __init__(self, on_free: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, on_free: Callable[[], None] = lambda: None, on_refund: Callable[[int], None] = lambda tokens: None
+    ) -> None:
         self._on_free = on_free
+        self._on_refund = on_refund
         self._holders = 1
 
     def __enter__(self) -> Self:
@@ -123,6 +127,10 @@ class Slot:
     ) -> None:
         """Release the first holder."""
         self.release()
+
+    def refund(self, tokens: int) -> None:
+        """Give back tokens that the request was estimated to have and did not."""
+        self._on_refund(tokens)
 
     def hold(self) -> None:
         """Add a holder."""

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import grpc
 import httpcore
 
-from gateway.engine.chunking import Chunk, count_tokens, cut_batch, merge_results, merge_tokens
+from gateway.engine.chunking import Chunk, count_tokens, count_unused_tokens, cut_batch, merge_results, merge_tokens
 from gateway.engine.discovery import Discovery, TritonModel
 from gateway.engine.grpc_errors import grpc_errors_translated
 from gateway.engine.interface import EmbedBatch, EmbedResult, ItemFailure, ServedModel, Slot, TokenizeResult
@@ -144,7 +144,10 @@ class TritonEngine:
     async def _infer_in_turn(self, batch: EmbedBatch, chunk: Chunk) -> EmbedResult:
         """Wait for the turn of a chunk, and embed it."""
         with await batch.enter(count_tokens(batch, chunk)) as slot:
-            return await self._infer(batch, chunk, slot)
+            result = await self._infer(batch, chunk, slot)
+            if chunk.modality == "image":
+                slot.refund(count_unused_tokens(batch.model, result))
+            return result
 
     async def _infer(self, batch: EmbedBatch, chunk: Chunk, slot: Slot) -> EmbedResult:
         """Send one chunk and read the response."""

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.canary import Canary
+from bench.canary import Canary
 from tests.end_to_end.samples import MINILM, TINY
 from tests.service import Service
 
@@ -56,7 +56,8 @@ def test_a_very_long_input_harms_nobody(service: Service, canary: Canary, name: 
     assert response.status_code == status, response.text[:200]
     if status == 400:
         assert len(response.json()["message"]) < 200
-    canary.check(MAX_P99_S)
+    assert not canary.wrong and not canary.faults
+    assert canary.p99_s < MAX_P99_S
 
 
 @pytest.mark.parametrize("truncate", ["END", "START"])

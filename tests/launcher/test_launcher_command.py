@@ -1,3 +1,4 @@
+import resource
 import socket
 import subprocess
 import sys
@@ -5,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.__main__ import check_port_free, describe_service
-from launcher.errors import LauncherError, PortTakenError
+from launcher.__main__ import check_descriptors, check_port_free, describe_service
+from launcher.errors import LauncherError, PortTakenError, TooFewDescriptorsError
 from launcher.settings import LauncherSettings
 from tests.service import PROJECT, free_ports
 
@@ -32,6 +33,13 @@ def test_the_ready_message_has_a_request_for_the_first_model(tmp_path: Path) -> 
     assert """curl http://127.0.0.1:1234/v1/embeddings""" in message
     assert '"model": "a/b"' in message
     assert str(tmp_path / "logs") in message
+
+
+def test_too_few_descriptors_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_descriptors()
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 64))
+    with pytest.raises(TooFewDescriptorsError, match="only 64 open files are allowed, and at least 128 needed"):
+        check_descriptors()
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_the_steps_of_a_damaged_model_are_kept_from_triton_and_its_ensembles_are
     damage(repository / "bad_embedder" / "1" / "model.onnx")
     models = prepare_repository(LauncherSettings(repository=repository, build_dir=tmp_path))
     assert "bad_embedder/1/model.onnx" in models.damaged["org/bad"]
-    assert models.text_ensembles == ["good_text"]
+    assert models.text_ensembles == models.ensembles == ["good_text"]
     served = {folder.name for folder in models.repository.iterdir()}
     assert served == {"good_text", "good_preprocess_text", "good_embedder", "bad_text"}
     assert (models.repository / "good_embedder" / "1" / "model.onnx").read_bytes() == b"graph"

@@ -13,6 +13,8 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from launcher import probes
 from launcher.probes import WHOLE, GatewayProbe, TritonProbe
+from preprocess.decode import decode_image
+from preprocess.settings import ImageLimits
 from tests.service import free_ports, wait_until
 
 
@@ -29,7 +31,12 @@ class HeldTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
         index = service_pb2.RepositoryIndexResponse()
-        for name, state in (("a_text", "READY"), ("b_text", "READY"), ("bad_text", "UNAVAILABLE")):
+        for name, state in (
+            ("a_text", "READY"),
+            ("b_text", "READY"),
+            ("b_image", "READY"),
+            ("bad_text", "UNAVAILABLE"),
+        ):
             index.models.add(name=name, state=state)
         return index
 
@@ -42,7 +49,7 @@ class HeldTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
 
     def ModelStatistics(self, request: Any, context: Any) -> Any:  # noqa: N802
         statistics = service_pb2.ModelStatisticsResponse()
-        for name in ("a_embedder", "a_preprocess_text", "b_embedder"):
+        for name in ("a_embedder", "a_preprocess_text", "b_embedder", "b_vision_encoder"):
             statistics.model_stats.add(name=name, execution_count=self.inferences)
         return statistics
 
@@ -61,7 +68,7 @@ def probe(triton: HeldTriton, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trito
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    yield TritonProbe(f"127.0.0.1:{port}", ["a_text", "b_text", "bad_text"])
+    yield TritonProbe(f"127.0.0.1:{port}", ["a_text", "b_text", "b_image", "bad_text"])
     triton.held.clear()
     server.stop(None)
 
@@ -70,23 +77,29 @@ def test_every_loaded_ensemble_embeds_a_canary_again_and_again(probe: TritonProb
     def have_come(count: int) -> bool:
         return not probe.find_silent() and len(triton.texts) >= count
 
-    wait_until(lambda: have_come(6), 10)
-    assert {text[4:] for text in triton.texts} == {probes.CANARY}
-    assert probe.list_loaded() == ["a_text", "b_text"]
+    wait_until(lambda: have_come(9), 10)
+    assert {text[4:] for text in triton.texts} == {probes.CANARY, probes.CANARY_IMAGE}
+    assert probe.list_loaded() == ["a_text", "b_text", "b_image"]
 
 
 def test_an_ensemble_whose_canary_waits_too_long_is_silent_until_it_is_answered(
     probe: TritonProbe, triton: HeldTriton
 ) -> None:
-    triton.held.add("b_text")
-    wait_until(lambda: list(probe.find_silent()) == ["b_text"], 10)
+    for name in ("b_text", "b_image"):
+        triton.held.add(name)
+        wait_until(lambda: set(probe.find_silent()) == triton.held, 10)
     triton.held.clear()
     wait_until(lambda: not probe.find_silent(), 10)
 
 
+def test_the_canary_image_is_one() -> None:
+    assert decode_image(probes.CANARY_IMAGE, ImageLimits()).size == (1, 1)
+
+
 def test_progress_counts_the_steps_of_the_ensemble(probe: TritonProbe, triton: HeldTriton) -> None:
     triton.inferences = 3
-    assert (probe.count_progress("a_text"), probe.count_progress("b_text"), probe.count_progress(WHOLE)) == (6, 3, 9)
+    counts = [probe.count_progress(name) for name in ("a_text", "b_text", "b_image", WHOLE)]
+    assert counts == [6, 3, 6, 12]
 
 
 def test_a_triton_that_is_gone_is_silent_as_a_whole() -> None:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import socket
 import stat
 import sys
@@ -9,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from launcher import triton
-from launcher.errors import LauncherError
+from launcher.errors import LauncherError, UnwritableFolderError
 
 
 def test_backends_are_copied_not_linked(tmp_path: Path) -> None:
@@ -50,6 +51,15 @@ def test_a_python_version_without_stub_is_an_error(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sys, "version_info", _Version())
     with pytest.raises(LauncherError, match=r"no stub for Python 3\.99"):
         triton.assemble_backends(tmp_path / "backends")
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(LauncherError, match=r"file cannot be written: Not a directory\. Free space there"):
+        triton.assemble_backends(file / "backends")
+    full = shutil.Error([("a", "b", "[Errno 28] No space left on device: 'a' -> 'b'")])
+    assert "cannot be written: No space left on device." in str(UnwritableFolderError(file, full))
 
 
 class _Version:

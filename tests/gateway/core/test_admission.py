@@ -29,13 +29,21 @@ class Engine:
             self.served.append(name)
             await asyncio.sleep(cost * self.seconds_per_token)
 
-    async def serve(self, name: str, client: Client, *costs: int) -> float:
-        """Serve a request with inference requests of these costs at once; return the seconds that it took."""
+    async def serve(self, name: str, client: Client, *costs: int, unused: int = 0) -> float:
+        """Serve a request with inference requests of these costs at once; return the seconds that it took.
+
+        Args:
+            name: To note.
+            client: Who sends it.
+            costs: Estimated.
+            unused: Of each cost, what turns out not to be needed.
+        """
         started_s = time.monotonic()
 
         async def serve_one(cost: int) -> None:
-            with await ticket.enter(cost):
-                await self.work(name, cost)
+            with await ticket.enter(cost) as slot:
+                await self.work(name, cost - unused)
+                slot.refund(unused)
 
         with self.gate.admit(client, sum(costs)) as ticket:
             await asyncio.gather(*map(serve_one, costs))
@@ -103,6 +111,18 @@ async def test_clients_share_the_engine_whatever_they_send() -> None:
     assert counts["alice"] <= 20
 
 
+async def test_a_client_does_not_wait_for_what_takes_another_long() -> None:
+    gate, done = make_gate(10), asyncio.Event()
+    log: list[int] = []
+    tasks = await run(*(hold(gate, cost, done, log) for cost in (50, 60, 70)))
+    assert log == [50, 60]
+    with gate.admit(BOB, 5) as ticket, await ticket.enter(5):
+        assert gate.in_flight == 115
+    done.set()
+    await asyncio.gather(*tasks)
+    assert (gate.in_flight, gate.backlog) == (0, 0)
+
+
 async def test_a_key_of_twice_the_weight_has_twice_the_share() -> None:
     engine = Engine(make_gate(200))
     heavy = Client("heavy", 2.0)
@@ -112,6 +132,16 @@ async def test_a_key_of_twice_the_weight_has_twice_the_share() -> None:
     counts = Counter(engine.served)
     await asyncio.gather(*tasks)
     assert 1.6 < counts["heavy"] / counts["bob"] < 2.6
+
+
+async def test_a_share_counts_what_requests_have_cost_not_what_was_estimated() -> None:
+    engine = Engine(make_gate(200))
+    tasks = await run(engine.serve("large", ALICE, *[100] * 60), engine.serve("small", BOB, *[100] * 60, unused=90))
+    while engine.served.count("small") < 50:
+        await asyncio.sleep(0.001)
+    counts = Counter(engine.served)
+    await asyncio.gather(*tasks)
+    assert counts["large"] < 20, "exact: 5"
 
 
 async def test_a_client_that_comes_back_has_not_saved_up_a_share() -> None:

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from gateway.app import create_app
+from gateway.core.admission import AdmissionGate, Ticket
 from gateway.settings import Settings
+from gateway.types import Client, Deadline
 from tests.gateway.fake_engine import FakeEngine
 from tests.gateway.requests import DATA_URL, post
 
@@ -34,6 +36,25 @@ async def test_excess_requests_queue_or_are_refused_at_once(client: httpx.AsyncC
     assert [answer.status_code for answer in answers] == [200] * 5
     assert max(float(answer.headers["x-queue-time"]) for answer in answers) > 200
     assert (await post(client, input="a" * 16)).status_code == 200
+
+
+async def test_all_addresses_of_an_ipv6_network_share_a_share(
+    settings: Settings, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit, names = AdmissionGate.admit, []
+
+    def note(gate: AdmissionGate, client: Client, cost: int, deadline: Deadline | None = None) -> Ticket:
+        names.append(client.name)
+        return admit(gate, client, cost, deadline)
+
+    monkeypatch.setattr(AdmissionGate, "admit", note)
+    app = create_app(settings, engine)
+    async with app.router.lifespan_context(app):
+        for address in ("2600:1:2:3::4", "2600:1:2:3:4::5", "1.2.3.4"):
+            transport = httpx.ASGITransport(app, client=(address, 1))
+            async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+                assert (await post(client, input="a")).status_code == 200
+    assert names == ["2600:1:2:3::/64", "2600:1:2:3::/64", "1.2.3.4"]
 
 
 async def test_images_have_a_gate_of_their_own(client: httpx.AsyncClient, engine: FakeEngine) -> None:

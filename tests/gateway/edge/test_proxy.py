@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import orjson
 import pytest
 
-from tests.canary import Canary
+from bench.canary import Canary
 from tests.gateway.edge.conftest import Victim
-from tests.gateway.edge.test_limits import BODY, CANARY, HEAD, P99_S, ask, connect, read_all, send_all
+from tests.gateway.edge.test_limits import BODY, CANARY, HEAD, ask, check, connect, read_all, send_all
 from tests.gateway.fake_engine import IMAGE_MODEL
 from tests.service import wait_until
 
@@ -20,7 +20,7 @@ from tests.service import wait_until
 def canary(front: Victim) -> Iterator[Canary]:
     with Canary(front.url, CANARY) as running:
         yield running
-    running.check(P99_S)
+    check(running)
 
 
 def status_of(response: bytes) -> int:

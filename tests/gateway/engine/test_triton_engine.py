@@ -15,7 +15,7 @@ import pytest
 from tritonclient.grpc import service_pb2_grpc
 
 from gateway.core.admission import AdmissionGate
-from gateway.engine import EmbedResult, Golden, ItemFailure
+from gateway.engine import EmbedResult, Golden, ItemFailure, Slot
 from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES
 from gateway.engine.triton import TritonEngine
 from gateway.errors import DeadlineError, EngineFaultError, EngineUnavailableError
@@ -382,6 +382,16 @@ async def test_list_of_models_is_refreshed_in_the_background(port: int, triton: 
             break
     assert list(await engine.models()) == ["b/b"]
     await engine.close()
+
+
+async def test_tiles_that_an_image_could_have_had_are_given_back(engine: TritonEngine) -> None:
+    refunds: list[int] = []
+
+    async def enter(cost: int) -> Slot:
+        return Slot(on_refund=refunds.append)
+
+    await embed(engine, ImageItem(b"image"), ImageItem(b"image"), TextItem("a"), enter=enter)
+    assert refunds == [2 * 7 * 256 - (1 + 2) * 256], "of seven tiles, the fake's images have one, two and so on"
 
 
 async def test_concurrent_requests_read_the_list_once(engine: TritonEngine, triton: FakeTriton) -> None:
