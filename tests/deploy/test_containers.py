@@ -1,6 +1,7 @@
 """The containers of docker-compose.cpu.yml, built on stand-ins for their base images and run by Docker."""
 
 import base64
+import hashlib
 import json
 import os
 import resource
@@ -88,7 +89,8 @@ def containers(tmp_path_factory) -> Iterator[Containers]:
     folder = tmp_path_factory.mktemp("containers")
     stand_ins.build_all(PROJECT / "build" / "stand_ins")
     build = {"build": {"network": "host", "args": stand_ins.build_arguments()}}
-    redis = {"image": stand_ins.DEBIAN, "command": ["redis-server", "--save", ""], "networks": ["edge"]}
+    redis_command = ["redis-server", "--save", "", "--protected-mode", "no"]
+    redis = {"image": stand_ins.DEBIAN, "command": redis_command, "networks": ["edge"]}
     services = {**dict.fromkeys(("export", "triton", "gateway"), build), "redis": redis}
     (folder / "stand_ins.json").write_text(json.dumps({"services": services}))
     shutil.copytree(TINY_CHECKPOINT, folder / "checkpoints" / "tiny-checkpoint")
@@ -162,10 +164,7 @@ def test_another_up_exports_nothing_and_restarts_nothing(containers):
 
 
 def test_the_gateway_counts_rates_in_redis(containers):
-    key = {
-        "sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
-        "requests_per_minute": 2,
-    }  # foo
+    key = {"sha256": hashlib.sha256(b"foo").hexdigest(), "requests_per_minute": 2}
     containers.up(GATEWAY_API_KEYS=json.dumps({"foo": key}), GATEWAY_RATE_STORE="redis://redis:6379/0")
     headers = {"authorization": "Bearer foo"}
     statuses = [httpx.get(f"{containers.url}/v1/models", headers=headers, timeout=30).status_code for _ in range(3)]

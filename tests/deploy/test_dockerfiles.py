@@ -36,7 +36,8 @@ def dockerfile(request):
 
 def test_base_images_are_pinned_to_a_version(dockerfile):
     arguments = dict(argument.split("=", 1) for argument in read_instructions(dockerfile, "ARG"))
-    bases = [arguments[base.removeprefix("$")] for base in read_instructions(dockerfile, "FROM") if base[0] == "$"]
+    bases = [base.split()[0] for base in read_instructions(dockerfile, "FROM")]
+    bases = [arguments.get(base.removeprefix("$"), base) for base in bases]
     assert bases
     for base in bases:
         assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+|nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-py3", base)
