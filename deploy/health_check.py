@@ -27,6 +27,8 @@ IDLE_HUNG_S = 15.0
 """Time without a response, without progress and without work after which a server counts as hung."""
 SILENT_HUNG_S = 300.0
 """Time without a response or progress after which it does in any case."""
+LOADING_HUNG_S = 600.0
+"""Time without work after which one counts as hung that has not responded yet; while it works, it loads."""
 BUSY_SHARE = 0.1
 """Share of a core above which a silent server counts as busy."""
 
@@ -71,6 +73,7 @@ class Observation:
         now_s: Time of the check, on the system's monotonic clock.
         cpu_s: Processor time that all processes had used.
         progress: What the server had counted.
+        responded: Whether it had responded since it was started.
         silent_since_s: When it was first seen not to respond, or not to get on with its requests; None if it did.
         idle_since_s: Since when it has not used the processor either.
     """
@@ -78,7 +81,8 @@ class Observation:
     server: int
     now_s: float
     cpu_s: float
-    progress: float = 0.0
+    progress: float
+    responded: bool
     silent_since_s: float | None = None
     idle_since_s: float | None = None
 
@@ -141,8 +145,6 @@ def find_hang(
 ) -> str | None:
     """Return why the server counts as hung, as the end of a sentence; None if it does not.
 
-    A server that has not responded since it was started is loading, however long that takes.
-
     Args:
         processes: All of the container.
         memory: What the last check saw.
@@ -153,18 +155,19 @@ def find_hang(
     now_s, cpu_s = time.monotonic(), sum(process.cpu_s for process in processes)
     server = min(find_main(processes), default=0)
     last = read_observation(memory)
-    is_known = last is not None and last.server == server
-    if last is None or not is_known or (responds and not pending) or progress > last.progress:
-        if responds or is_known:
-            write_observation(memory, Observation(server, now_s, cpu_s, progress))
+    if last is not None and last.server != server:
+        last = None
+    responded = responds or (last is not None and last.responded)
+    if last is None or (responds and not pending) or progress > last.progress:
+        write_observation(memory, Observation(server, now_s, cpu_s, progress, responded))
         return None
     is_busy = cpu_s - last.cpu_s > BUSY_SHARE * (now_s - last.now_s)
     silent_since_s = last.silent_since_s or now_s
     idle_since_s = now_s if is_busy else last.idle_since_s or now_s
-    write_observation(memory, Observation(server, now_s, cpu_s, last.progress, silent_since_s, idle_since_s))
-    if now_s - idle_since_s >= IDLE_HUNG_S:
+    write_observation(memory, Observation(server, now_s, cpu_s, last.progress, responded, silent_since_s, idle_since_s))
+    if now_s - idle_since_s >= (IDLE_HUNG_S if responded else LOADING_HUNG_S):
         return f"it has neither responded nor worked for {now_s - idle_since_s:.0f} s"
-    if now_s - silent_since_s >= SILENT_HUNG_S:
+    if responded and now_s - silent_since_s >= SILENT_HUNG_S:
         return f"it has completed nothing for {now_s - silent_since_s:.0f} s"
     return None
 

@@ -129,11 +129,21 @@ def test_other_processes_may_die(port, server, proc):
 
 def test_a_triton_that_is_still_loading_is_unhealthy_and_left_alone_however_long_it_takes(server, proc, clock):
     [closed_port] = free_ports(1)
-    write_process(proc, 20, STUB, "Z", server.pid)
-    for _ in range(3):
+    for ticks in range(0, 10**6, 10**5):
+        write_process(proc, 20, STUB, "Z", server.pid, ticks)
         assert check("triton", proc, closed_port) == 1
         clock[0] += 1000
     assert server.poll() is None
+
+
+def test_a_triton_that_stops_loading_is_killed(server, proc, clock):
+    [closed_port] = free_ports(1)
+    for _ in range(3):
+        assert check("triton", proc, closed_port) == 1
+        assert server.poll() is None
+        clock[0] += health_check.LOADING_HUNG_S / 2
+    assert check("triton", proc, closed_port) == 1
+    assert server.wait(10) == -9
 
 
 @pytest.mark.parametrize("name", ["triton", "gateway"])
