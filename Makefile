@@ -12,7 +12,7 @@ SECONDS := 600
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install export test clients coverage lint format fuzz audit chaos attacks overload soak bench perf constraints clean
+.PHONY: help serve install export test clients containers coverage lint format fuzz audit chaos attacks overload soak bench perf constraints clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: $(VENV)/.dev ## run all tests; PYTEST_ARGS=… selects some
 
 clients: $(VENV)/.dev ## run other people's clients against a real server, each in its own environment
 	$(BIN)/pytest tests/clients -m clients $(PYTEST_ARGS)
+
+containers: $(VENV)/.dev ## build the containers and run them on stand-ins for their base images; needs root, Docker and debootstrap
+	$(BIN)/pytest tests/deploy/test_containers.py -m docker $(PYTEST_ARGS)
 
 chaos: $(VENV)/.dev ## inject faults into a running service on loopback and print what its clients notice (some minutes)
 	$(BIN)/python -m bench.chaos $(if $(REPOSITORY),--repository '$(REPOSITORY)')

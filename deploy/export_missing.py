@@ -1,22 +1,28 @@
-"""Exports the model named by the environment, unless the repository contains it with the same precision and target.
+"""Exports the model named by the environment, unless the repository contains it as it is asked for.
 
 `python -m deploy.export_missing` is the one-shot service of docker-compose.yml. Triton starts only if it succeeds.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from deploy.remove_model import list_possible_folders, remove_models
 from export.__main__ import main as run_export
-from export.errors import ExportError
+from export.errors import ExportError, RepositoryError
+from export.progress import Progress
 from export.publish import recover
-from export.sources import default_public_id
+from export.sources import default_public_id, find_commit
 from export.spec import Precision, Target
-from export.verify import verify
+from export.verify import verify_each
 
 
 class ExportSettings(BaseSettings):
@@ -51,10 +57,14 @@ class ExportSettings(BaseSettings):
 
 def main() -> int:
     """Export the model if necessary and return the exit status: 0 if the repository contains it, intact."""
+    signal.signal(signal.SIGTERM, stop)
+    progress = Progress()
     try:
         settings = ExportSettings()
-        recover(settings.repository)
-        manifest = verify(settings.repository).get(settings.public_id)
+        if prepare(settings, progress):
+            progress.say(f"{settings.repository} already contains {settings.public_id}")
+            return 0
+        return run_export([*settings.arguments, "--replace"])
     except ValidationError as error:
         details = "; ".join(f"{str(entry['loc'][0]).upper()}: {entry['msg']}" for entry in error.errors())
         sys.stderr.write(f"error: {details}\n")
@@ -62,10 +72,64 @@ def main() -> int:
     except ExportError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    if manifest and (manifest["precision"], manifest["target"]) == (settings.precision, settings.target):
-        sys.stderr.write(f"{settings.repository} already contains {settings.public_id}\n")
-        return 0
-    return run_export([*settings.arguments, *(["--replace"] if manifest else [])])
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted; the repository is unchanged\n")
+        return 130
+
+
+def stop(signal_number: int, frame: FrameType | None) -> None:
+    """Say that the signal has arrived, and end the export as Ctrl-C does, which deletes what is half done.
+
+    Raises:
+        KeyboardInterrupt: Always.
+    """
+    sys.stderr.write(f"{signal.Signals(signal_number).name}: stopping the export\n")
+    raise KeyboardInterrupt
+
+
+def prepare(settings: ExportSettings, progress: Progress) -> bool:
+    """Recover and verify the repository, and return whether it contains the model as it is asked for.
+
+    Raises:
+        ExportError: Another model of the repository is damaged.
+    """
+    recover(settings.repository)
+    found = verify_each(settings.repository)
+    wanted = settings.public_id
+    for model, reason in found.damaged.items():
+        if model not in (wanted, *list_possible_folders(wanted)):
+            raise RepositoryError(
+                f"{model} is damaged: {reason}. Export it again with MODEL set to it, or remove it:"
+                f" docker compose run --rm export python -m deploy.remove_model {model}"
+            )
+        progress.say(f"{model} is damaged, and exported again: {reason}")
+        remove_models([model], settings.repository)
+    manifest = found.intact.get(wanted)
+    if manifest is None:
+        return False
+    differences = list(find_differences(manifest, settings, progress))
+    if differences:
+        progress.say(f"{wanted} is exported again: {'; '.join(differences)}")
+    return not differences
+
+
+def find_differences(manifest: Mapping[str, Any], settings: ExportSettings, progress: Progress) -> Iterator[str]:
+    """Yield what distinguishes an exported model from what the settings ask for.
+
+    Args:
+        manifest: Of the exported model.
+        settings: What is asked for. A revision that is no commit is looked up on the hub.
+        progress: Where that is told.
+    """
+    asked = {
+        "source": default_public_id(settings.model),
+        "precision": settings.precision,
+        "target": settings.target,
+        "revision": find_commit(settings.model, settings.revision, progress) or manifest["revision"],
+    }
+    for name, value in asked.items():
+        if manifest[name] != value:
+            yield f"its {name} is {manifest[name]}, and {value} is asked for"
 
 
 if __name__ == "__main__":

@@ -1,52 +1,50 @@
 # NVIDIA's Triton, with our preprocessing backend beside its own backends.
-#
-# Pillow 13 needs Python 3.11, but the image has 3.10. A Python-based backend may bring its own Python (Triton's
-# documentation of Python-based backends, "customization"). Ours brings 3.11, and the stub for it from the wheel of the
-# same Triton version.
+ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.07-py3
 
-# Debian 11 has an older glibc than NVIDIA's image, so what is built here runs there.
-FROM python:3.11.13-slim-bullseye AS python
+# The library that bounds batches by rows (deploy/batch_strategy/).
+FROM python:3.11.13-slim-bookworm AS batching
 
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-WORKDIR /build
-COPY constraints.txt ./
-# The packages that backends/preprocess imports, without their dependencies.
-RUN pip install --no-deps --constraint constraints.txt numpy pillow pypdfium2 tokenizers
-RUN pip download --no-deps --constraint constraints.txt --platform manylinux_2_35_x86_64 --only-binary :all: \
-        nvidia-pytriton \
- && python -m zipfile --extract nvidia_pytriton-*.whl wheel \
- && cp wheel/nvidia_pytriton.libs/libcudart-*.so.* /usr/local/lib/ \
- && cp /usr/lib/x86_64-linux-gnu/libffi.so.7* /usr/local/lib/ \
- && install -D --mode 755 --target-directory stub \
-        wheel/pytriton/tritonserver/python_backend_stubs/3.11/triton_python_backend_stub
-
-FROM python:3.11.13-bullseye AS batching
-
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
 WORKDIR /build
 COPY deploy/batch_strategy/batch_strategy.c ./
 RUN cc -std=gnu11 -O2 -shared -fPIC -o batchstrategy.so batch_strategy.c
 
-FROM nvcr.io/nvidia/tritonserver:24.10-py3
+FROM $TRITON_IMAGE
 
-COPY --from=python /usr/local /opt/python
-# Python derives its library folder from the first `python3` on PATH.
-ENV PATH=/opt/python/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1
-RUN echo /opt/python/lib > /etc/ld.so.conf.d/tessera-python.conf && ldconfig
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_BREAK_SYSTEM_PACKAGES=1 \
+    PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1
+
+# The packages that backends/preprocess imports, without their dependencies. NumPy is the image's own.
+COPY constraints.txt /opt/tessera/
+RUN python3 -m pip install --no-deps --constraint /opt/tessera/constraints.txt pillow pypdfium2 tokenizers
 
 COPY backends/preprocess /opt/tritonserver/backends/preprocess
-COPY --from=python /build/stub /opt/tritonserver/backends/preprocess
 COPY --from=batching /build/batchstrategy.so /opt/tritonserver/backends/onnxruntime/
 COPY --from=batching /build/batchstrategy.so /opt/tritonserver/backends/tensorrt/
-COPY deploy/triton_probe.py /opt/tessera/
-RUN cd /opt/tritonserver/backends \
- && cp python/libtriton_python.so python/triton_python_backend_utils.py preprocess/ \
- && chmod -R a+rX preprocess /opt/tessera \
- && install --directory --owner 1000 --group 1000 /models
+COPY deploy/health_check.py /opt/tessera/
+RUN chmod -R a+rX /opt/tritonserver/backends/preprocess /opt/tessera \
+ && install --directory --owner 1000 --group 1000 /models /cache
 
 # Fail the build if the image could not serve.
-RUN cd /opt/tritonserver/backends \
- && test -f onnxruntime/libtriton_onnxruntime.so && test ! -e onnxruntime/model.py \
- && ! ldd preprocess/triton_python_backend_stub | grep "not found" \
+ARG ONNXRUNTIME_BACKEND=libtriton_onnxruntime.so
+RUN cd /opt/tritonserver/backends && test -f "onnxruntime/$ONNXRUNTIME_BACKEND" \
  && PYTHONPATH=. python3 -c "import preprocess.steps, preprocess.decode_pool"
 
 USER 1000:1000
+# What Compose or Kubernetes adds as command or arguments are further flags.
+ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh", "tritonserver", \
+    "--model-repository=/models/repository", \
+    "--backend-directory=/opt/tritonserver/backends", \
+    "--disable-auto-complete-config", \
+    "--model-control-mode=none", \
+    "--exit-on-error=false", \
+    "--strict-readiness=false", \
+    "--allow-http=false", \
+    "--grpc-address=0.0.0.0", \
+    "--grpc-port=8001", \
+    "--grpc-restricted-protocol=shared-memory,trace,logging:Off=never", \
+    "--grpc-infer-allocation-pool-size=1", \
+    "--grpc-http2-min-recv-ping-interval-without-data=10000", \
+    "--metrics-address=0.0.0.0", \
+    "--metrics-port=8002", \
+    "--backend-config=python,shm-default-byte-size=16777216"]

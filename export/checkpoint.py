@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -129,6 +130,8 @@ class Checkpoint:
             raise CheckpointError(f"{path} is a link out of the checkpoint, to {resolved}: replace it with a copy")
         if not resolved.is_file():
             raise CheckpointError(f"{path} is not a regular file")
+        if not os.access(path, os.R_OK):
+            raise CheckpointError(f"{path} cannot be read by user {os.geteuid()}: make it readable to all")
         return path
 
     def _find_weights(self) -> tuple[Path, ...]:

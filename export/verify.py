@@ -15,26 +15,6 @@ from export.errors import ChecksumError, RepositoryError
 from export.repository import CONFIG, read_config
 
 
-def verify(repository: Path) -> dict[str, Mapping[str, Any]]:
-    """Compare the size and the SHA-256 sum of every file that a manifest lists.
-
-    Models without a manifest, which this project did not export, are skipped.
-
-    Returns:
-        The manifests, by public id, of the models whose files are all unchanged.
-
-    Raises:
-        ChecksumError: A file is missing or has changed; the message names it.
-        RepositoryError: A config or a manifest cannot be read.
-    """
-    manifests = {}
-    for config in sorted(repository.glob(f"*/{CONFIG}")):
-        for manifest in _read_manifest(config):
-            manifests[str(manifest["public_id"])] = manifest
-            _check_manifest(repository, manifest)
-    return manifests
-
-
 @dataclass(frozen=True)
 class Verification:
     """The models of a repository whose files are as they were exported, and the others.
@@ -49,7 +29,10 @@ class Verification:
 
 
 def verify_each(repository: Path) -> Verification:
-    """Compare the files of each model with its manifest, as `verify` does for all together."""
+    """Compare the size and the SHA-256 sum of every file that a manifest lists.
+
+    Models without a manifest, which this project did not export, are skipped.
+    """
     intact: dict[str, Mapping[str, Any]] = {}
     damaged: dict[str, str] = {}
     for config in sorted(repository.glob(f"*/{CONFIG}")):

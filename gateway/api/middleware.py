@@ -20,7 +20,7 @@ from gateway.api.context import Dialect, RequestContext, attach_context, context
 from gateway.api.error_responses import handle_gateway_error, render_error, status_of
 from gateway.core.checks import FINGERPRINT_HEADER
 from gateway.core.metrics import Metrics
-from gateway.errors import DeadlineError, GatewayError, RequestTimeoutError
+from gateway.errors import DeadlineError, EngineUnavailableError, GatewayError, RequestTimeoutError
 from gateway.settings import IPNetwork
 from gateway.types import Deadline
 
@@ -33,7 +33,8 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 MAX_INDICES_IN_HEADER = 100
 """The response's `usage` has all of them."""
 
-LIVE_ROUTE = "/v1/health/live"
+HEALTH_ROUTES = frozenset({"/v1/health/live", "/v1/health/ready", "/health"})
+"""Asked every second by `make serve`, and every ten by Docker: successes are logged at the level DEBUG."""
 
 CLIENT_CLOSED_REQUEST = 499
 """Logged as the status of a request whose client disconnected before the response."""
@@ -92,6 +93,8 @@ class ContextMiddleware:
                 await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
             status = CLIENT_CLOSED_REQUEST
+        except asyncio.CancelledError:  # by uvicorn, at the end of GATEWAY_GRACE_S; it would respond in plain text
+            failure = EngineUnavailableError("the server is stopping")
         except Exception:
             if timeout.expired():
                 late_body = RequestTimeoutError("the request body did not arrive in time")
@@ -143,8 +146,8 @@ def add_headers(message: Message, context: RequestContext) -> None:
 
 
 def log_request(scope: Scope, context: RequestContext, status: int) -> None:
-    """Write the request's line of the access log; `make serve` asks every second whether the gateway is live."""
-    level = logging.DEBUG if context.route == LIVE_ROUTE and status == 200 else logging.INFO
+    """Write the request's line of the access log."""
+    level = logging.DEBUG if context.route in HEALTH_ROUTES and status == 200 else logging.INFO
     if not access_logger.isEnabledFor(level):
         return
     line: dict[str, Any] = {

@@ -1,23 +1,23 @@
 """The commands and health checks of docker-compose.yml, run without containers on a real Triton."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
-from deploy import triton_probe
+from deploy import health_check
 from launcher import triton
+from tests.deploy.conftest import read_form
 from tests.export.tiny_bert import write_tiny_bert
 from tests.service import PROJECT, free_ports, wait_until
+
+PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
@@ -25,20 +25,23 @@ class Server:
     """A Triton started by the service's command."""
 
     process: subprocess.Popen[bytes]
-    backends: Path
     grpc_port: int
     metrics_port: int
 
     def is_healthy(self) -> bool:
-        return triton_probe.serves_metrics(self.metrics_port) and self.process.pid not in self.broken()
-
-    def broken(self) -> list[int]:
-        return list(triton_probe.find_broken_servers(Path("/proc")))
+        return health_check.get(self.metrics_port, "/metrics", health_check.TIMEOUT_S) is not None
 
     def stub(self) -> psutil.Process:
         """Return the preprocessing process."""
-        [stub] = [child for child in psutil.Process(self.process.pid).children() if "preprocess" in child.exe()]
+        children = psutil.Process(self.process.pid).children()
+        [stub] = [child for child in children if any("preprocess" in word for word in child.cmdline()[1:])]
         return stub
+
+
+@pytest.fixture(scope="module")
+def services():
+    """Those of the form without a GPU; the commands are the same in both."""
+    return read_form("cpu")["services"]
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +54,9 @@ def repository(tmp_path_factory):
 
 
 @pytest.fixture
-def server(services, repository, tmp_path) -> Iterator[Server]:
-    """Triton, started by the service's command with other paths, ports and addresses.
-
-    The backend folder is laid out as in the image, where preprocessing brings its own Python. Only the ONNX Runtime
-    backend is ours, because the embedded Triton has no other.
-    """
+def server(triton_command, repository, tmp_path) -> Iterator[Server]:
+    """Triton, started by the image's command with other paths, ports and addresses."""
     backends = triton.assemble_backends(tmp_path / "backends")
-    for file in (backends / "python").iterdir():
-        shutil.copy2(file, backends / "preprocess")
     grpc_port, metrics_port = free_ports(2)
     places = {
         "tritonserver": triton.server_command(repository, backends, 0, 0)[0],
@@ -69,10 +66,10 @@ def server(services, repository, tmp_path) -> Iterator[Server]:
         "8001": str(grpc_port),
         "8002": str(metrics_port),
     }
-    command = [replace_value(word, places) for word in services["triton"]["command"]]
+    command = [replace_value(word, places) for word in triton_command]
     with (tmp_path / "triton.log").open("wb") as log:
         process = subprocess.Popen(command, env=triton.server_environment(), stdout=log, stderr=log)
-    running = Server(process, backends, grpc_port, metrics_port)
+    running = Server(process, grpc_port, metrics_port)
     try:
         wait_until(lambda: running.is_healthy() or process.poll() is not None, 60)
         assert process.poll() is None, (tmp_path / "triton.log").read_text()
@@ -100,7 +97,6 @@ def replace_value(word: str, places: dict[str, str]) -> str:
 
 @pytest.mark.triton
 def test_triton_serves_and_the_gateway_finds_it(server, services, tmp_path):
-    assert server.stub().exe() == str(server.backends / "preprocess" / "triton_python_backend_stub")
     [http_port] = free_ports(1)
     environment = {name: value for name, value in services["gateway"]["environment"].items() if value is not None}
     assert environment == {
@@ -116,9 +112,9 @@ def test_triton_serves_and_the_gateway_finds_it(server, services, tmp_path):
             [sys.executable, *arguments], cwd=PROJECT, env=os.environ | replaced, stdout=log, stderr=log
         )
     try:
-        wait_until(lambda: check_gateway(services, http_port) == 0, 30)
+        wait_until(lambda: check_gateway(http_port, tmp_path) == 0, 30)
         os.kill(server.stub().pid, signal.SIGKILL)
-        wait_until(lambda: check_gateway(services, http_port) != 0, 10)
+        wait_until(lambda: check_gateway(http_port, tmp_path) != 0, 10)
     finally:
         gateway.terminate()
         gateway.wait(40)
@@ -128,37 +124,10 @@ def test_triton_serves_and_the_gateway_finds_it(server, services, tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_probe_notices_a_dead_or_stopped_preprocessing(server, how):
     os.kill(server.stub().pid, how)
-    wait_until(lambda: server.process.pid in server.broken(), 5)
-    assert triton_probe.serves_metrics(server.metrics_port)  # Triton itself notices nothing
+    wait_until(lambda: server.process.pid in health_check.find_broken(list(health_check.read_processes(PROC))), 5)
+    assert server.is_healthy()  # Triton itself notices nothing
 
 
-class Ready(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(self.server.status if self.path == "/v1/health/ready" else 404)  # type: ignore[attr-defined]
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Keep silent."""
-
-
-@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
-def test_the_gateways_check_follows_its_readiness(services, status, healthy):
-    with HTTPServer(("127.0.0.1", 0), Ready) as server:
-        server.status = status  # type: ignore[attr-defined]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert (check_gateway(services, server.server_port) == 0) is healthy
-        server.shutdown()
-
-
-def test_the_gateways_check_fails_if_no_process_listens(services):
-    [port] = free_ports(1)
-    assert check_gateway(services, port) != 0
-
-
-def check_gateway(services, port: int) -> int:
-    """Run the gateway's health check against another port, past a proxy that leads nowhere."""
-    kind, program, *arguments = services["gateway"]["healthcheck"]["test"]
-    assert (kind, program) == ("CMD", "python")
-    command = [sys.executable, *(word.replace(":8000/", f":{port}/") for word in arguments)]
-    environment = os.environ | {"http_proxy": "http://127.0.0.1:9"}
-    return subprocess.run(command, env=environment, capture_output=True).returncode
+def check_gateway(port: int, folder: Path) -> int:
+    """Run the gateway's health check, which finds no process to kill."""
+    return health_check.main("gateway", folder, folder / "observation", port)

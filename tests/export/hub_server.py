@@ -15,11 +15,20 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """The model that the hub serves; `published_sums` may be wrong for its weights."""
+    """The model that the hub serves.
+
+    Attributes:
+        model: Its id.
+        folder: Its files.
+        published_sums: Sums of its weights, which may be wrong.
+        failures: Statuses of the next responses, each to be sent instead of one.
+        url: Where it is served.
+    """
 
     model: str
     folder: Path
     published_sums: dict[str, str] = field(default_factory=dict)
+    failures: list[int] = field(default_factory=list)
     url: str = ""
 
     def describe(self) -> dict[str, object]:
@@ -51,6 +60,9 @@ def serve_hub(hub: Hub) -> Iterator[Hub]:
             self.respond()
 
         def respond(self) -> None:
+            if hub.failures:
+                self.send(hub.failures.pop(0), b"", {})
+                return
             path = self.path.split("?")[0]
             file = re.fullmatch(rf"/{hub.model}/resolve/{COMMIT}/(.*)", path)
             if re.fullmatch(rf"/api/models/{hub.model}(/revision/(main|{COMMIT}))?", path):

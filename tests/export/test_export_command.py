@@ -11,7 +11,7 @@ import pytest
 
 from export.repository import read_config
 from export.validation import UNVERIFIED
-from export.verify import verify
+from export.verify import verify_each
 from tests.export.repository_tree import list_tree
 from tests.export.tiny_bert import DIMENSIONS, write_json
 
@@ -51,7 +51,7 @@ def test_export_publishes_a_repository_that_agrees_with_its_manifest(export_comm
     assert sorted(path.name for path in repository.iterdir()) == [
         "other", "tiny_bert_v1_embedder", "tiny_bert_v1_preprocess_text", "tiny_bert_v1_text",
     ]  # fmt: skip
-    assert list(verify(repository)) == ["tests/Tiny-BERT.v1"]
+    assert list(verify_each(repository).intact) == ["tests/Tiny-BERT.v1"]
     manifest = json.loads(read_config(repository / "tiny_bert_v1_text").parameters["manifest"].string_value)
     assert manifest["source"] == "tiny-bert"
     assert manifest["license"] == "MIT"
@@ -158,7 +158,7 @@ def test_existing_name_is_refused_without_replace(refused, export_command, tiny_
     assert "already holds tiny-bert" in refused(tiny_bert)
     assert "serves tiny-bert, whose Triton models" in refused(tiny_bert, "--name", "elsewhere/tiny.bert")
     assert export_command(tiny_bert, "--repository", repository, "--replace").returncode == 0
-    assert list(verify(repository)) == ["tiny-bert"]
+    assert list(verify_each(repository).intact) == ["tiny-bert"]
 
 
 def test_terminated_export_leaves_nothing(export_environment, tiny_bert, tmp_path):

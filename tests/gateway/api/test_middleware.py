@@ -49,3 +49,15 @@ async def test_request_context_is_kept(
         assert line["route"] == path.removesuffix("a/b") + "{model}"
     wrong_method = await client.delete("/v1/models/a/b")
     assert (wrong_method.status_code, wrong_method.headers["allow"]) == (405, "GET")
+
+
+@pytest.mark.parametrize("path", ["/v1/health/live", "/v1/health/ready", "/health"])
+async def test_health_checks_are_logged_only_if_they_fail(
+    client: httpx.AsyncClient, engine: FakeEngine, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    caplog.set_level("INFO", logger="gateway.access")
+    assert (await client.get(path)).status_code == 200
+    assert not [record for record in caplog.records if record.name == "gateway.access"]
+    engine.available = False
+    failed = (await client.get(path)).status_code != 200
+    assert bool([record for record in caplog.records if record.name == "gateway.access"]) is failed
