@@ -21,7 +21,11 @@ GraphFiles = Mapping[str, Path]  # step name → its model.onnx
 ARCHITECTURES: Mapping[str, str] = {
     "bert": "bert",
     "camembert": "bert",
+    "gemma3_text": "decoder",
+    "llama_bidirec": "decoder",
     "llama_nemotron_vl": "nemotron_vl",
+    "modernbert": "modernbert",
+    "qwen3": "decoder",
     "roberta": "bert",
     "xlm-roberta": "bert",
 }
@@ -33,6 +37,9 @@ CLASSES: Mapping[str, frozenset[str]] = {
         | {f"{family}Model" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")}
         | {f"{family}ForMaskedLM" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")}
     ),
+    # Qwen3 embedders keep the name of the text generator; modules.json tells them from it.
+    "decoder": frozenset({"LlamaBidirectionalModel", "Qwen3Model", "Qwen3ForCausalLM", "Gemma3TextModel"}),
+    "modernbert": frozenset({"ModernBertModel", "ModernBertForMaskedLM"}),
     "nemotron_vl": frozenset({"LlamaNemotronVLModel"}),
 }
 # Classes with the weights of an encoder that was trained for another task, by the end of their name.

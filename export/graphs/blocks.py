@@ -98,9 +98,7 @@ def cut_blocks(op: GraphBuilder, packing: Packing, heads: int, reach: Reach = EV
         )
 
 
-def _reached_keys(
-    op: GraphBuilder, offset: ir.Value, length: ir.Value, reach: Reach
-) -> tuple[ir.Value, ir.Value]:
+def _reached_keys(op: GraphBuilder, offset: ir.Value, length: ir.Value, reach: Reach) -> tuple[ir.Value, ir.Value]:
     """Return the first key that a block reaches, and one past the last, counted from the start of its sequence."""
     first = op.Mul(offset, 0) if reach.before is None else op.Max(op.Sub(offset, reach.before), 0)
     if reach.after is None:
