@@ -11,6 +11,7 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.builder import save_model
 from export.graphs.text_embedder import DenseLayer, SentenceHead
+from export.validation import require_agreement
 from tests.export.tiny_bert import DIMENSIONS, MAX_TOKENS, POOLING_MODES, write_json, write_pooling
 from tests.export.tiny_text_models import write_gemma3, write_modules
 
@@ -55,7 +56,7 @@ def test_bert_may_have_dense_modules_too(own_tiny_bert, tmp_path, precision):
     plan = plan_export(Checkpoint(own_tiny_bert), precision)
     agreement = plan.compare({"embedder": save_model(plan.graphs["embedder"](), tmp_path)})
     assert plan.spec.dimensions == 12
-    assert agreement.max_abs_error < (2e-6 if precision == "fp32" else 0.02)
+    require_agreement(agreement, precision)
 
 
 def test_the_transformer_may_have_a_folder_of_its_own(own_tiny_bert, tmp_path):
