@@ -91,7 +91,7 @@ def _spec(checkpoint: Checkpoint, encoder: TextEncoder, sentence: SentenceEmbedd
     limit = min(sentence.max_tokens or encoder.max_tokens, encoder.max_tokens)
     return ModelSpec(
         architecture=config["model_type"],
-        dimensions=sentence.head.dense[-1].outputs if sentence.head.dense else width,
+        dimensions=sentence.head.count_dimensions(width),
         vocab_size=count_rows(checkpoint, encoder.token_table, width, "token embeddings"),
         max_query_tokens=limit,
         max_passage_tokens=limit,

@@ -48,6 +48,10 @@ class SentenceHead:
     dense: Sequence[DenseLayer] = ()
     normalize: bool = True
 
+    def count_dimensions(self, width: int) -> int:
+        """Return the components of an embedding, for hidden states of some width."""
+        return self.dense[-1].outputs if self.dense else width
+
 
 def build_text_embedder(
     weights: Weights,
@@ -77,10 +81,27 @@ def build_text_embedder(
     sequence_lengths = op.input("sequence_lengths", ir.DataType.INT32, ["sequences"])
     lengths = op.Cast(sequence_lengths, to=ir.DataType.INT64)
     hidden, sequences = record_encoder(layers, input_ids, lengths)
+    embeddings = record_head(layers, hidden, sequences, head)
+    return build_model(op, "text_embedder", "embeddings", embeddings, head.count_dimensions(width))
+
+
+def record_head(layers: Layers, hidden: ir.Value, sequences: Sequences, head: SentenceHead) -> ir.Value:
+    """Record what makes embeddings of hidden states.
+
+    Args:
+        layers: The graph and the checkpoint.
+        hidden: Hidden states `(tokens, hidden size)`.
+        sequences: The layout of their sequences.
+        head: What to record.
+
+    Returns:
+        Embeddings `(sequences, dimensions)` float32, NaN for a sequence of length 0.
+    """
+    op = layers.op
     with op.scope("pooling"):
         embeddings = sequences.pool(hidden, head.pooling)
     # In int8, these few products would lose more than they save.
-    dense = replace(layers, precision="fp32") if precision == "int8" else layers
+    dense = replace(layers, precision="fp32") if layers.precision == "int8" else layers
     for layer in head.dense:
         with op.scope(layer.name):
             embeddings = dense.linear(embeddings, layer.name)
@@ -90,5 +111,4 @@ def build_text_embedder(
     if head.normalize:
         with op.scope("normalize"):
             embeddings = normalize_rows(op, embeddings)
-    dimensions = head.dense[-1].outputs if head.dense else width
-    return build_model(op, "text_embedder", "embeddings", embeddings, dimensions)
+    return embeddings
