@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.bert import find_bert, max_tokens, record_bert
 from export.graphs.layers import Layers, Sequences
+from export.graphs.text_embedder import build_text_embedder
 from export.spec import Precision, Target
 
 
@@ -27,7 +29,7 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
     config = checkpoint.config
     _check_sizes(config)
     prefix = f"{find_bert(checkpoint.weights, config)}embeddings"
-    rows = count_rows(checkpoint, f"{prefix}.position_embeddings.weight", config["hidden_size"], "position embeddings")
+    rows = count_rows(checkpoint, f"{prefix}.position_embeddings.weight", "position embeddings")
     if rows != config["max_position_embeddings"]:
         raise CheckpointError(
             f"max_position_embeddings is {config['max_position_embeddings']}, but there are {rows} position embeddings"
@@ -36,7 +38,13 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
     def record(layers: Layers, input_ids: ir.Value, lengths: ir.Value) -> tuple[ir.Value, Sequences]:
         return record_bert(layers, config, input_ids, lengths)
 
-    encoder = TextEncoder(record, f"{prefix}.word_embeddings.weight", max_tokens(config))
+    width = config["hidden_size"]
+    encoder = TextEncoder(
+        partial(build_text_embedder, checkpoint.weights, record, width),
+        width,
+        vocab_size=count_rows(checkpoint, f"{prefix}.word_embeddings.weight", "token embeddings"),
+        max_tokens=max_tokens(config),
+    )
     return plan_text_embedder(checkpoint, precision, target, encoder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import onnx_ir as ir
@@ -11,13 +12,13 @@ import onnx_ir as ir
 from export.architectures import Plan
 from export.architectures.config import require_multiple, require_number, require_rope, require_sizes
 from export.architectures.sentence_transformers import SentenceEmbedding, read_sentence_embedding
-from export.architectures.text import TextEncoder, plan_text_embedder, require_sentence_files
+from export.architectures.text import TextEncoder, count_rows, plan_text_embedder, require_sentence_files
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.blocks import CAUSAL, EVERYTHING, Reach
 from export.graphs.decoder import GEMMA3, LLAMA, QWEN3, Decoder, DecoderStyle, LayerKind, read_heads
 from export.graphs.layers import Layers, Sequences
-from export.graphs.text_embedder import SentenceHead
+from export.graphs.text_embedder import SentenceHead, build_text_embedder
 from export.graphs.weights import find_prefix
 from export.spec import Pooling, Precision, Target
 
@@ -50,8 +51,9 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
         return hidden, sequences[kind_of_layer[0]]
 
     encoder = TextEncoder(
-        record,
-        token_table=f"{prefix}embed_tokens.weight",
+        partial(build_text_embedder, checkpoint.weights, record, config["hidden_size"]),
+        config["hidden_size"],
+        vocab_size=count_rows(checkpoint, f"{prefix}embed_tokens.weight", "token embeddings"),
         max_tokens=config["max_position_embeddings"],
         is_bidirectional=config["model_type"] == "llama_bidirec",
     )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import onnx_ir as ir
 
 from export.architectures import Plan
 from export.architectures.config import require_multiple, require_number, require_sizes
-from export.architectures.text import TextEncoder, plan_text_embedder
+from export.architectures.text import TextEncoder, count_rows, plan_text_embedder
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.layers import Layers, Sequences
 from export.graphs.modernbert import STACKED, local_rope_theta, record_modernbert
+from export.graphs.text_embedder import build_text_embedder
 from export.graphs.weights import SplitWeights, find_prefix
 from export.spec import Precision, Target
 
@@ -32,11 +34,12 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
     def record(layers: Layers, input_ids: ir.Value, lengths: ir.Value) -> tuple[ir.Value, Sequences]:
         return record_modernbert(layers, config, prefix, input_ids, lengths)
 
+    weights, width = SplitWeights(checkpoint.weights, STACKED), config["hidden_size"]
     encoder = TextEncoder(
-        record,
-        token_table=f"{prefix}embeddings.tok_embeddings.weight",
+        partial(build_text_embedder, weights, record, width),
+        width,
+        vocab_size=count_rows(checkpoint, f"{prefix}embeddings.tok_embeddings.weight", "token embeddings"),
         max_tokens=config["max_position_embeddings"],
-        weights=SplitWeights(checkpoint.weights, STACKED),
     )
     return plan_text_embedder(checkpoint, precision, target, encoder)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from export.architectures import GraphFiles, Plan
+import onnx_ir as ir
+
+from export.architectures import GraphFiles, Layout, Plan
 from export.architectures.sentence_transformers import SentenceEmbedding, read_sentence_embedding
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
-from export.graphs.text_embedder import RecordEncoder, build_text_embedder
-from export.graphs.weights import Weights
+from export.graphs.text_embedder import SentenceHead
 from export.names import EMBEDDER
 from export.spec import ModelSpec, Precision, Target
 from export.tokenizer import check_expansion, check_prefixes, check_token_ids, prepare_tokenizer
@@ -24,17 +25,17 @@ class TextEncoder:
     """An encoder of texts.
 
     Attributes:
-        record: Records its layers.
-        token_table: Tensor with a row for each token, `(tokens, hidden size)`.
+        build: Builds the embedder around it; `partial(build_text_embedder, weights, record, width)`, if it is ragged.
+        width: Width of its hidden states.
+        vocab_size: Rows of its token embedding table.
         max_tokens: Longest sequence that it takes.
-        weights: Its tensors, if the checkpoint stores them differently.
         is_bidirectional: Whether every token attends to all others, whatever transformers' own class does.
     """
 
-    record: RecordEncoder
-    token_table: str
+    build: Callable[[SentenceHead, Precision, Target], ir.Model]
+    width: int
+    vocab_size: int
     max_tokens: int
-    weights: Weights | None = None
     is_bidirectional: bool = False
 
 
@@ -44,6 +45,7 @@ def plan_text_embedder(
     target: Target,
     encoder: TextEncoder,
     sentence: SentenceEmbedding | None = None,
+    layout: Layout = "ragged",
 ) -> Plan:
     """Return the plan of a text embedder: one graph.
 
@@ -53,6 +55,7 @@ def plan_text_embedder(
         target: Device that the graph will run on.
         encoder: What its architecture says.
         sentence: How a text becomes one vector; None for what the files of sentence-transformers say.
+        layout: How the graph works on batches.
 
     Raises:
         CheckpointError: A file is missing or asks for something that is not supported.
@@ -63,10 +66,9 @@ def plan_text_embedder(
     check_token_ids(tokenizer, spec.vocab_size)
     check_expansion(tokenizer)
     check_prefixes(tokenizer, spec)
-    weights, width = encoder.weights or checkpoint.weights, checkpoint.config["hidden_size"]
-    build = partial(build_text_embedder, weights, encoder.record, sentence.head, width, precision, target)
+    build = partial(encoder.build, sentence.head, precision, target)
     compare = partial(_compare, checkpoint, spec, encoder, sentence, tokenizer, target)
-    return Plan(spec, tokenizer, {EMBEDDER: build}, compare)
+    return Plan(spec, tokenizer, {EMBEDDER: build}, compare, layout)
 
 
 def _compare(
@@ -86,13 +88,11 @@ def _compare(
 
 
 def _spec(checkpoint: Checkpoint, encoder: TextEncoder, sentence: SentenceEmbedding) -> ModelSpec:
-    config = checkpoint.config
-    width = config["hidden_size"]
     limit = min(sentence.max_tokens or encoder.max_tokens, encoder.max_tokens)
     return ModelSpec(
-        architecture=config["model_type"],
-        dimensions=sentence.head.count_dimensions(width),
-        vocab_size=count_rows(checkpoint, encoder.token_table, width, "token embeddings"),
+        architecture=checkpoint.config["model_type"],
+        dimensions=sentence.head.count_dimensions(encoder.width),
+        vocab_size=encoder.vocab_size,
         max_query_tokens=limit,
         max_passage_tokens=limit,
         pooling=sentence.head.pooling,
@@ -102,13 +102,13 @@ def _spec(checkpoint: Checkpoint, encoder: TextEncoder, sentence: SentenceEmbedd
     )
 
 
-def count_rows(checkpoint: Checkpoint, table: str, width: int, what: str) -> int:
+def count_rows(checkpoint: Checkpoint, table: str, what: str) -> int:
     """Return the number of rows of an embedding table.
 
     Raises:
         CheckpointError: Its rows are not as wide as the hidden states.
     """
-    shape = checkpoint.weights.shape(table)
+    shape, width = checkpoint.weights.shape(table), checkpoint.config["hidden_size"]
     if len(shape) != 2 or shape[1] != width:
         raise CheckpointError(f"hidden_size is {width}, but the {what} have the shape {shape}")
     return shape[0]

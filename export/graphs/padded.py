@@ -1,4 +1,4 @@
-"""A padded encoder as optimum exports it, inside the ragged contract: packed rows are padded for it, and packed again."""
+"""A padded encoder, as optimum exports it, inside the ragged contract: rows are padded for it, and packed again."""
 
 import onnx
 import onnx_ir as ir
@@ -35,9 +35,7 @@ def wrap_padded_encoder(
     inputs = [value.name for value in encoder.graph.input]
     encoder = onnx.compose.add_prefix(encoder, _PREFIX)
     encoder.ir_version = IR_VERSION
-    padding, pooling = (
-        _to_proto(model, opset) for model in (_pad(inputs, pad_token_id), _pool(weights, head, width))
-    )
+    padding, pooling = (_to_proto(model, opset) for model in (_pad(inputs, pad_token_id), _pool(weights, head, width)))
     padded = onnx.compose.merge_models(padding, encoder, [(f"padded_{name}", _PREFIX + name) for name in inputs])
     links = [(f"{_PREFIX}last_hidden_state", "hidden"), (_LENGTHS, "lengths"), (_ROWS, "rows")]
     return ir.from_proto(onnx.compose.merge_models(padded, pooling, links))

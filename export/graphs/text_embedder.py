@@ -56,8 +56,8 @@ class SentenceHead:
 def build_text_embedder(
     weights: Weights,
     record_encoder: RecordEncoder,
-    head: SentenceHead,
     width: int,
+    head: SentenceHead,
     precision: Precision = "fp32",
     target: Target = "cpu",
 ) -> ir.Model:
@@ -66,8 +66,8 @@ def build_text_embedder(
     Args:
         weights: Tensors of the checkpoint.
         record_encoder: Records the encoder.
-        head: What follows it.
         width: Width of its hidden states.
+        head: What follows it.
         precision: Precision of matrices and their products.
         target: Device that the graph will run on.
 

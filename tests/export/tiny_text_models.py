@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from transformers import (
+    AutoConfig,
+    AutoModel,
     Gemma3TextConfig,
     Gemma3TextModel,
     LlamaConfig,
@@ -19,6 +21,7 @@ from transformers import (
     Qwen3Model,
 )
 
+from export.architectures import ARCHITECTURES
 from tests.export.tiny_bert import character_tokenizer, write_json
 
 WIDTH = 32
@@ -64,6 +67,21 @@ def write_modernbert(folder: Path, **changes: Any) -> Path:
     own |= {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
     _write_model(folder, ModernBertModel, ModernBertConfig(**SIZES | own | changes))
     return write_modules(folder, "cls_token")
+
+
+PADDED = [model_type for model_type, module in ARCHITECTURES.items() if module == "padded"]
+"""Model types that optimum exports."""
+
+
+def write_padded(folder: Path, model_type: str) -> Path:
+    """Write an encoder of a type without a graph of ours: mean pooling, up to 64 tokens."""
+    sizes = SIZES | {"max_position_embeddings": 64, "embedding_size": WIDTH}
+    config = AutoConfig.for_model(model_type, **sizes)
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder)
+    character_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n# Tiny\n\nRandom weights.\n")
+    return write_modules(folder, "mean_tokens")
 
 
 WRITERS = {

@@ -29,7 +29,7 @@ def build_bert_embedder(config, weights, pooling, normalize=True, precision="fp3
         return record_bert(layers, config, input_ids, lengths)
 
     head = SentenceHead(pooling, normalize=normalize)
-    return build_text_embedder(weights, record, head, config["hidden_size"], precision, target)
+    return build_text_embedder(weights, record, config["hidden_size"], head, precision, target)
 
 
 def random_ids(lengths, vocab_size=99):

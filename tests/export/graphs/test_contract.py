@@ -37,7 +37,7 @@ def build_bert(precision: Precision, target: Target = "cpu") -> ir.Model:
     def record(layers, input_ids, lengths):
         return record_bert(layers, config.to_dict(), input_ids, lengths)
 
-    return build_text_embedder(weights, record, SentenceHead("mean"), config.hidden_size, precision, target)
+    return build_text_embedder(weights, record, config.hidden_size, SentenceHead("mean"), precision, target)
 
 
 def build_flagship(build, precision: Precision, target: Target) -> ir.Model:
