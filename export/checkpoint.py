@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,24 @@ from export.errors import CheckpointError, CheckpointFileMissingError
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+TRANSFORMER, DENSE = "Transformer", "Dense"
 MAX_JSON_BYTES = 16 << 20
 MAX_TOKENIZER_BYTES = 256 << 20
 MAX_TEXT_BYTES = 1 << 20
 _FLOATING = {"F64", "F32", "F16", "BF16"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """An entry of `modules.json`.
+
+    Attributes:
+        kind: Last part of the name of its class, such as `Pooling`.
+        path: Its folder inside the checkpoint; empty for the checkpoint's own.
+    """
+
+    kind: str
+    path: str
 
 
 class Checkpoint:
@@ -44,19 +59,49 @@ class Checkpoint:
             self._roots.append(resolved.parent.parent / "blobs")
 
     @cached_property
+    def modules(self) -> Sequence[Module] | None:
+        """The modules of `modules.json`, in order; None without this file of sentence-transformers.
+
+        Raises:
+            CheckpointError: It is not a list of modules.
+        """
+        entries = self.json("modules.json")
+        if entries is None:
+            return None
+        try:
+            if not isinstance(entries, list):
+                raise TypeError
+            return [Module(str(entry["type"]).rsplit(".", 1)[-1], str(entry.get("path") or "")) for entry in entries]
+        except (AttributeError, KeyError, TypeError):
+            raise CheckpointError(f"{self.folder / 'modules.json'} is not a list of modules") from None
+
+    @cached_property
+    def transformer(self) -> str:
+        """Folder of the transformer inside the checkpoint; empty for the checkpoint's own."""
+        return next((module.path for module in self.modules or () if module.kind == TRANSFORMER), "")
+
+    @cached_property
     def config(self) -> Mapping[str, Any]:
         """Content of `config.json`: the numbers of the architecture."""
-        return self.require_json("config.json")
+        return self.require_json(self.transformer_file("config.json"))
 
     @cached_property
     def tokenizer(self) -> Mapping[str, Any]:
         """Content of `tokenizer.json`: the whole tokenizer, as the `tokenizers` library reads it."""
-        return self._require_object("tokenizer.json", MAX_TOKENIZER_BYTES)
+        return self._require_object(self.transformer_file("tokenizer.json"), MAX_TOKENIZER_BYTES)
 
     @cached_property
     def weights(self) -> SafetensorsWeights:
-        """Named tensors of the model."""
-        return SafetensorsWeights(self._find_weights())
+        """Named tensors of the model; those of a dense module follow the name of its folder, as `2_Dense.`."""
+        files = {path: "" for path in self._find_weights()}
+        for module in self.modules or ():
+            if module.kind == DENSE:
+                files[self._require(f"{module.path}/{WEIGHTS}")] = f"{module.path}."
+        return SafetensorsWeights(files)
+
+    def transformer_file(self, name: str) -> str:
+        """Return the path, inside the checkpoint, of a file beside the transformer."""
+        return f"{self.transformer}/{name}" if self.transformer else name
 
     def json(self, name: str) -> Any:
         """Return the content of a JSON file, or None if the checkpoint has no such file.
@@ -135,13 +180,13 @@ class Checkpoint:
         return path
 
     def _find_weights(self) -> tuple[Path, ...]:
-        if single := self._find(WEIGHTS):
+        if single := self._find(self.transformer_file(WEIGHTS)):
             return (single,)
-        index = self.json(WEIGHTS_INDEX)
+        index = self.json(self.transformer_file(WEIGHTS_INDEX))
         if index is None:
-            pickles = sorted(path.name for path in self.folder.glob("*.bin"))
+            pickles = sorted(path.name for path in (self.folder / self.transformer).glob("*.bin"))
             hint = f"{pickles[0]} is a pickle, which is never loaded; convert it to safetensors" if pickles else ""
-            raise CheckpointFileMissingError(self.folder, WEIGHTS, hint)
+            raise CheckpointFileMissingError(self.folder / self.transformer, WEIGHTS, hint)
         return tuple(self._find_shard(name) for name in self._list_shards(index))
 
     def _list_shards(self, index: Any) -> list[str]:
@@ -156,9 +201,12 @@ class Checkpoint:
     def _find_shard(self, name: str) -> Path:
         if Path(name).name != name:
             raise CheckpointError(f"{self.folder / WEIGHTS_INDEX} names a shard outside its folder: {name}")
+        return self._require(self.transformer_file(name), f"{WEIGHTS_INDEX} names it")
+
+    def _require(self, name: str, hint: str = "") -> Path:
         path = self._find(name)
         if path is None:
-            raise CheckpointFileMissingError(self.folder, name, f"{WEIGHTS_INDEX} names it")
+            raise CheckpointFileMissingError(self.folder, name, hint)
         return path
 
 
@@ -168,23 +216,23 @@ class SafetensorsWeights:
     Only headers are read in advance. A tensor is read when asked for and not kept.
 
     Args:
-        paths: The files, a single one or all shards.
+        files: Each file, with a prefix for the names of its tensors.
 
     Raises:
         CheckpointError: A file is not a valid safetensors file.
     """
 
-    def __init__(self, paths: tuple[Path, ...]) -> None:
-        self.paths = paths
-        self._file_of: dict[str, Any] = {}
-        for path in paths:
+    def __init__(self, files: Mapping[Path, str]) -> None:
+        self.paths = tuple(files)
+        self._place_of: dict[str, tuple[Any, str]] = {}
+        for path, prefix in files.items():
             handle = _open_safetensors(path)
-            self._file_of.update(dict.fromkeys(handle.keys(), handle))
+            self._place_of.update({prefix + name: (handle, name) for name in handle.keys()})
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Names of all tensors."""
-        return frozenset(self._file_of)
+        return frozenset(self._place_of)
 
     @cached_property
     def parameter_count(self) -> int:
@@ -204,12 +252,14 @@ class SafetensorsWeights:
         stored_type = self._slice(name).get_dtype()
         if stored_type not in _FLOATING:
             raise CheckpointError(f"tensor {name} is stored as {stored_type}; a floating-point type is needed")
-        return np.ascontiguousarray(self._file_of[name].get_tensor(name), dtype=np.float32)
+        file, stored_name = self._place_of[name]
+        return np.ascontiguousarray(file.get_tensor(stored_name), dtype=np.float32)
 
     def _slice(self, name: str) -> Any:
-        if name not in self._file_of:
+        if name not in self._place_of:
             raise CheckpointError(f"the checkpoint has no tensor {name}")
-        return self._file_of[name].get_slice(name)
+        file, stored_name = self._place_of[name]
+        return file.get_slice(stored_name)
 
 
 def _open_safetensors(path: Path) -> Any:

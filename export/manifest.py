@@ -35,6 +35,7 @@ class Manifest:
     precision: str
     target: str
     opset: int
+    layout: str
     dimensions: int
     max_tokens: int
     pooling: str

@@ -148,6 +148,7 @@ def _describe(
         precision=request.precision,
         target=request.serving.target,
         opset=OPSET,
+        layout=plan.layout,
         dimensions=spec.dimensions,
         max_tokens=spec.max_tokens,
         pooling=spec.pooling,

@@ -7,7 +7,7 @@ from typing import Literal
 
 Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-dense"]
-Pooling = Literal["mean", "cls", "max"]
+Pooling = Literal["mean", "cls", "max", "last"]
 Modality = Literal["text", "image"]
 
 # Maximum size of a parameter on the disk; token embeddings are float16 in int8 graphs.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -15,15 +16,32 @@ from export.progress import stage
 from export.spec import ModelSpec, Precision, Target
 from export.validation import Agreement
 
+Layout = Literal["ragged", "padded"]
 GraphFiles = Mapping[str, Path]  # step name → its model.onnx
 
 # Module of this package by `model_type` of config.json.
 ARCHITECTURES: Mapping[str, str] = {
     "bert": "bert",
     "camembert": "bert",
+    "gemma3_text": "decoder",
+    "llama_bidirec": "decoder",
     "llama_nemotron_vl": "nemotron_vl",
+    "modernbert": "modernbert",
+    "qwen3": "decoder",
     "roberta": "bert",
     "xlm-roberta": "bert",
+    # Without a graph of ours, exported by optimum.
+    "albert": "padded",
+    "deberta": "padded",
+    "deberta-v2": "padded",
+    "distilbert": "padded",
+    "electra": "padded",
+    "megatron-bert": "padded",
+    "mobilebert": "padded",
+    "mpnet": "padded",
+    "rembert": "padded",
+    "roformer": "padded",
+    "squeezebert": "padded",
 }
 # Classes that `architectures` of config.json may name, by module. Many embedders are published as the masked language
 # model that they were trained from, whose encoder is the same.
@@ -33,6 +51,9 @@ CLASSES: Mapping[str, frozenset[str]] = {
         | {f"{family}Model" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")}
         | {f"{family}ForMaskedLM" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")}
     ),
+    # Qwen3 embedders keep the name of the text generator; modules.json tells them from it.
+    "decoder": frozenset({"LlamaBidirectionalModel", "Qwen3Model", "Qwen3ForCausalLM", "Gemma3TextModel"}),
+    "modernbert": frozenset({"ModernBertModel", "ModernBertForMaskedLM"}),
     "nemotron_vl": frozenset({"LlamaNemotronVLModel"}),
 }
 # Classes with the weights of an encoder that was trained for another task, by the end of their name.
@@ -56,12 +77,14 @@ class Plan:
         tokenizer: Content of the `tokenizer.json` to serve.
         graphs: Builder of each graph by step name, in the order of the request path.
         compare: Function that runs the written graphs and the reference on sample inputs.
+        layout: Whether the graphs work on rows without padding.
     """
 
     spec: ModelSpec
     tokenizer: bytes
     graphs: Mapping[str, Callable[[], ir.Model]]
     compare: Callable[[GraphFiles], Agreement]
+    layout: Layout = "ragged"
 
 
 def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "cpu") -> Plan:
@@ -76,21 +99,28 @@ def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "
         raise CheckpointError(f"{checkpoint.folder}/config.json has no model_type")
     if model_type not in ARCHITECTURES:
         raise UnknownArchitectureError(model_type, ARCHITECTURES)
-    _check_classes(checkpoint, CLASSES[ARCHITECTURES[model_type]])
-    module = import_module(f"{__name__}.{ARCHITECTURES[model_type]}")
+    architecture = ARCHITECTURES[model_type]
+    _check_classes(checkpoint, CLASSES.get(architecture))
+    module = import_module(f"{__name__}.{architecture}")
     with stage(f"read the files of {checkpoint.folder}", CheckpointError):
         plan: Plan = module.plan(checkpoint, precision, target)
     return plan
 
 
-def _check_classes(checkpoint: Checkpoint, supported: frozenset[str]) -> None:
-    """Refuse a checkpoint whose `architectures` names only classes that are not embedding models."""
+def _check_classes(checkpoint: Checkpoint, supported: frozenset[str] | None) -> None:
+    """Refuse a checkpoint whose `architectures` names only classes that are not embedding models.
+
+    Args:
+        checkpoint: The files.
+        supported: Names of the classes that are; None for all but those of other tasks.
+    """
     classes = checkpoint.config.get("architectures") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise CheckpointError(f"{checkpoint.folder}/config.json: architectures is not a list of names")
-    if not classes or supported.intersection(classes):
+    if not classes or (supported and supported.intersection(classes)):
         return
     for suffix, task in _OTHER_TASKS.items():
         if classes[0].endswith(suffix):
             raise CheckpointError(f"{checkpoint.folder} is {task} ({classes[0]}), not an embedding model")
-    raise UnknownArchitectureError(classes[0], supported)
+    if supported:
+        raise UnknownArchitectureError(classes[0], supported)

@@ -18,7 +18,7 @@ from export.architectures.config import (
 )
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
-from export.graphs.llama import read_heads
+from export.graphs.decoder import read_heads
 from export.graphs.nemotron_vl import POOLINGS, build_embedder, build_vision_encoder, image_tokens_per_tile
 from export.names import EMBEDDER, VISION_ENCODER
 from export.spec import ImageSpec, ModelSpec, Precision, Target

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from export.graphs.blocks import Blocks
+from export.graphs.blocks import EVERYTHING, Blocks, Reach
 from export.graphs.builder import GraphBuilder
 from export.graphs.groups import Group, loop_over_groups
 
@@ -63,7 +63,7 @@ def split_heads(op: GraphBuilder, x: ir.Value, size: int, *counts: int) -> list[
 def attend(
     op: GraphBuilder, query: HeadRows, key: HeadRows, value: HeadRows, heads: Heads, blocks: Blocks, dtype: ir.DataType
 ) -> ir.Value:
-    """Attend from every row to all rows of its sequence, by scaled dot products and in both directions.
+    """Attend from every row to the rows of its sequence that it can reach, by scaled dot products.
 
     Only one group of blocks has its scores in memory at a time, and no sequence reads rows of another.
 
@@ -95,11 +95,15 @@ def attend(
         scores = op.MatMul(narrow(op, queries), op.Transpose(narrow(op, keys), perm=[0, 1, 3, 2]))
         if is_narrow:
             scores = op.Cast(scores, to=ir.DataType.FLOAT)
-        weights = op.branch(
-            op.Less(op.ReduceMin(group.key_count, keepdims=0), group.longest),
-            then=lambda op: op.Softmax(_mask_padding(op, scores, is_key), axis=-1),
-            otherwise=lambda op: op.Softmax(scores, axis=-1),
-        )
+        if blocks.reach != EVERYTHING:
+            is_reached = _is_reached(op, query_rows, key_rows, is_key, blocks.reach)
+            weights = _softmax_of_reached(op, scores, is_reached, heads.query)
+        else:
+            weights = op.branch(
+                op.Less(op.ReduceMin(group.key_count, keepdims=0), group.longest),
+                then=lambda op: op.Softmax(_mask_padding(op, scores, is_key), axis=-1),
+                otherwise=lambda op: op.Softmax(scores, axis=-1),
+            )
         return op.Reshape(op.MatMul(narrow(op, weights), narrow(op, values)), [-1, heads.size])
 
     padded = loop_over_groups(op, blocks, dtype, attend_group)
@@ -115,3 +119,31 @@ def _mask_padding(op: GraphBuilder, scores: ir.Value, is_key: ir.Value) -> ir.Va
     Over long sequences, which are never padded, this would cost as much as the softmax; hence the branch around it.
     """
     return op.Add(scores, op.Unsqueeze(op.Where(is_key, 0.0, float("-inf")), [1, 2]))
+
+
+def _is_reached(op: GraphBuilder, query_rows: ir.Value, key_rows: ir.Value, is_key: ir.Value, reach: Reach) -> ir.Value:
+    """Return which keys each query attends to, `(blocks, queries, keys)` bool."""
+    is_reached = op.Unsqueeze(is_key, [1])
+    distance = op.Sub(op.Unsqueeze(key_rows, [1]), op.Unsqueeze(query_rows, [2]))
+    if reach.after is not None:
+        is_reached = op.And(is_reached, op.LessOrEqual(distance, reach.after))
+    if reach.before is not None:
+        is_reached = op.And(is_reached, op.GreaterOrEqual(distance, -reach.before))
+    return is_reached
+
+
+def _softmax_of_reached(op: GraphBuilder, scores: ir.Value, is_reached: ir.Value, heads: int) -> ir.Value:
+    """Return attention weights over the keys that are reached.
+
+    Args:
+        op: The graph.
+        scores: Scores `(blocks, key heads, query heads of each * queries, keys)`.
+        is_reached: Mask `(blocks, queries, keys)`.
+        heads: Number of query heads.
+
+    Returns:
+        Weights, as `scores`.
+    """
+    by_head = op.Reshape(scores, op.Concat([0, heads, -1], op.Shape(scores, start=3, end=4), axis=0))
+    masked = op.Add(by_head, op.Unsqueeze(op.Where(is_reached, 0.0, float("-inf")), [1]))
+    return op.Reshape(op.Softmax(masked, axis=-1), op.Shape(scores))

@@ -1,4 +1,4 @@
-"""The BERT family, from packed token ids to one embedding per sequence."""
+"""The BERT family, from packed token ids to hidden states."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,8 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graphs.attention import Heads
-from export.graphs.builder import GraphBuilder, build_model
-from export.graphs.layers import Layers, Precision, Sequences
+from export.graphs.layers import Layers, Sequences
 from export.graphs.packed import Packing
-from export.graphs.pooling import Pooling, normalize_rows
-from export.graphs.targets import Target, bind_layers
 from export.graphs.weights import Array, Weights, find_prefix
 
 # Models whose position table begins with rows for padding: the first position is pad_token_id + 1.
@@ -19,52 +16,30 @@ _POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert"})
 _MODEL_TYPES = _POSITIONS_AFTER_PADDING | {"bert"}
 
 
-def build_bert_embedder(
-    config: Mapping[str, Any],
-    weights: Weights,
-    pooling: Pooling,
-    normalize: bool = True,
-    precision: Precision = "fp32",
-    target: Target = "cpu",
-) -> ir.Model:
-    """Build the embedder of a BERT-like encoder.
-
-    Args:
-        config: The checkpoint's `config.json`.
-        weights: Tensors of the checkpoint.
-        pooling: How the last hidden states of a sequence become one vector.
-        normalize: Whether embeddings have length 1.
-        precision: Precision of matrices and their products.
-        target: Device that the graph will run on.
-
-    Returns:
-        A model with the inputs `input_ids` int64 `(tokens,)` and `sequence_lengths` int32 `(sequences,)`, and the
-        output `embeddings` float32 `(sequences, hidden size)`, NaN for a sequence of length 0.
+def record_bert(
+    layers: Layers, config: Mapping[str, Any], input_ids: ir.Value, lengths: ir.Value
+) -> tuple[ir.Value, Sequences]:
+    """Record a BERT-like encoder, as `RecordEncoder` of `text_embedder` describes it.
 
     Raises:
         ValueError: The config asks for something this graph does not support, or the checkpoint lacks a tensor.
     """
     _check_config(config)
-    prefix = find_prefix(
-        weights, "embeddings.word_embeddings.weight", ("", f"{config['model_type']}.".replace("xlm-", ""))
-    )
-    op = GraphBuilder()
-    layers = bind_layers(op, weights, precision, target)
-    input_ids = op.input("input_ids", ir.DataType.INT64, ["tokens"])
-    sequence_lengths = op.input("sequence_lengths", ir.DataType.INT32, ["sequences"])
-    count = config["num_attention_heads"]
+    op, prefix, count = layers.op, find_bert(layers.weights, config), config["num_attention_heads"]
     heads = Heads(count, count, config["hidden_size"] // count)
-    sequences = layers.sequences(op.Cast(sequence_lengths, to=ir.DataType.INT64), op.Shape(input_ids), heads)
+    sequences = layers.sequences(lengths, op.Shape(input_ids), heads)
     with op.scope("embeddings"):
         hidden = _embed(layers, config, f"{prefix}embeddings", input_ids, sequences.packing)
     for index in range(config["num_hidden_layers"]):
         with op.scope(f"layer.{index}"):
             hidden = _layer(layers, config, f"{prefix}encoder.layer.{index}", hidden, sequences)
-    with op.scope("pooling"):
-        embeddings = sequences.pool(hidden, pooling)
-        if normalize:
-            embeddings = normalize_rows(op, embeddings)
-    return build_model(op, "bert_embedder", "embeddings", embeddings, config["hidden_size"])
+    return hidden, sequences
+
+
+def find_bert(weights: Weights, config: Mapping[str, Any]) -> str:
+    """Return the prefix of the encoder's tensors, empty or ending in a point."""
+    family = config["model_type"].replace("xlm-", "")
+    return find_prefix(weights, "embeddings.word_embeddings.weight", ("", f"{family}."))
 
 
 def max_tokens(config: Mapping[str, Any]) -> int:
@@ -108,8 +83,8 @@ def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Valu
     """Record one encoder layer: attention and MLP, each normalised after its residual is added."""
     op, epsilon = layers.op, config["layer_norm_eps"]
     with op.scope("attention"):
-        projections = [f"{name}.attention.self.{projection}" for projection in ("query", "key", "value")]
-        attended = layers.linear(sequences.attend(hidden, *projections), f"{name}.attention.output.dense")
+        query, key, value = (f"{name}.attention.self.{projection}" for projection in ("query", "key", "value"))
+        attended = layers.linear(sequences.attend(hidden, query, key, value), f"{name}.attention.output.dense")
         hidden = layers.layer_norm(layers.add(hidden, attended), f"{name}.attention.output.LayerNorm", epsilon)
     with op.scope("mlp"):
         outer = layers.feed_forward(hidden, f"{name}.intermediate.dense", f"{name}.output.dense", config["hidden_act"])

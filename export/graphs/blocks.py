@@ -21,6 +21,23 @@ CLASS_RATIO = 1.25  # longest to shortest sequence of each other class
 
 
 @dataclass(frozen=True)
+class Reach:
+    """Which rows of its sequence a row attends to.
+
+    Attributes:
+        before: Number of rows before its own; None for all.
+        after: Number of rows after its own; None for all.
+    """
+
+    before: int | None = None
+    after: int | None = None
+
+
+EVERYTHING = Reach()
+CAUSAL = Reach(after=0)
+
+
+@dataclass(frozen=True)
 class Blocks:
     """Blocks in the order in which attention visits them, longest sequences first; all int64.
 
@@ -28,11 +45,12 @@ class Blocks:
         sequence: Sequence of each block, `(blocks,)`.
         query_start: First row of its queries, `(blocks,)`.
         query_count: Number of its queries, 1 to 256, `(blocks,)`.
-        key_start: First row of its keys, which are the whole sequence, `(blocks,)`.
+        key_start: First row of its keys: those of the sequence that its queries can reach, `(blocks,)`.
         key_count: Number of its keys, `(blocks,)`.
         group_ends: One past the last block of each group, `(groups,)`.
         output_head: Place of each head of each row in the concatenated outputs of the groups, `(rows, heads)`. An
             output is ordered by block, then by head, then by query, padded to the longest block of the group.
+        reach: Which keys each query attends to.
     """
 
     sequence: ir.Value
@@ -42,15 +60,17 @@ class Blocks:
     key_count: ir.Value
     group_ends: ir.Value
     output_head: ir.Value
+    reach: Reach = EVERYTHING
 
 
-def cut_blocks(op: GraphBuilder, packing: Packing, heads: int) -> Blocks:
-    """Cut the sequences of a batch into blocks, once for all layers.
+def cut_blocks(op: GraphBuilder, packing: Packing, heads: int, reach: Reach = EVERYTHING) -> Blocks:
+    """Cut the sequences of a batch into blocks, once for all layers of the same reach.
 
     Args:
         op: The graph.
         packing: The batch.
         heads: Number of query heads, which limits the size of a group.
+        reach: Which keys each query attends to.
     """
     with op.scope("blocks"):
         counts = op.Div(op.Add(packing.lengths, QUERIES_PER_BLOCK - 1), QUERIES_PER_BLOCK)
@@ -59,20 +79,31 @@ def cut_blocks(op: GraphBuilder, packing: Packing, heads: int) -> Blocks:
         sequence = segment_of_rows(op, counts, first_block, blocks)
         rank = op.Sub(row_numbers(op, blocks), op.Gather(first_block, sequence))
         offset = op.Mul(rank, QUERIES_PER_BLOCK)
-        key_count, order = op.record("TopK", [op.Gather(packing.lengths, sequence), blocks], {"axis": 0}, outputs=2)
-        sequence, offset = op.Gather(sequence, order), op.Gather(offset, order)
-        key_start = op.Gather(packing.starts, sequence)
+        length = op.Gather(packing.lengths, sequence)
+        first_key, end_key = _reached_keys(op, offset, length, reach)
+        key_count, order = op.record("TopK", [op.Sub(end_key, first_key), blocks], {"axis": 0}, outputs=2)
+        sequence, offset, first_key = (op.Gather(x, order) for x in (sequence, offset, first_key))
+        start = op.Gather(packing.starts, sequence)
         group_start = _group_start(op, key_count, blocks, heads)
         begins = op.Squeeze(op.NonZero(op.Equal(group_start, row_numbers(op, blocks))), [0])
         return Blocks(
             sequence=sequence,
-            query_start=op.Add(key_start, offset),
-            query_count=op.Min(op.Sub(key_count, offset), QUERIES_PER_BLOCK),
-            key_start=key_start,
+            query_start=op.Add(start, offset),
+            query_count=op.Min(op.Sub(op.Gather(length, order), offset), QUERIES_PER_BLOCK),
+            key_start=op.Add(start, first_key),
             key_count=key_count,
             group_ends=op.Concat(op.Slice(begins, [1], [np.iinfo(np.int64).max]), blocks, axis=0),
             output_head=_output_head(op, packing, first_block, order, op.Gather(key_count, group_start), heads),
+            reach=reach,
         )
+
+
+def _reached_keys(op: GraphBuilder, offset: ir.Value, length: ir.Value, reach: Reach) -> tuple[ir.Value, ir.Value]:
+    """Return the first key that a block reaches, and one past the last, counted from the start of its sequence."""
+    first = op.Mul(offset, 0) if reach.before is None else op.Max(op.Sub(offset, reach.before), 0)
+    if reach.after is None:
+        return first, length
+    return first, op.Min(op.Add(offset, QUERIES_PER_BLOCK + reach.after), length)
 
 
 def _group_start(op: GraphBuilder, key_count: ir.Value, blocks: ir.Value, heads: int) -> ir.Value:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graphs.attention import Heads
+from export.graphs.blocks import EVERYTHING, Reach
 from export.graphs.gpu import GpuLayers, GpuSequences
 from export.graphs.weights import Array
 
@@ -29,10 +30,14 @@ _BIASED_ACTIVATIONS = {"gelu": "BiasGelu", "gelu_new": "FastGelu", "gelu_pytorch
 class CudaLayers(GpuLayers):
     """A recorder of layers in operators that ONNX Runtime has kernels for, each of which replaces several."""
 
-    def rms_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
-        """Record a root-mean-square normalisation of float32 rows."""
+    def rms_norm(self, x: ir.Value, name: str, epsilon: float, offset: float = 0.0) -> ir.Value:
+        """Record a root-mean-square normalisation of rows."""
         weight = f"{name}.weight"
-        scale = self.op.weight(weight, lambda: self.weights.read(weight), self.weights.shape(weight), self.dtype)
+
+        def read() -> Array:
+            return self.weights.read(weight) + np.float32(offset)
+
+        scale = self.op.weight(weight, read, self.weights.shape(weight), self.dtype)
         # The operator has a result of the type of `scale`, and no domain, though it is not one of ONNX.
         return self.typed(self.op.SimplifiedLayerNormalization(x, scale, axis=-1, epsilon=epsilon, stash_type=1))
 
@@ -56,8 +61,15 @@ class CudaLayers(GpuLayers):
         *,
         frequencies: Array | None = None,
         length: int | None = None,
+        reach: Reach = EVERYTHING,
     ) -> CudaSequences:
-        """Record the layout of a batch, as `Layers.sequences` describes it."""
+        """Record the layout of a batch, as `Layers.sequences` describes it.
+
+        Raises:
+            ValueError: Rows do not attend to their whole sequence, for which the operator has no mask.
+        """
+        if reach != EVERYTHING:
+            raise ValueError("causal or local attention has no form for CUDA yet: export with --target cpu")
         op = self.op
         with op.scope("packing"):
             narrow = op.Cast(lengths, to=ir.DataType.INT32)

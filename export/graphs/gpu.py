@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graphs.attention import Heads
-from export.graphs.layers import Layers
+from export.graphs.layers import HeadNorms, Layers
 from export.graphs.packed import Packing, pack_by_comparison, row_numbers
 from export.graphs.pooling import Pooling
 from export.graphs.weights import Array
@@ -53,9 +53,9 @@ class GpuLayers(Layers):
             return None
         return self.op.weight(bias, lambda: self.weights.read(bias), self.weights.shape(bias), self.dtype)
 
-    def rms_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
-        """Record a root-mean-square normalisation of float32 rows."""
-        return self.narrow(super().rms_norm(x, name, epsilon))
+    def rms_norm(self, x: ir.Value, name: str, epsilon: float, offset: float = 0.0) -> ir.Value:
+        """Record a root-mean-square normalisation of rows."""
+        return self.narrow(super().rms_norm(self.widen(x), name, epsilon, offset))
 
     def layer_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
         """Record a layer normalisation of rows; its result is float32."""
@@ -65,14 +65,10 @@ class GpuLayers(Layers):
         """Record an activation by its name in `config.json`."""
         return self.typed(super().activation(x, kind))
 
-    def gated_feed_forward(self, x: ir.Value, gate: str, up: str, down: str) -> ir.Value:
-        """Record the product of two linear layers, of which `gate` passes through SiLU, and a third layer over it."""
-        opened = self.silu(self.linear(x, gate))
+    def gated_feed_forward(self, x: ir.Value, gate: str, up: str, down: str, activation: str = "silu") -> ir.Value:
+        """Record the product of two linear layers, of which `gate` has an activation, and a third layer over it."""
+        opened = self.activation(self.linear(x, gate), activation)
         return self.linear(self.typed(self.op.Mul(opened, self.linear(x, up))), down)
-
-    def silu(self, x: ir.Value) -> ir.Value:
-        """Record the activation SiLU."""
-        return self.op.Mul(x, self.op.Sigmoid(x))
 
     def add(self, hidden: ir.Value, x: ir.Value) -> ir.Value:
         """Record the sum of the residual stream, float32, and the output of a layer."""
@@ -103,11 +99,15 @@ class GpuSequences(ABC):
         with self.layers.op.scope("packing"):
             return pack_by_comparison(self.layers.op, self.lengths, self.rows)
 
-    def attend(self, x: ir.Value, query: str, key: str, value: str) -> ir.Value:
+    def attend(self, x: ir.Value, query: str, key: str, value: str, norms: HeadNorms | None = None) -> ir.Value:
         """Record the attention of each row to all rows of its sequence, as `Sequences` describes it."""
         layers, x = self.layers, self.layers.narrow(x)
-        queries, keys = self.rotate(layers.linear(x, query)), self.rotate(layers.linear(x, key))
-        return layers.typed(self.attend_packed(queries, keys, layers.linear(x, value)))
+        queries, keys = layers.linear(x, query), layers.linear(x, key)
+        if norms is not None:
+            queries = layers.normalize_heads(queries, norms.query, norms, self.heads.size)
+            keys = layers.normalize_heads(keys, norms.key, norms, self.heads.size)
+        attended = self.attend_packed(self.rotate(queries), self.rotate(keys), layers.linear(x, value))
+        return layers.typed(attended)
 
     @abstractmethod
     def rotate(self, x: ir.Value) -> ir.Value:
@@ -124,6 +124,9 @@ class GpuSequences(ABC):
             pooled = self._mean(hidden)
         elif pooling == "cls":
             pooled = op.Gather(self.layers.widen(hidden), op.Min(self.packing.starts, op.Sub(self.rows, 1)))
+        elif pooling == "last":
+            last = op.Sub(op.Add(self.packing.starts, self.lengths), 1)
+            pooled = op.Gather(self.layers.widen(hidden), op.Max(last, 0))
         else:
             pooled = self._max(self.layers.widen(hidden))
         return op.Where(op.Unsqueeze(op.Greater(self.lengths, 0), [1]), pooled, float("nan"))

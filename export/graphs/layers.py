@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graphs.attention import Heads, attend, split_heads
-from export.graphs.blocks import Blocks, cut_blocks
+from export.graphs.blocks import EVERYTHING, Blocks, Reach, cut_blocks
 from export.graphs.builder import GraphBuilder
 from export.graphs.packed import Packing, pack
 from export.graphs.pooling import Pooling, pool
@@ -27,7 +27,25 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "gelu_new": ("Gelu", {"approximate": "tanh"}),
     "gelu_pytorch_tanh": ("Gelu", {"approximate": "tanh"}),
     "relu": ("Relu", {}),
+    "tanh": ("Tanh", {}),
 }
+
+
+@dataclass(frozen=True)
+class HeadNorms:
+    """Root-mean-square normalisation of each head of queries and keys, before they are rotated.
+
+    Attributes:
+        query: Its scale, `.weight` `(head size,)`, for queries.
+        key: The same for keys.
+        epsilon: Added to the mean square.
+        offset: Added to the scales.
+    """
+
+    query: str
+    key: str
+    epsilon: float
+    offset: float = 0.0
 
 
 class Sequences(Protocol):
@@ -38,14 +56,15 @@ class Sequences(Protocol):
         """The layout of the rows."""
         ...
 
-    def attend(self, x: ir.Value, query: str, key: str, value: str) -> ir.Value:
-        """Record the attention of each row to all rows of its sequence, without the projection of its output.
+    def attend(self, x: ir.Value, query: str, key: str, value: str, norms: HeadNorms | None = None) -> ir.Value:
+        """Record the attention of each row to the rows that it reaches, without the projection of its output.
 
         Args:
             x: Normalised rows `(rows, hidden size)`.
             query: Linear layer that projects the queries.
             key: Linear layer that projects the keys.
             value: Linear layer that projects the values.
+            norms: Normalisation of the heads of queries and keys; None for none.
 
         Returns:
             Attended rows `(rows, query heads * head size)`.
@@ -113,29 +132,31 @@ class Layers:
         """Record two linear layers with an activation between them, named as in `config.json`."""
         return self.linear(self.activation(self.linear(x, inner), activation), outer)
 
-    def gated_feed_forward(self, x: ir.Value, gate: str, up: str, down: str) -> ir.Value:
-        """Record the product of two linear layers, of which `gate` passes through SiLU, and a third layer over it."""
+    def gated_feed_forward(self, x: ir.Value, gate: str, up: str, down: str, activation: str = "silu") -> ir.Value:
+        """Record the product of two linear layers, of which `gate` has an activation, and a third layer over it."""
         opened, raised = self.linear(x, gate), self.linear(x, up)
-        return self.linear(self.op.Mul(self.op.Mul(opened, self.op.Sigmoid(opened)), raised), down)
+        return self.linear(self.op.Mul(self.activation(opened, activation), raised), down)
 
     def add(self, hidden: ir.Value, x: ir.Value) -> ir.Value:
         """Record the sum of the residual stream, float32, and the output of a layer."""
         return self.op.Add(hidden, x)
 
     def layer_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
-        """Record a layer normalisation of the last axis, with `.weight` and `.bias`."""
-        scale, bias = self.vector(f"{name}.weight"), self.vector(f"{name}.bias")
-        return self.op.LayerNormalization(x, scale, bias, axis=-1, epsilon=epsilon)
+        """Record a layer normalisation of the last axis, with `.weight` and optionally `.bias`."""
+        vectors = [self.vector(f"{name}.weight")]
+        if f"{name}.bias" in self.weights.names:
+            vectors.append(self.vector(f"{name}.bias"))
+        return self.op.LayerNormalization(x, *vectors, axis=-1, epsilon=epsilon)
 
-    def rms_norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
-        """Record a root-mean-square normalisation of the last axis, with `.weight`.
+    def rms_norm(self, x: ir.Value, name: str, epsilon: float, offset: float = 0.0) -> ir.Value:
+        """Record a root-mean-square normalisation of the last axis, scaled by `.weight` plus an offset.
 
         ONNX Runtime fuses this order of nodes to SimplifiedLayerNormalization.
         """
         op = self.op
         mean_square = op.ReduceMean(op.Pow(x, 2.0), [-1], keepdims=1)
         normalized = op.Div(x, op.Sqrt(op.Add(mean_square, float(epsilon))))
-        return op.Mul(normalized, self.vector(f"{name}.weight"))
+        return op.Mul(normalized, self.vector(f"{name}.weight", offset))
 
     def activation(self, x: ir.Value, kind: str) -> ir.Value:
         """Record an activation by its name in `config.json`.
@@ -143,10 +164,21 @@ class Layers:
         Raises:
             ValueError: The activation is not supported.
         """
+        if kind == "silu":
+            return self.silu(x)
         if kind not in _ACTIVATIONS:
-            raise ValueError(f"activation {kind!r} is not supported (supported: {', '.join(_ACTIVATIONS)})")
+            raise ValueError(f"activation {kind!r} is not supported (supported: {', '.join(_ACTIVATIONS)}, silu)")
         operator, attributes = _ACTIVATIONS[kind]
         return self.op.record(operator, [x], dict(attributes))[0]
+
+    def silu(self, x: ir.Value) -> ir.Value:
+        """Record the activation SiLU."""
+        return self.op.Mul(x, self.op.Sigmoid(x))
+
+    def normalize_heads(self, x: ir.Value, name: str, norms: HeadNorms, size: int) -> ir.Value:
+        """Record the normalisation of each head of rows `(rows, heads * size)`, by the scale `.weight`."""
+        normalized = self.rms_norm(self.op.Reshape(x, [-1, size]), name, norms.epsilon, norms.offset)
+        return self.op.Reshape(normalized, self.op.Shape(x))
 
     def embedding(self, ids: ir.Value, name: str) -> ir.Value:
         """Look up the rows of the table `.weight` by id, `(rows, dims)` float32."""
@@ -156,9 +188,13 @@ class Layers:
         rows = self.op.Gather(table, ids)
         return rows if self.precision == "fp32" else self.op.Cast(rows, to=ir.DataType.FLOAT)
 
-    def vector(self, name: str) -> ir.Value:
-        """Return a tensor as it is stored, in float32 for every precision."""
-        return self.op.weight(name, lambda: self.weights.read(name), self.weights.shape(name), ir.DataType.FLOAT)
+    def vector(self, name: str, offset: float = 0.0) -> ir.Value:
+        """Return a tensor as it is stored, plus an offset, in float32 for every precision."""
+
+        def read() -> Array:
+            return self.weights.read(name) + np.float32(offset)
+
+        return self.op.weight(name, read, self.weights.shape(name), ir.DataType.FLOAT)
 
     def multiply(self, x: ir.Value, matrix: ir.Value) -> ir.Value:
         """Record a matrix product in the type of matrix products, which is also that of its result."""
@@ -186,6 +222,7 @@ class Layers:
         *,
         frequencies: Array | None = None,
         length: int | None = None,
+        reach: Reach = EVERYTHING,
     ) -> Sequences:
         """Record the layout of a batch, once for all layers.
 
@@ -195,9 +232,10 @@ class Layers:
             heads: The division of rows into heads.
             frequencies: Angle per position of each pair of components, if queries and keys are rotated.
             length: Length of all sequences, if it is the same.
+            reach: Which rows of its sequence a row attends to.
         """
         packing = pack(self.op, lengths, rows)
-        blocks = cut_blocks(self.op, packing, heads.query)
+        blocks = cut_blocks(self.op, packing, heads.query, reach)
         rotation = None
         if frequencies is not None:
             with self.op.scope("rotation"):
@@ -226,20 +264,25 @@ class BlockSequences:
     blocks: Blocks
     rotation: Rotation | None = None
 
-    def attend(self, x: ir.Value, query: str, key: str, value: str) -> ir.Value:
-        """Record the attention of each row to all rows of its sequence, as `Sequences` describes it."""
+    def attend(self, x: ir.Value, query: str, key: str, value: str, norms: HeadNorms | None = None) -> ir.Value:
+        """Record the attention of each row to the rows that it reaches, as `Sequences` describes it."""
         op, heads = self.layers.op, self.heads
         projected = self.layers.linear(x, query, key, value)
         if self.rotation is None:
             counts = (heads.query, heads.key_value, heads.key_value)
-            queries, keys, values = split_heads(op, projected, heads.size, *counts)
+            query_heads, key_heads, value_heads = split_heads(op, projected, heads.size, *counts)
         else:
             widths = [(heads.query + heads.key_value) * heads.size, heads.key_value * heads.size]
             queries_and_keys, unrotated = op.split(projected, widths)
+            if norms is not None:
+                queries, keys = op.split(queries_and_keys, [heads.query * heads.size, heads.key_value * heads.size])
+                queries = self.layers.normalize_heads(queries, norms.query, norms, heads.size)
+                keys = self.layers.normalize_heads(keys, norms.key, norms, heads.size)
+                queries_and_keys = op.Concat(queries, keys, axis=-1)
             rotated = rotate(op, queries_and_keys, self.rotation, heads.size)
-            queries, keys = split_heads(op, rotated, heads.size, heads.query, heads.key_value)
-            [values] = split_heads(op, unrotated, heads.size, heads.key_value)
-        return attend(op, queries, keys, values, heads, self.blocks, self.layers.dtype)
+            query_heads, key_heads = split_heads(op, rotated, heads.size, heads.query, heads.key_value)
+            [value_heads] = split_heads(op, unrotated, heads.size, heads.key_value)
+        return attend(op, query_heads, key_heads, value_heads, heads, self.blocks, self.layers.dtype)
 
     def pool(self, hidden: ir.Value, pooling: Pooling) -> ir.Value:
         """Reduce the rows of each sequence to one, as `Sequences` describes it."""

@@ -7,11 +7,10 @@ from typing import Any
 import onnx_ir as ir
 
 from export.graphs.builder import GraphBuilder, build_model
+from export.graphs.decoder import Decoder, LayerKind
 from export.graphs.layers import Precision
-from export.graphs.llama import read_heads, record_llama
 from export.graphs.packed import Packing
 from export.graphs.pooling import Pooling, normalize_rows
-from export.graphs.rope import rope_frequencies
 from export.graphs.siglip import grid_side, record_vision_tower
 from export.graphs.targets import Target, bind_layers
 from export.graphs.weights import Weights, find_prefix
@@ -89,22 +88,17 @@ def build_embedder(
     image_embeds = op.input("image_embeds", ir.DataType.FLOAT, ["image_values"])
     sequence_lengths = op.input("sequence_lengths", ir.DataType.INT32, ["sequences"])
     image_rows = op.input("image_rows", ir.DataType.INT32, ["sequences"])
-    heads = read_heads(language)
-    sequences = layers.sequences(
-        op.Cast(sequence_lengths, to=ir.DataType.INT64),
-        op.Shape(input_ids),
-        heads,
-        frequencies=rope_frequencies(language, heads.size),
-    )
+    decoder = Decoder(layers, language, prefix="language_model.")
+    lengths = op.Cast(sequence_lengths, to=ir.DataType.INT64)
+    sequences = decoder.cut(lengths, op.Shape(input_ids), LayerKind(language))
     with op.scope("embeddings"):
         is_image = op.Equal(input_ids, config["img_context_token_id"])
         images = op.Gather(
             op.Reshape(image_embeds, [-1, language["hidden_size"]]),
             _image_row(op, is_image, image_rows, sequences.packing),
         )
-        text = layers.embedding(input_ids, "language_model.embed_tokens")
-        hidden = op.Where(op.Unsqueeze(is_image, [1]), images, text)
-    hidden = record_llama(layers, language, "language_model.", hidden, sequences)
+        hidden = op.Where(op.Unsqueeze(is_image, [1]), images, decoder.embed(input_ids))
+    hidden = decoder.record(hidden, [sequences] * language["num_hidden_layers"])
     with op.scope("pooling"):
         embeddings = normalize_rows(op, sequences.pool(hidden, POOLINGS[config["pooling"]]))
     return build_model(op, "embedder", "embeddings", embeddings, language["hidden_size"])

@@ -10,7 +10,7 @@ from export.graphs.builder import GraphBuilder
 from export.graphs.groups import Group, loop_over_groups
 from export.graphs.packed import Packing
 
-Pooling = Literal["mean", "cls", "max"]
+Pooling = Literal["mean", "cls", "max", "last"]
 
 NORM_FLOOR = 1e-12  # as in torch.nn.functional.normalize: a zero vector stays zero
 
@@ -23,7 +23,7 @@ def pool(op: GraphBuilder, hidden: ir.Value, packing: Packing, blocks: Blocks, p
         hidden: Hidden states `(rows, dims)` float32.
         packing: The layout of the rows.
         blocks: The same rows cut into blocks.
-        pooling: `mean`, `max`, or `cls` for the first row.
+        pooling: `mean`, `max`, `cls` for the first row, or `last` for the last one.
 
     Returns:
         Pooled rows `(sequences, dims)` float32; NaN for a sequence without rows.
@@ -31,6 +31,8 @@ def pool(op: GraphBuilder, hidden: ir.Value, packing: Packing, blocks: Blocks, p
     if pooling == "cls":
         last_row = op.Sub(op.Shape(hidden, start=0, end=1), 1)
         pooled = op.Gather(hidden, op.Min(packing.starts, last_row))
+    elif pooling == "last":
+        pooled = op.Gather(hidden, op.Max(op.Sub(op.Add(packing.starts, packing.lengths), 1), 0))
     elif pooling == "max":
         pooled = _reduce(op, hidden, packing, blocks, "ReduceMax", float("-inf"), "max")
     else:

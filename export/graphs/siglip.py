@@ -81,8 +81,8 @@ def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Valu
     op, epsilon = layers.op, config["layer_norm_eps"]
     with op.scope("attention"):
         normalized = layers.layer_norm(hidden, f"{name}.layer_norm1", epsilon)
-        projections = [f"{name}.self_attn.{projection}" for projection in ("q_proj", "k_proj", "v_proj")]
-        attended = sequences.attend(normalized, *projections)
+        query, key, value = (f"{name}.self_attn.{projection}" for projection in ("q_proj", "k_proj", "v_proj"))
+        attended = sequences.attend(normalized, query, key, value)
         hidden = layers.add(hidden, layers.linear(attended, f"{name}.self_attn.out_proj"))
     with op.scope("mlp"):
         normalized = layers.layer_norm(hidden, f"{name}.layer_norm2", epsilon)

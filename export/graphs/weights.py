@@ -1,5 +1,6 @@
 """The tensors of a checkpoint, as graphs read them."""
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +24,45 @@ class Weights(Protocol):
     def read(self, name: str) -> Array:
         """Return a tensor as C-contiguous float32, whatever its stored type."""
         ...
+
+
+class SplitWeights:
+    """The tensors of a checkpoint that stacks matrices, with each of them under a name of its own.
+
+    Args:
+        weights: Tensors of the checkpoint.
+        stacked: What the rows of a stacked tensor hold, in equal parts, by the last part of its name: with
+            `{"Wqkv": ("query", "key", "value")}`, the rows of `attn.Wqkv.weight` are `attn.query.weight` and so on.
+    """
+
+    def __init__(self, weights: Weights, stacked: Mapping[str, Sequence[str]]) -> None:
+        self._weights = weights
+        self._place_of: dict[str, tuple[str, int, int]] = {}
+        for name in weights.names:
+            *path, layer, kind = name.split(".")
+            parts = stacked.get(layer, ())
+            for index, part in enumerate(parts):
+                self._place_of[".".join([*path, part, kind])] = (name, index, len(parts))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all tensors, those of stacked ones and of their parts included."""
+        return self._weights.names.union(self._place_of)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor without reading it."""
+        if name not in self._place_of:
+            return self._weights.shape(name)
+        stored, _, parts = self._place_of[name]
+        rows, *columns = self._weights.shape(stored)
+        return (rows // parts, *columns)
+
+    def read(self, name: str) -> Array:
+        """Return a tensor as C-contiguous float32, whatever its stored type."""
+        if name not in self._place_of:
+            return self._weights.read(name)
+        stored, index, parts = self._place_of[name]
+        return np.split(self._weights.read(stored), parts)[index]
 
 
 def find_prefix(weights: Weights, name: str, candidates: tuple[str, ...]) -> str:

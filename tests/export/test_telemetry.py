@@ -24,7 +24,7 @@ importlib.import_module(sys.argv[1])
     ("module", "libraries"),
     [
         ("export.pipeline", {"onnxruntime", "huggingface_hub"}),
-        ("export.validation.bert", {"onnxruntime", "huggingface_hub"}),
+        ("export.validation.text", {"onnxruntime", "huggingface_hub"}),
         ("export.architectures.nemotron_vl", {"onnxruntime"}),
         ("export.tiny_checkpoint.__main__", set()),
         ("export.verify", set()),

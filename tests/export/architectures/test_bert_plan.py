@@ -1,4 +1,4 @@
-"""Plans of BERT checkpoints: numbers, sentence-transformers files, and graphs compared with transformers."""
+"""Plans of BERT checkpoints: numbers, and graphs compared with transformers."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from export.architectures import plan_export
-from export.architectures.bert import SentenceEmbedding, read_sentence_embedding
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, ValidationError
 from export.graphs.builder import save_model
@@ -51,57 +50,6 @@ def test_lower_precision_keeps_the_direction(tiny_bert, tmp_path, precision):
     agreement = plan.compare({"embedder": save_model(plan.graphs["embedder"](), tmp_path)})
     require_agreement(agreement, precision)
     assert agreement.max_abs_error > 1e-6
-
-
-def test_sentence_transformers_files_are_read(own_tiny_bert):
-    prompts = {"query": "query: ", "document": "passage: "}
-    write_json(own_tiny_bert / "config_sentence_transformers.json", {"prompts": prompts})
-    assert read_sentence_embedding(Checkpoint(own_tiny_bert)) == SentenceEmbedding(
-        pooling="mean", normalize=True, max_tokens=MAX_TOKENS, lowercase=False,
-        query_prefix="query: ", passage_prefix="passage: ",
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
-@pytest.mark.parametrize("normalize", [True, False])
-def test_pooling_and_normalisation_are_read(own_tiny_bert, pooling, normalize):
-    write_pooling(own_tiny_bert, pooling, normalize)
-    found = read_sentence_embedding(Checkpoint(own_tiny_bert))
-    assert (found.pooling, found.normalize) == (pooling, normalize)
-
-
-def test_checkpoint_without_sentence_transformers_files_is_mean_pooled_and_normalised(tmp_path):
-    found = read_sentence_embedding(Checkpoint(tmp_path))
-    assert found == SentenceEmbedding("mean", True, None, False, "", "")
-
-
-def test_default_prompt_applies_to_queries_and_passages_without_their_own(tmp_path):
-    config = {"prompts": {"any": "text: ", "query": "ask: "}, "default_prompt_name": "any"}
-    write_json(tmp_path / "config_sentence_transformers.json", config)
-    found = read_sentence_embedding(Checkpoint(tmp_path))
-    assert (found.query_prefix, found.passage_prefix) == ("ask: ", "text: ")
-
-
-def test_unsupported_module_is_named(own_tiny_bert):
-    modules = Checkpoint(own_tiny_bert).json("modules.json")
-    dense = {"type": "sentence_transformers.models.Dense", "path": "2_Dense"}
-    write_json(own_tiny_bert / "modules.json", [*modules, dense])
-    with pytest.raises(CheckpointError, match="asks for Dense"):
-        read_sentence_embedding(Checkpoint(own_tiny_bert))
-
-
-@pytest.mark.parametrize(
-    "modes",
-    [
-        {"pooling_mode_weightedmean_tokens": True},
-        {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True},
-        {"pooling_mode_mean_tokens": False},
-    ],
-)
-def test_unsupported_pooling_is_refused(own_tiny_bert, modes):
-    write_json(own_tiny_bert / "1_Pooling" / "config.json", modes)
-    with pytest.raises(CheckpointError, match="only mean, cls or max is supported"):
-        read_sentence_embedding(Checkpoint(own_tiny_bert))
 
 
 def change_config(folder: Path, **changes: object) -> None:
@@ -153,7 +101,7 @@ def test_class_other_than_an_embedding_model_is_refused_by_name(own_tiny_bert, c
         ({"num_attention_heads": 5}, r"hidden_size is 32, not a multiple of num_attention_heads \(5\)"),
         ({"hidden_size": -32}, "hidden_size is -32, not a positive integer"),
         ({"hidden_size": "many"}, "hidden_size is 'many', not a positive integer"),
-        ({"hidden_size": 40}, r"hidden_size is 40, but the token embeddings have the shape \(192, 32\)"),
+        ({"hidden_size": 40}, r"hidden_size is 40, but the position embeddings have the shape \(64, 32\)"),
         ({"intermediate_size": 1.5}, "intermediate_size is 1.5, not a positive integer"),
         ({"max_position_embeddings": 0}, "max_position_embeddings is 0, not a positive integer"),
         ({"max_position_embeddings": 65}, "max_position_embeddings is 65, but there are 64 position embeddings"),

@@ -4,11 +4,11 @@ import pytest
 
 from export.graphs import blocks
 from export.graphs.attention import HeadRows, Heads, attend
-from export.graphs.blocks import cut_blocks
+from export.graphs.blocks import CAUSAL, EVERYTHING, Reach, cut_blocks
 from export.graphs.packed import pack
 
 
-def attention_by_numpy(query, key, value, lengths, heads):
+def attention_by_numpy(query, key, value, lengths, heads, reach=EVERYTHING):
     """Return the attention of the textbook formula, one sequence at a time in float64."""
     served = heads.query // heads.key_value
     outputs = []
@@ -18,17 +18,20 @@ def attention_by_numpy(query, key, value, lengths, heads):
         k = key[rows].reshape(length, heads.key_value, heads.size).repeat(served, axis=1)
         v = value[rows].reshape(length, heads.key_value, heads.size).repeat(served, axis=1)
         scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(heads.size)
+        distance = np.arange(length) - np.arange(length)[:, None]
+        scores[:, distance > (length if reach.after is None else reach.after)] = -np.inf
+        scores[:, distance < -(length if reach.before is None else reach.before)] = -np.inf
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-1e9))
         weights /= weights.sum(axis=-1, keepdims=True)
         outputs.append(np.einsum("hqk,khd->qhd", weights, v).reshape(length, heads.query * heads.size))
     return np.concatenate(outputs)
 
 
-def attention_by_graph(run_graph, query, key, value, lengths, heads, dtype=ir.DataType.FLOAT):
+def attention_by_graph(run_graph, query, key, value, lengths, heads, dtype=ir.DataType.FLOAT, reach=EVERYTHING):
     def record(op, query, key, value, lengths):
         packing = pack(op, lengths, op.Shape(query, start=0, end=1))
         q, k, v = (HeadRows(op.Reshape(x, [-1, heads.size]), x.shape[1] // heads.size) for x in (query, key, value))
-        return [attend(op, q, k, v, heads, cut_blocks(op, packing, heads.query), dtype)]
+        return [attend(op, q, k, v, heads, cut_blocks(op, packing, heads.query, reach), dtype)]
 
     return run_graph(record, query, key, value, np.array(lengths))[0]
 
@@ -61,6 +64,30 @@ def test_attention_equals_the_textbook_formula(run_graph, lengths, heads):
     rows = random_rows(lengths, heads)
     expected = attention_by_numpy(*rows, lengths, heads)
     np.testing.assert_allclose(attention_by_graph(run_graph, *rows, lengths, heads), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("heads", [Heads(4, 4, 8), Heads(6, 2, 16)], ids=["multi-head", "grouped-query"])
+@pytest.mark.parametrize(
+    "reach",
+    [CAUSAL, Reach(64, 64), Reach(5, 0), Reach(before=300), Reach(0, 0), Reach(10_000, 10_000)],
+    ids=str,
+)
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
+def test_attention_goes_as_far_as_it_reaches(run_graph, lengths, reach, heads):
+    rows = random_rows(lengths, heads)
+    expected = attention_by_numpy(*rows, lengths, heads, reach)
+    np.testing.assert_allclose(attention_by_graph(run_graph, *rows, lengths, heads, reach=reach), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(("reach", "most_keys"), [(Reach(64, 64), 64 + 256 + 64), (CAUSAL, 8192)])
+def test_a_long_sequence_needs_no_scores_for_the_square_of_its_length(run_graph, reach, most_keys):
+    def record(op, lengths):
+        cut = cut_blocks(op, pack(op, lengths, op.ReduceSum(lengths, [0], keepdims=1)), 12, reach)
+        return [cut.key_count]
+
+    [key_count] = run_graph(record, np.array([8192]))
+    assert key_count.max() == most_keys
+    assert key_count.sum() <= (32 * most_keys if reach.before else 256 * sum(range(33)))
 
 
 def test_half_precision_is_close(run_graph):

@@ -3,7 +3,8 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
-from export.graphs.bert import build_bert_embedder, max_tokens
+from export.graphs.bert import max_tokens, record_bert
+from export.graphs.text_embedder import SentenceHead, build_text_embedder
 from tests.export.array_weights import ArrayWeights
 
 RAGGED = [3, 14, 0, 1, 61, 14, 0]
@@ -21,6 +22,14 @@ def bert():
 
 def weights_of(module):
     return ArrayWeights({name: tensor.numpy() for name, tensor in module.state_dict().items()})
+
+
+def build_bert_embedder(config, weights, pooling, normalize=True, precision="fp32", target="cpu"):
+    def record(layers, input_ids, lengths):
+        return record_bert(layers, config, input_ids, lengths)
+
+    head = SentenceHead(pooling, normalize=normalize)
+    return build_text_embedder(weights, record, config["hidden_size"], head, precision, target)
 
 
 def random_ids(lengths, vocab_size=99):
@@ -134,7 +143,7 @@ def test_there_is_no_int8_form_for_a_gpu(bert):
         {"model_type": "electra"},
         {"position_embedding_type": "relative_key"},
         {"is_decoder": True},
-        {"hidden_act": "silu"},
+        {"hidden_act": "mish"},
     ],
 )
 def test_unsupported_config_is_refused_by_name(bert, change):

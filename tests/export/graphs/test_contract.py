@@ -5,20 +5,21 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import BertConfig, BertModel
 
-from export.graphs.bert import build_bert_embedder
+from export.graphs.bert import record_bert
 from export.graphs.builder import CONTRIB, TENSORRT
 from export.graphs.nemotron_vl import build_embedder, build_vision_encoder
+from export.graphs.text_embedder import SentenceHead, build_text_embedder
 from export.spec import Precision, Target
 from tests.export.array_weights import ArrayWeights
 from tests.export.golden_inputs import CHECKPOINT, CONFIG
 
 DOMAINS = {"cuda": [CONTRIB], "tensorrt": [TENSORRT]}
 INPUTS = {
-    "bert_embedder": {"input_ids": "INT64", "sequence_lengths": "INT32"},
+    "text_embedder": {"input_ids": "INT64", "sequence_lengths": "INT32"},
     "embedder": {"input_ids": "INT64", "image_embeds": "FLOAT", "sequence_lengths": "INT32", "image_rows": "INT32"},
     "vision_encoder": {"patches": "UINT8"},
 }
-OUTPUTS = {"bert_embedder": ("embeddings", 48), "embedder": ("embeddings", 96), "vision_encoder": ("image_embeds", 96)}
+OUTPUTS = {"text_embedder": ("embeddings", 48), "embedder": ("embeddings", 96), "vision_encoder": ("image_embeds", 96)}
 
 
 FORMS: dict[str, tuple[Precision, Target]] = {
@@ -35,7 +36,11 @@ def build_bert(precision: Precision, target: Target = "cpu") -> ir.Model:
     config = BertConfig(vocab_size=99, hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=80)
     state = BertModel(config, add_pooling_layer=False).state_dict()
     weights = ArrayWeights({name: tensor.numpy() for name, tensor in state.items()})
-    return build_bert_embedder(config.to_dict(), weights, "mean", precision=precision, target=target)
+
+    def record(layers, input_ids, lengths):
+        return record_bert(layers, config.to_dict(), input_ids, lengths)
+
+    return build_text_embedder(weights, record, config.hidden_size, SentenceHead("mean"), precision, target)
 
 
 def build_flagship(build, precision: Precision, target: Target) -> ir.Model:
@@ -47,9 +52,9 @@ def form(request) -> str:
     return request.param
 
 
-@pytest.fixture(params=["bert_embedder", "embedder", "vision_encoder"])
+@pytest.fixture(params=["text_embedder", "embedder", "vision_encoder"])
 def model(request, form) -> ir.Model:
-    if request.param == "bert_embedder":
+    if request.param == "text_embedder":
         return build_bert(*FORMS[form])
     return build_flagship(
         {"embedder": build_embedder, "vision_encoder": build_vision_encoder}[request.param], *FORMS[form]

@@ -3,10 +3,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from export.validation.bert import embed_with_transformers
+from export.checkpoint import Checkpoint
+from export.graphs.text_embedder import SentenceHead
+from export.validation.text import embed_with_transformers
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "cls", "last"])
 def test_embedding_does_not_depend_on_other_sequences(pooling, tmp_path):
     torch.manual_seed(0)
     config = BertConfig(
@@ -17,8 +19,8 @@ def test_embedding_does_not_depend_on_other_sequences(pooling, tmp_path):
     bert.save_pretrained(tmp_path)
     long, short = [3, 4, 5, 6, 7], [8, 9]
 
-    together = embed_with_transformers(tmp_path, [long, short], pooling, normalize=True)
-    alone = embed_with_transformers(tmp_path, [short], pooling, normalize=True)
+    together = embed_with_transformers(Checkpoint(tmp_path), [long, short], SentenceHead(pooling))
+    alone = embed_with_transformers(Checkpoint(tmp_path), [short], SentenceHead(pooling))
 
     assert together.dtype == np.float32 and together.shape == (2, 32)
     np.testing.assert_array_equal(together[1], alone[0])
