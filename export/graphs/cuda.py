@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from export.graphs.attention import Heads
 from export.graphs.blocks import EVERYTHING, Reach
-from export.graphs.gpu import GpuLayers, GpuSequences
+from export.graphs.gpu import GpuLayers, GpuSequences, require_everything
 from export.graphs.weights import Array
 
 MAX_ROWS = 1 << 17
@@ -63,13 +63,8 @@ class CudaLayers(GpuLayers):
         length: int | None = None,
         reach: Reach = EVERYTHING,
     ) -> CudaSequences:
-        """Record the layout of a batch, as `Layers.sequences` describes it.
-
-        Raises:
-            ValueError: Rows do not attend to their whole sequence, for which the operator has no mask.
-        """
-        if reach != EVERYTHING:
-            raise ValueError("causal or local attention has no form for CUDA yet: export with --target cpu")
+        """Record the layout of a batch, as `Layers.sequences` describes it."""
+        require_everything(reach)
         op = self.op
         with op.scope("packing"):
             narrow = op.Cast(lengths, to=ir.DataType.INT32)

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graphs.attention import Heads
+from export.graphs.blocks import EVERYTHING, Reach
 from export.graphs.layers import HeadNorms, Layers
 from export.graphs.packed import Packing, pack_by_comparison, row_numbers
 from export.graphs.pooling import Pooling
@@ -161,3 +162,13 @@ class GpuSequences(ABC):
         lowest = op.Expand(float("-inf"), shape)
         sequence = op.Expand(op.Unsqueeze(self.packing.sequence, [1]), op.Shape(hidden))
         return op.ScatterElements(lowest, sequence, hidden, axis=0, reduction="max")
+
+
+def require_everything(reach: Reach) -> None:
+    """Refuse attention that does not reach the whole sequence: the operators for packed rows have no mask.
+
+    Raises:
+        ValueError: It is causal or local.
+    """
+    if reach != EVERYTHING:
+        raise ValueError("causal or local attention has no form for GPUs yet: export with --target cpu")

@@ -15,8 +15,9 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graphs.attention import Heads
+from export.graphs.blocks import EVERYTHING, Reach
 from export.graphs.builder import TENSORRT, Attribute
-from export.graphs.gpu import GpuLayers, GpuSequences
+from export.graphs.gpu import GpuLayers, GpuSequences, require_everything
 from export.graphs.pooling import Pooling
 from export.graphs.rope import Rotation, record_rotation, rotate
 from export.graphs.weights import Array
@@ -34,8 +35,10 @@ class TensorrtLayers(GpuLayers):
         *,
         frequencies: Array | None = None,
         length: int | None = None,
+        reach: Reach = EVERYTHING,
     ) -> TensorrtSequences:
         """Record the layout of a batch, as `Layers.sequences` describes it."""
+        require_everything(reach)
         return PackedTensorrtSequences(self, lengths, rows, heads, frequencies)
 
 
@@ -51,8 +54,10 @@ class DenseTensorrtLayers(GpuLayers):
         *,
         frequencies: Array | None = None,
         length: int | None = None,
+        reach: Reach = EVERYTHING,
     ) -> TensorrtSequences:
         """Record the layout of a batch, as `Layers.sequences` describes it."""
+        require_everything(reach)
         return DenseTensorrtSequences(self, lengths, rows, heads, frequencies, length)
 
 
@@ -82,7 +87,7 @@ class TensorrtSequences(GpuSequences):
             ValueError: The pooling is `max`, for which TensorRT has no scatter.
         """
         if pooling == "max":
-            raise ValueError("pooling 'max' is not supported for TensorRT (supported: 'mean', 'cls')")
+            raise ValueError("pooling 'max' is not supported for TensorRT (supported: 'mean', 'cls', 'last')")
         return super().pool(hidden, pooling)
 
     def scale(self, query: ir.Value) -> ir.Value:

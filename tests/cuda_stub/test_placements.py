@@ -19,7 +19,6 @@ import pytest
 from transformers import BertConfig, BertModel
 
 from export.checkpoint import Checkpoint
-from export.graphs.bert import build_bert_embedder
 from export.graphs.builder import IR_VERSION, GraphBuilder, save_model
 from export.graphs.nemotron_vl import build_embedder, build_vision_encoder
 from export.spec import Pooling, Precision
@@ -27,6 +26,7 @@ from export.tiny_checkpoint.tensors import Widths
 from export.tiny_checkpoint.write import write_checkpoint
 from tests.cuda_stub.build import COUNTERS, build, install
 from tests.export.array_weights import ArrayWeights
+from tests.export.tiny_bert import build_bert_embedder
 from tests.service import PROJECT
 
 pytestmark = [pytest.mark.cuda_stub, pytest.mark.slow]

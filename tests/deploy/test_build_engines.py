@@ -59,7 +59,7 @@ def build(tmp_path: Path, folder: Path):
         for name, source in tools.items():
             (tmp_path / name).write_text(source.replace("{python}", sys.executable))
             (tmp_path / name).chmod(0o755)
-        command = [sys.executable, "-I", PROJECT / "deploy" / "build_engines.py", folder.parents[1], *options]
+        command = [sys.executable, "-I", str(PROJECT / "deploy" / "build_engines.py"), str(folder.parents[1]), *options]
         path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         return subprocess.run(command, env=os.environ | path | environment, capture_output=True, text=True, check=False)
 

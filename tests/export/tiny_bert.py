@@ -1,11 +1,20 @@
 """A BERT checkpoint with random weights, small enough to write in each test run."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import onnx_ir as ir
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
+
+from export.graphs.bert import record_bert
+from export.graphs.layers import Layers, Sequences
+from export.graphs.text_embedder import SentenceHead, build_text_embedder
+from export.graphs.weights import Weights
+from export.spec import Pooling, Precision, Target
 
 POOLING_MODES = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "max": "pooling_mode_max_tokens"}
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -27,6 +36,23 @@ def write_tiny_bert(folder: Path, seed: int = 0, max_shard_size: str = "10MB") -
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": MAX_TOKENS, "do_lower_case": False})
     write_pooling(folder, "mean", normalize=True)
     return folder
+
+
+def build_bert_embedder(
+    config: Mapping[str, Any],
+    weights: Weights,
+    pooling: Pooling,
+    normalize: bool = True,
+    precision: Precision = "fp32",
+    target: Target = "cpu",
+) -> ir.Model:
+    """Build the embedder of a BERT."""
+
+    def record(layers: Layers, input_ids: ir.Value, lengths: ir.Value) -> tuple[ir.Value, Sequences]:
+        return record_bert(layers, config, input_ids, lengths)
+
+    head = SentenceHead(pooling, normalize=normalize)
+    return build_text_embedder(weights, record, config["hidden_size"], head, precision, target)
 
 
 def write_pooling(folder: Path, pooling: str, normalize: bool) -> None:

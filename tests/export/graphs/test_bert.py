@@ -3,9 +3,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
-from export.graphs.bert import max_tokens, record_bert
-from export.graphs.text_embedder import SentenceHead, build_text_embedder
+from export.graphs.bert import max_tokens
 from tests.export.array_weights import ArrayWeights
+from tests.export.tiny_bert import build_bert_embedder
 
 RAGGED = [3, 14, 0, 1, 61, 14, 0]
 
@@ -22,14 +22,6 @@ def bert():
 
 def weights_of(module):
     return ArrayWeights({name: tensor.numpy() for name, tensor in module.state_dict().items()})
-
-
-def build_bert_embedder(config, weights, pooling, normalize=True, precision="fp32", target="cpu"):
-    def record(layers, input_ids, lengths):
-        return record_bert(layers, config, input_ids, lengths)
-
-    head = SentenceHead(pooling, normalize=normalize)
-    return build_text_embedder(weights, record, config["hidden_size"], head, precision, target)
 
 
 def random_ids(lengths, vocab_size=99):

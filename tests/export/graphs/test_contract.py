@@ -5,13 +5,12 @@ import pytest
 from safetensors.numpy import load_file
 from transformers import BertConfig, BertModel
 
-from export.graphs.bert import record_bert
 from export.graphs.builder import CONTRIB, TENSORRT
 from export.graphs.nemotron_vl import build_embedder, build_vision_encoder
-from export.graphs.text_embedder import SentenceHead, build_text_embedder
 from export.spec import Precision, Target
 from tests.export.array_weights import ArrayWeights
 from tests.export.golden_inputs import CHECKPOINT, CONFIG
+from tests.export.tiny_bert import build_bert_embedder
 
 DOMAINS = {"cuda": [CONTRIB], "tensorrt": [TENSORRT]}
 INPUTS = {
@@ -36,11 +35,7 @@ def build_bert(precision: Precision, target: Target = "cpu") -> ir.Model:
     config = BertConfig(vocab_size=99, hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=80)
     state = BertModel(config, add_pooling_layer=False).state_dict()
     weights = ArrayWeights({name: tensor.numpy() for name, tensor in state.items()})
-
-    def record(layers, input_ids, lengths):
-        return record_bert(layers, config.to_dict(), input_ids, lengths)
-
-    return build_text_embedder(weights, record, config.hidden_size, SentenceHead("mean"), precision, target)
+    return build_bert_embedder(config.to_dict(), weights, "mean", precision=precision, target=target)
 
 
 def build_flagship(build, precision: Precision, target: Target) -> ir.Model:
