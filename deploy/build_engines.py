@@ -1,8 +1,8 @@
 """Builds the TensorRT engines of a model repository, on the machine that will serve them.
 
 `python3 deploy/build_engines.py REPOSITORY` looks for graphs that were exported with `--target tensorrt`. An engine
-fits one model of GPU and one version of TensorRT, so `1/engine.json` beside it says for which it was built, and of which
-graph; where that is not so any more, the engine is built again. It is published by a rename once it is complete.
+fits one model of GPU and one version of TensorRT, so `1/engine.json` beside it says for which it was built, and of
+which graph; where that is not so any more, the engine is built again. It is published by a rename once it is complete.
 
 This runs in NVIDIA's TensorRT container, where `trtexec` is and this project is not: it needs Python alone.
 """
