@@ -22,7 +22,8 @@ from pathlib import Path
 
 GRAPH, ENGINE, PROFILES, RECORD = "model.onnx", "model.plan", "profiles.json", "engine.json"
 PROGRESS_S = 30.0
-LOG_LINES = 5  # of a failed build that are shown
+
+Profile = Mapping[str, Mapping[str, int]]  # input → `min`, `opt` and `max` elements
 
 _VERSION = re.compile(r"\[TensorRT v(\d+)\]")
 
@@ -102,18 +103,17 @@ def build(folder: Path, trtexec: str, record: Mapping[str, str]) -> None:
         EngineError: The build fails; the log stays in the folder, and so does the engine that was there.
     """
     unfinished, log = folder / f".{ENGINE}.unfinished", folder / f".{ENGINE}.log"
-    command = [
-        trtexec,
-        *trtexec_options(folder / GRAPH, unfinished, json.loads((folder / PROFILES).read_text("utf-8"))),
-    ]
+    profiles = json.loads((folder / PROFILES).read_text("utf-8"))
+    command = [trtexec, *trtexec_options(folder / GRAPH, unfinished, profiles)]
     started = time.monotonic()
     try:
         with log.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
             wait(process, started)
         if process.returncode or not unfinished.is_file():
-            *_, last = ["it wrote nothing", *log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]]
-            raise EngineError(f"{trtexec} failed with status {process.returncode}: {last.strip()} ({log})")
+            lines = log.read_text("utf-8", errors="replace").splitlines()
+            *_, reason = ["it wrote no error", *(line for line in lines if "[E]" in line)]
+            raise EngineError(f"{trtexec} failed with status {process.returncode}: {reason.strip()} (log: {log})")
         (folder / RECORD).unlink(missing_ok=True)  # no record is better than that of another engine
         os.replace(unfinished, folder / ENGINE)
         (folder / RECORD).write_text(json.dumps(dict(record), indent=1) + "\n", "utf-8")
@@ -123,15 +123,13 @@ def build(folder: Path, trtexec: str, record: Mapping[str, str]) -> None:
     say(f"  done in {time.monotonic() - started:.0f} s")
 
 
-def trtexec_options(
-    graph: Path, engine: Path, profiles: Mapping[str, Mapping[str, Mapping[str, int]]]
-) -> Iterator[str]:
+def trtexec_options(graph: Path, engine: Path, profiles: Mapping[str, Profile]) -> Iterator[str]:
     """Yield the options that build an engine with a profile for each entry, in this order.
 
     Args:
         graph: ONNX file.
         engine: File to write.
-        profiles: Profile name → input → `min`, `opt` and `max` elements.
+        profiles: Profiles by name.
     """
     yield from (f"--onnx={graph}", f"--saveEngine={engine}", "--skipInference", "--builderOptimizationLevel=4")
     yield f"--timingCacheFile={engine.parent / '.timing.cache'}"

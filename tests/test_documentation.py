@@ -34,7 +34,7 @@ TEMPLATES = {"bench/method.md"}
 CHANGELOG = "CHANGELOG.md"
 
 # Inside the folder of a served model, not in the repository.
-MODEL_FILES = {"1/tokenizer.json", "modules.json"}
+MODEL_FILES = {"1/engine.json", "1/profiles.json", "1/tokenizer.json", "modules.json"}
 
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)

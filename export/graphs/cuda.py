@@ -16,7 +16,9 @@ import onnx_ir as ir
 
 from export.graphs.attention import Heads
 from export.graphs.blocks import EVERYTHING, Reach
+from export.graphs.builder import GraphBuilder
 from export.graphs.gpu import GpuLayers, GpuSequences, require_everything
+from export.graphs.packed import row_numbers
 from export.graphs.weights import Array
 
 MAX_ROWS = 1 << 17
@@ -67,13 +69,40 @@ class CudaLayers(GpuLayers):
         require_everything(reach)
         op = self.op
         with op.scope("packing"):
-            narrow = op.Cast(lengths, to=ir.DataType.INT32)
-            cumulative = op.Concat(np.zeros(1, np.int32), op.CumSum(narrow, 0), axis=0)
-            # Of the offsets of padding, these kernels read only the shape: sequences, and the longest of them.
+            counts = op.Cast(lengths, to=ir.DataType.INT32)
+            cumulative = op.Concat(np.zeros(1, np.int32), op.CumSum(counts, 0), axis=0)
             longest = op.ReduceMax(lengths, keepdims=1) if length is None else [length]
-            zeros = op.ConstantOfShape(longest, value=ir.tensor(np.zeros(1, np.int32)))
-            offsets = op.Add(op.Unsqueeze(op.Sub(narrow, narrow), [1]), zeros)
+            column = op.Cast(op.Range(0, op.Squeeze(longest), 1), to=ir.DataType.INT32)
+            if self.dtype == ir.DataType.FLOAT16 and heads.size % 8 == 0:
+                # The kernels for these read nothing but the shape of the offsets.
+                offsets = op.Add(op.Unsqueeze(op.Sub(counts, counts), [1]), column)
+            else:
+                offsets = order_padded_rows(op, counts, column)
         return CudaSequences(self, lengths, rows, heads, frequencies, cumulative, offsets)
+
+
+def order_padded_rows(op: GraphBuilder, counts: ir.Value, column: ir.Value) -> ir.Value:
+    """Return the places of all rows, and then of all padding, in the sequences padded to the longest of them.
+
+    Attention without a fused kernel pads its rows by them: in float32 if no sequence has 256 rows, or for heads whose
+    size is not a multiple of 8.
+
+    Args:
+        op: The graph.
+        counts: Number of rows of each sequence, `(sequences,)` int32.
+        column: `0 … longest - 1` int32.
+
+    Returns:
+        Places `(sequences, longest)` int32, from 0 to sequences * longest - 1.
+    """
+    count = op.Unsqueeze(counts, [1])
+    rows_before = op.Unsqueeze(op.CumSum(counts, 0, exclusive=1), [1])
+    sequence = op.Unsqueeze(op.Cast(row_numbers(op, op.Shape(counts)), to=ir.DataType.INT32), [1])
+    place = op.Add(op.Mul(sequence, op.ReduceMax(counts, keepdims=1)), column)
+    rank_of_padding = op.Add(op.Sub(op.Sub(place, rows_before), count), op.ReduceSum(counts, keepdims=1))
+    rank = op.Where(op.Less(column, count), op.Add(rows_before, column), rank_of_padding)
+    flat = op.Reshape(place, [-1])
+    return op.Reshape(op.ScatterElements(flat, op.Reshape(rank, [-1]), flat, axis=0), op.Shape(rank), allowzero=1)
 
 
 @dataclass(frozen=True)
@@ -91,7 +120,7 @@ class CudaSequences(GpuSequences):
 
     Attributes:
         cumulative: First row of each sequence, and one past the last of all, `(sequences + 1,)` int32.
-        offsets: Zeros `(sequences, longest)` int32.
+        offsets: Places of rows in padded sequences, `(sequences, longest)` int32, or any numbers of this shape.
     """
 
     cumulative: ir.Value

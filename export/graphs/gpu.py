@@ -139,12 +139,12 @@ class GpuSequences(ABC):
         """
         op, layers = self.layers.op, self.layers
         hidden = layers.narrow(hidden)
-        is_nan = op.IsNaN(hidden)
-        numbers = layers.typed(op.Where(is_nan, np.zeros((), layers.dtype.numpy()), hidden))
-        nan_rows = op.ReduceMax(op.Cast(is_nan, to=layers.dtype), [1], keepdims=1)
+        is_bad = op.IsNaN(op.Sub(hidden, hidden))  # infinity less infinity is NaN
+        finite = layers.typed(op.Where(is_bad, np.zeros((), layers.dtype.numpy()), hidden))
+        bad_rows = layers.typed(op.ReduceMax(op.Cast(is_bad, to=layers.dtype), [1], keepdims=1))
         shares = self._shares()
-        mean, has_nan = (layers.widen(layers.multiply(shares, x)) for x in (numbers, layers.typed(nan_rows)))
-        return op.Where(op.Greater(has_nan, 0.0), float("nan"), mean)
+        mean, bad_share = (layers.widen(layers.multiply(shares, x)) for x in (finite, bad_rows))
+        return op.Where(op.Greater(bad_share, 0.0), float("nan"), mean)
 
     def _shares(self) -> ir.Value:
         """Return the share of each row in the mean of each sequence, `(sequences, rows)`: 1 / length, or 0."""

@@ -1,7 +1,7 @@
 """The layers of transformers, bound to the tensors of a checkpoint, in plain ONNX.
 
 Models are written in terms of `Layers`, which work on single rows, and of `Sequences`, which know where one sequence
-ends and the next begins. The forms of a graph for GPUs replace both (`gpu.py`, `cuda.py`).
+ends and the next begins. The forms of a graph for GPUs replace both (`gpu.py`, `cuda.py`, `tensorrt.py`).
 """
 
 from dataclasses import dataclass

@@ -123,7 +123,7 @@ def test_vision_encoder_never_waits_for_the_gpu(run, flagship: Checkpoint, preci
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
 def test_bert_waits_once_for_the_gpu(run, pooling: Pooling, precision: Precision) -> None:
-    config = BertConfig(vocab_size=99, hidden_size=48, num_hidden_layers=6, num_attention_heads=4, intermediate_size=80)
+    config = BertConfig(vocab_size=99, hidden_size=64, num_hidden_layers=6, num_attention_heads=4, intermediate_size=80)
     state = BertModel(config, add_pooling_layer=False).state_dict()
     weights = ArrayWeights({name: tensor.numpy() for name, tensor in state.items()})
     model = build_bert_embedder(config.to_dict(), weights, pooling, precision=precision, target="cuda")

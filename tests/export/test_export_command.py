@@ -140,17 +140,19 @@ def test_int8_for_cuda_is_refused(refused, tiny_bert):
     assert "--precision fp16" in refused(tiny_bert, "--precision", "int8", "--target", "cuda")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_export_for_cuda_says_what_no_device_has_computed(export_command, tiny_bert, repository, precision):
-    command = export_command(tiny_bert, "--precision", precision, "--target", "cuda", "--repository", repository)
+@pytest.mark.parametrize(("precision", "target"), [("fp32", "cuda"), ("fp16", "cuda"), ("fp16", "tensorrt")])
+def test_export_for_a_gpu_says_what_no_device_has_computed(export_command, tiny_bert, repository, precision, target):
+    command = export_command(tiny_bert, "--precision", precision, "--target", target, "--repository", repository)
     assert command.returncode == 0, command.stderr
     [manifest] = verify_each(repository).intact.values()
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         assert manifest["validation"]["device"] in ("CUDAExecutionProvider", UNVERIFIED)
     else:
         assert manifest["validation"]["device"] == UNVERIFIED
-        assert "this machine has no device for the target cuda" in command.stderr
-    assert manifest["target"] == "cuda"
+        assert f"this machine has no device for the target {target}" in command.stderr
+    assert manifest["target"] == target
+    listed = [file["path"] for file in manifest["files"]]
+    assert ("tiny_bert_embedder/1/profiles.json" in listed) == (target == "tensorrt")
 
 
 def test_existing_name_is_refused_without_replace(refused, export_command, tiny_bert, repository):
