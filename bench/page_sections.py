@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import io
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 
 import numpy as np
+import psutil
+from numpy.typing import NDArray
 from PIL import Image
 
 from bench.contenders import Contender, HttpContender, measure_in_turns
 from bench.results import Load, Measurement, Sample
 from bench.workbench import Workbench
 from bench.workloads import JPEG_PAGES, PAGE_FORMATS, PAGES_AND_TEXTS, PNG_PAGES, SHORT, make_page_files
+from export.names import PREPROCESS_IMAGE, slug
+from export.repository import read_config
+from launcher.settings import STAND_IN
 from preprocess.decode import decode_image
 from preprocess.decode_pool import DecodePool
-from preprocess.items import ImageFile
+from preprocess.items import ImageFile, RequestError, Tensors
 from preprocess.settings import ImageLimits, Tiling
-from preprocess.steps import DECODE_MEMORY_LIMIT_BYTES, DECODE_TIME_LIMIT_S
+from preprocess.steps import DECODE_MEMORY_LIMIT_BYTES, DECODE_TIME_LIMIT_S, ImageStep, TextStep, load_step
 from preprocess.tiles import choose_grid, cut_tiles
 
 PAGE_CLIENTS = 4
@@ -126,3 +134,70 @@ def decode_and_resize(page: bytes) -> object:
 def decode_and_tile(page: bytes) -> object:
     """Do what a decode worker does, in this process."""
     return cut_tiles(decode_image(page, ImageLimits()), TILING)
+
+
+def measure_decoders(workbench: Workbench) -> list[Measurement]:
+    """Measure the preprocessing step by its number of decoders: powers of two, up to one for each core."""
+    settings, files = workbench.settings, make_page_files()
+    folder = workbench.repository / f"{slug(STAND_IN)}_{PREPROCESS_IMAGE}"
+    parameters = {name: value.string_value for name, value in read_config(folder).parameters.items()}
+    cores = len(os.sched_getaffinity(0))
+    contenders = [
+        StepLoop(load_step(folder / "1", parameters | {"decode_workers": str(count)}), count, files, settings.seconds)
+        for count in (1 << power for power in range(cores.bit_length()))
+    ]
+    try:
+        loads = [Load(workload, 1, 2 * cores) for workload in PAGE_FORMATS]
+        return [each for load in loads for each in measure_in_turns("decoders", contenders, load, settings.rounds)]
+    finally:
+        for contender in contenders:
+            contender.close()
+
+
+class StepLoop:
+    """Sends pages through the preprocessing step, without Triton; it has its decoders, and this process.
+
+    Args:
+        step: The step; closed with the contender.
+        decoders: Number of its decoders.
+        pages: Encoded pages by workload.
+        seconds: Minimum length of one measurement.
+    """
+
+    def __init__(
+        self, step: TextStep | ImageStep, decoders: int, pages: Mapping[str, Sequence[bytes]], seconds: float
+    ) -> None:
+        assert isinstance(step, ImageStep)  # noqa: S101 - its parameters say so
+        self.name = f"{decoders} decoder{'s' if decoders > 1 else ''}"
+        self._step, self._pages, self._seconds = step, pages, seconds
+
+    def measure(self, load: Load) -> Sample:
+        """Preprocess pages, as many at a time as there are clients; the step's CPU time is that of this process."""
+        pages = cycle([np.array([page], np.object_) for page in self._pages[load.workload]])
+        times: list[float] = []
+        own, decoding, started = time.process_time(), read_decoding_seconds(), time.perf_counter()
+        waiting = deque(self._send(next(pages)) for _ in range(load.concurrency))
+        while waiting:
+            sent, result = waiting.popleft()
+            result.result()
+            times.append(time.perf_counter() - sent)
+            if time.perf_counter() - started < self._seconds:
+                waiting.append(self._send(next(pages)))
+        elapsed = time.perf_counter() - started
+        cpu = {"step": time.process_time() - own, "decoders": read_decoding_seconds() - decoding}
+        p50, p99 = np.percentile(times, [50, 99]) * 1e3
+        cpu_us_per_item = {name: seconds / len(times) * 1e6 for name, seconds in cpu.items()}
+        return Sample(len(times) / elapsed, float(p50), float(p99), len(times), cpu_us_per_item=cpu_us_per_item)
+
+    def _send(self, page: NDArray[np.object_]) -> tuple[float, Future[Tensors | RequestError]]:
+        return time.perf_counter(), self._step.submit({"image": page})
+
+    def close(self) -> None:
+        """End the decoders."""
+        self._step.close()
+
+
+def read_decoding_seconds() -> float:
+    """Return the CPU time used so far by the decoders of this process."""
+    decoders = [each for each in psutil.Process().children() if "preprocess.decode_worker" in each.cmdline()]
+    return sum(sum(decoder.cpu_times()[:2]) for decoder in decoders)

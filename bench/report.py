@@ -48,6 +48,7 @@ SECTION_TITLES = {
     "pages": "Page images, alone and mixed with texts",
     "interference": "Short texts while pages stream",
     "preprocessing": "A page from file to patches, on one core",
+    "decoders": "The preprocessing step by its number of decoders",
     "gateway_alone": "The gateway in front of an engine that responds immediately",
     "triton": "Triton without the gateway",
     "growth": "One long run",

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.contenders import Contender, check_same_embeddings, log_measurement, measure_in_turns
 from bench.engine import EngineLoop, PaddedLayout, export_padded
-from bench.page_sections import measure_interference, measure_pages, measure_preprocessing
+from bench.page_sections import measure_decoders, measure_interference, measure_pages, measure_preprocessing
 from bench.peers import PEERS
 from bench.results import Load, Measurement, Sample
 from bench.workbench import Workbench
@@ -176,6 +176,7 @@ SECTIONS: Mapping[str, Section] = {
     "pages": measure_pages,
     "interference": measure_interference,
     "preprocessing": measure_preprocessing,
+    "decoders": measure_decoders,
     "triton": measure_triton,
     "growth": measure_growth,
 }

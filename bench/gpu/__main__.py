@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import bench.gpu
 from bench.gpu import measure
 from bench.gpu.measure import Budget
-from bench.gpu.onnx_engine import PROVIDERS, Device, Engine, OnnxEngine
+from bench.gpu.onnx_engine import PROVIDERS, Device, Engine, OnnxEngine, check_provider
 from bench.gpu.report import Report, describe_machine
 from bench.gpu.torch_engine import LAYOUTS, TorchEngine, Towers, load_towers
 from bench.gpu.workloads import (
@@ -47,8 +47,8 @@ MIN_COSINE = 0.999
 # What the export may take of the whole time; the rest is enough for the other sections on a fast card.
 EXPORT_SHARE = 0.5
 MAX_ERROR_CHARS = 300
-# An engine may be started, or compiled for another shape, only while there is so much time.
-MIN_SECONDS = 10.0
+# Something may begin, and be compiled for another shape, only while there is so much time.
+MIN_SECONDS = 20.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,9 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     device: Device = options.device
     report = Report(describe_machine(torch.cuda.get_device_name() if device == "cuda" else "cpu"), options.size)
-    run = GpuRun(device, SIZES[options.size], options.build_dir / options.size, Budget(60 * options.minutes), report)
+    folder = options.build_dir / options.size
+    report_folder = options.output or folder
+    run = GpuRun(device, SIZES[options.size], folder, Budget(60 * options.minutes), report, report_folder)
     run.measure(options.repository, compiled=not options.eager)
-    report.write(options.output or run.folder)
+    report.write(report_folder)
     sys.stdout.write(report.to_markdown())
     return int(not report.speeds)
 
@@ -90,13 +92,17 @@ class GpuRun:
     Args:
         device: Where to run the model.
         size: Size of the model and the batches.
-        folder: For the checkpoint, the export and the report.
+        folder: For the checkpoint and the export.
         budget: Time for the whole run.
         report: Receives what is found.
+        report_folder: Where the report is written after each section, so that a run that is killed leaves one.
     """
 
-    def __init__(self, device: Device, size: Size, folder: Path, budget: Budget, report: Report) -> None:
-        self.device, self.size, self.folder, self.budget, self.report = device, size, folder, budget, report
+    def __init__(
+        self, device: Device, size: Size, folder: Path, budget: Budget, report: Report, report_folder: Path
+    ) -> None:
+        self.device, self.size, self.folder, self.budget = device, size, folder, budget
+        self.report, self.report_folder = report, report_folder
 
     def measure(self, repository: Path | None, *, compiled: bool) -> None:
         """Measure everything: first the cosines, then the speed of the engines that compute the right thing.
@@ -108,7 +114,7 @@ class GpuRun:
         checkpoint = self.write_weights()
         peak = partial(measure.measure_peak, self.device, self.size.matrix_side)
         self.report.peak_flops = self.attempt("the matrix peak", peak)
-        repository = repository or self.attempt("the export", partial(self.export, checkpoint))
+        repository = repository or self.attempt("ONNX Runtime, export", partial(self.export, checkpoint))
         log.info("the reference in float32")
         towers = load_towers(checkpoint, self.device)
         samples = make_samples(towers.config["img_context_token_id"])
@@ -135,19 +141,22 @@ class GpuRun:
         """Export the checkpoint as users do, and return the repository.
 
         Raises:
-            RuntimeError: The export fails, or takes too long.
+            RuntimeError: The export fails, takes too long, or would be of no use.
         """
+        check_provider(self.device)
         repository = self.folder / "model_repository"
         command = [sys.executable, "-m", "export", str(checkpoint), "--name", PUBLIC_ID, "--precision", "fp16"]
         command += ["--target", self.device, "--repository", str(repository), "--replace"]
-        log.info("export the graphs")
+        output = self.folder / "export.log"
+        log.info("export the graphs; %s has its progress", output)
         timeout_s = EXPORT_SHARE * self.budget.remaining_s
         try:
-            subprocess.run(command, check=True, cwd=PROJECT, capture_output=True, text=True, timeout=timeout_s)
+            with output.open("w") as file:
+                subprocess.run(command, check=True, cwd=PROJECT, stdout=file, stderr=file, timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
             raise RuntimeError(f"it was not done after {timeout_s:.0f} s") from error
         except subprocess.CalledProcessError as error:
-            raise RuntimeError(error.stderr.strip().splitlines()[-1]) from error
+            raise RuntimeError(output.read_text().strip().splitlines()[-1]) from error
         return repository
 
     def start_graphs(self, repository: Path | None, samples: Batches, expected: Embeddings) -> list[Engine]:
@@ -219,7 +228,7 @@ class GpuRun:
             log.warning("%s", self.report.notes[-1])
             return None
         finally:
-            self.report.write(self.folder)
+            self.report.write(self.report_folder)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,16 @@ class Engine(Protocol):
         """Copy a batch to the device, and return what embeds it."""
 
 
+def check_provider(device: Device) -> None:
+    """Check that this build of ONNX Runtime has the execution provider of a device.
+
+    Raises:
+        RuntimeError: It has not.
+    """
+    if PROVIDERS[device] not in ort.get_available_providers():
+        raise RuntimeError(f"absent: this build of ONNX Runtime lacks {PROVIDERS[device]}")
+
+
 class OnnxEngine:
     """The graphs of a Triton repository, in ONNX Runtime.
 
@@ -48,8 +58,7 @@ class OnnxEngine:
     def __init__(self, repository: Path, public_id: str, device: Device) -> None:
         self.name = f"ONNX Runtime {ort.__version__}, {device}, fp16"
         self._device = device
-        if PROVIDERS[device] not in ort.get_available_providers():
-            raise RuntimeError(f"absent: this build of ONNX Runtime lacks {PROVIDERS[device]}")
+        check_provider(device)
         if device == "cuda":
             ort.preload_dlls()  # CUDA and cuDNN from PyTorch's packages
         folders = {step: repository / f"{slug(public_id)}_{step}" / "1" for step in (VISION_ENCODER, EMBEDDER)}

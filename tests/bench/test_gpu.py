@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -128,7 +129,7 @@ class WrongEngine:
 
 
 def make_run(folder: Path, seconds: float = 60) -> GpuRun:
-    return GpuRun("cpu", SIZES["tiny"], folder, Budget(seconds), Report({"device": "cpu"}, "tiny"))
+    return GpuRun("cpu", SIZES["tiny"], folder, Budget(seconds), Report({"device": "cpu"}, "tiny"), folder)
 
 
 def test_the_speed_of_an_engine_with_wrong_embeddings_is_not_measured(tmp_path: Path) -> None:
@@ -150,6 +151,21 @@ def test_what_fails_or_does_not_fit_is_noted_and_the_rest_goes_on(tmp_path: Path
         "sum: TimeoutError: skipped, for the time is over",
     ]
     assert "skipped, for the time is over" in (tmp_path / "report.md").read_text()
+
+
+def test_an_export_that_fails_is_noted_with_its_reason(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    assert run.attempt("ONNX Runtime, export", lambda: run.export(tmp_path / "absent")) is None
+    [note] = run.report.notes
+    assert note.startswith("ONNX Runtime, export: RuntimeError: error: ")
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="this build has CUDA")
+def test_nothing_is_exported_for_a_device_that_this_build_lacks(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    run.device = "cuda"
+    with pytest.raises(RuntimeError, match="absent: this build of ONNX Runtime lacks CUDAExecutionProvider"):
+        run.export(tmp_path / "absent")
 
 
 def test_the_report_compares_with_the_peak_and_the_faster_peer() -> None:

@@ -11,15 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import psutil
 import pytest
-from graph import (
-    CPU_PROVIDER,
-    CUDA_PROVIDER,
-    MAX_DUPLICATED_WEIGHTS_BYTES,
-    TENSORRT_PROVIDER,
-    Graph,
-    count_lanes,
-    execution_providers,
-)
+from graph import CPU_PROVIDER, CUDA_PROVIDER, TENSORRT_PROVIDER, Graph, execution_providers
 from onnx import TensorProto, helper
 
 from tests.onnxruntime.onnx_models import initialize_args, model_config, write_model
@@ -122,21 +114,6 @@ def test_int8_products_of_the_largest_numbers_do_not_overflow(tmp_path: Path, em
         text=True,
     )
     assert printed == f"[[{64 * 255 * 127}.]]\n"
-
-
-@pytest.mark.parametrize(("cores", "lanes"), [(1, 2), (2, 2), (11, 2), (16, 4), (128, 8)])
-def test_lanes_follow_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, lanes: int) -> None:
-    monkeypatch.setattr(psutil, "cpu_count", lambda logical: cores)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-    assert count_lanes(write_model(tmp_path), model_config()) == lanes
-
-
-def test_lanes_follow_the_threads_and_are_few_for_large_weights(tmp_path: Path) -> None:
-    path, config = write_model(tmp_path), {"parameters": {"intra_op_thread_count": {"string_value": "16"}}}
-    assert count_lanes(path, config) == 4
-    with (path.parent / "model.onnx.data").open("wb") as weights:
-        weights.truncate(MAX_DUPLICATED_WEIGHTS_BYTES)  # with the graph itself, a little more
-    assert count_lanes(path, config) == 2
 
 
 def test_a_large_run_returns_the_memory_of_its_activations(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
+from graph import MAX_DUPLICATED_WEIGHTS_BYTES, count_lanes
 from lanes import LOW_PRIORITY_NICENESS, Lanes
+
+from tests.onnxruntime.onnx_models import model_config, write_model
 
 
 @pytest.fixture
@@ -89,3 +94,18 @@ def test_closing_waits_for_the_tasks() -> None:
     task.end.set()
     closing.join(10)
     assert not closing.is_alive()
+
+
+@pytest.mark.parametrize(("cores", "lanes"), [(1, 2), (2, 2), (11, 2), (16, 4), (128, 8)])
+def test_lanes_follow_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, lanes: int) -> None:
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert count_lanes(write_model(tmp_path), model_config()) == lanes
+
+
+def test_lanes_follow_the_threads_and_are_few_for_large_weights(tmp_path: Path) -> None:
+    path, config = write_model(tmp_path), {"parameters": {"intra_op_thread_count": {"string_value": "16"}}}
+    assert count_lanes(path, config) == 4
+    with (path.parent / "model.onnx.data").open("wb") as weights:
+        weights.truncate(MAX_DUPLICATED_WEIGHTS_BYTES)  # with the graph itself, a little more
+    assert count_lanes(path, config) == 2
