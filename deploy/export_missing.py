@@ -96,14 +96,16 @@ def prepare(settings: ExportSettings, progress: Progress) -> bool:
     recover(settings.repository)
     found = verify_each(settings.repository)
     wanted = settings.public_id
+    names = {wanted, *list_possible_folders(wanted)}
+    for model in found.damaged.keys() - names:
+        raise RepositoryError(
+            f"{model} is damaged: {found.damaged[model]}. Export it again with MODEL set to it, or remove it:"
+            f" docker compose run --rm export python -m deploy.remove_model {model}"
+        )
     for model, reason in found.damaged.items():
-        if model not in (wanted, *list_possible_folders(wanted)):
-            raise RepositoryError(
-                f"{model} is damaged: {reason}. Export it again with MODEL set to it, or remove it:"
-                f" docker compose run --rm export python -m deploy.remove_model {model}"
-            )
         progress.say(f"{model} is damaged, and exported again: {reason}")
-        remove_models([model], settings.repository)
+    if found.damaged:
+        remove_models([next(iter(found.damaged))], settings.repository)
     manifest = found.intact.get(wanted)
     if manifest is None:
         return False

@@ -27,6 +27,8 @@ IDLE_HUNG_S = 15.0
 """Time without a response, without progress and without work after which a server counts as hung."""
 SILENT_HUNG_S = 300.0
 """Time without a response or progress after which it does in any case."""
+PUBLISHED_S = 5.0
+"""Time without a change after which a publication of models is complete: it is a few renames."""
 LOADING_HUNG_S = 600.0
 """Time without work after which one counts as hung that has not responded yet; while it works, it loads."""
 BUSY_SHARE = 0.1
@@ -87,52 +89,79 @@ class Observation:
     idle_since_s: float | None = None
 
 
-def main(server: str, proc: Path = Path("/proc"), memory: Path = Path("/tmp/health_check.json"), port: int = 0) -> int:  # noqa: S108 - the container's own
-    """Return 0 if the server can serve, and kill it if it cannot recover.
+@dataclass(frozen=True)
+class Container:
+    """Where a check finds what it looks at.
 
-    Args:
-        server: `triton` or `gateway`.
+    Attributes:
         proc: Folder of the kernel's process information.
-        memory: File in which checks leave what they saw to the next.
+        memory: Folder in which checks leave what they saw to the next.
+        repository: Triton's model repository.
         port: Port to ask instead of the server's own.
     """
-    if server == "triton":
-        return check_triton(proc, memory, port or 8002)
-    return check_gateway(proc, memory, port or 8000)
+
+    proc: Path = Path("/proc")
+    memory: Path = Path("/tmp")  # noqa: S108 - of the container alone
+    repository: Path = Path("/models/repository")
+    port: int | None = None
 
 
-def check_triton(proc: Path, memory: Path, port: int) -> int:
+def main(server: str, container: Container = Container()) -> int:
+    """Return 0 if the server, `triton` or `gateway`, can serve; end it if it cannot recover."""
+    return check_triton(container) if server == "triton" else check_gateway(container)
+
+
+def check_triton(container: Container) -> int:
     """Check that Triton's metrics respond, that requests get on, and that none of its Python processes is lost.
 
-    Triton does not restart a dead Python process: it still reports itself ready, but every request fails.
+    Triton does not restart a dead Python process: it still reports itself ready, but every request fails. And it reads
+    the repository only when it starts, so it is stopped when models were published since.
     """
-    processes = list(read_processes(proc))
+    processes = list(read_processes(container.proc))
     stopped = {process.pid for process in processes if process.name == SERVER and process.state in STOPPED_STATES}
     if stopped:
-        return kill_servers(stopped, "it is stopped", proc)
-    metrics = get(port, "/metrics", TIMEOUT_S)
+        return end(stopped, "it is stopped", container)
+    metrics = get(container.port or 8002, "/metrics", TIMEOUT_S)
     if metrics is not None and (broken := find_broken(processes)):  # while it loads, Python processes come and go
-        return kill_servers(broken, "it has lost a Python process, or one is stopped", proc)
+        return end(broken, "it has lost a Python process, or one is stopped", container)
     progress = sum(map(float, COUNTERS.findall(metrics or b"")))
     pending = sum(map(float, PENDING.findall(metrics or b"")))
-    if reason := find_hang(processes, memory, responds=metrics is not None, progress=progress, pending=pending):
-        return kill_servers(find_main(processes), reason, proc)
+    if reason := find_hang(processes, container, responds=metrics is not None, progress=progress, pending=pending):
+        return end(find_main(processes), reason, container)
+    if metrics is not None and find_publication(processes, container):
+        return end(find_main(processes), "the models have changed since it was started", container, signal.SIGTERM)
     return 1 if metrics is None else 0
 
 
-def check_gateway(proc: Path, memory: Path, port: int) -> int:
+def check_gateway(container: Container) -> int:
     """Check that the gateway is ready; kill it only if it is not even live: Triton's failures are none of its own."""
-    processes = list(read_processes(proc))
+    processes = list(read_processes(container.proc))
     main_processes = find_main(processes)
-    for process in processes:
-        if process.state in STOPPED_STATES and process.pid not in main_processes:
-            kill(process.pid, "it is stopped; another worker process takes its place", proc)
-    if stopped := {process.pid for process in processes if process.state in STOPPED_STATES} & main_processes:
-        return kill_servers(stopped, "it is stopped", proc)
+    stopped = {process.pid for process in processes if process.state in STOPPED_STATES}
+    end(stopped - main_processes, "it is stopped; another worker process takes its place", container)
+    if stopped & main_processes:
+        return end(stopped & main_processes, "it is stopped", container)
+    port = container.port or 8000
     is_live = get(port, "/v1/health/live", TIMEOUT_S) is not None
-    if reason := find_hang(processes, memory, responds=is_live):
-        return kill_servers(main_processes, reason, proc)
+    if reason := find_hang(processes, container, responds=is_live):
+        return end(main_processes, reason, container)
     return 0 if is_live and get(port, "/v1/health/ready", CANARY_TIMEOUT_S) is not None else 1
+
+
+def find_publication(processes: list[Process], container: Container) -> bool:
+    """Return whether models were published or removed since the first check of this server; once only."""
+    memory = container.memory / "published.json"
+    server = min(find_main(processes), default=0)
+    try:
+        published_s = container.repository.stat().st_mtime
+        first_server, first_s = json.loads(memory.read_text()) if memory.exists() else (None, None)
+    except (OSError, ValueError):
+        return False
+    if first_server == server and (published_s == first_s or time.time() - published_s < PUBLISHED_S):
+        return False
+    with suppress(OSError):
+        memory.write_text(json.dumps([server, published_s]))
+    return first_server == server
 
 
 def find_broken(processes: list[Process]) -> set[int]:
@@ -141,17 +170,18 @@ def find_broken(processes: list[Process]) -> set[int]:
 
 
 def find_hang(
-    processes: list[Process], memory: Path, *, responds: bool, progress: float = 0.0, pending: float = 0.0
+    processes: list[Process], container: Container, *, responds: bool, progress: float = 0.0, pending: float = 0.0
 ) -> str | None:
     """Return why the server counts as hung, as the end of a sentence; None if it does not.
 
     Args:
         processes: All of the container.
-        memory: What the last check saw.
+        container: Where the last check left what it saw.
         responds: Whether the server does.
         progress: A number that grows with the requests that are done.
         pending: Requests that wait.
     """
+    memory = container.memory / "observation.json"
     now_s, cpu_s = time.monotonic(), sum(process.cpu_s for process in processes)
     server = min(find_main(processes), default=0)
     last = read_observation(memory)
@@ -204,24 +234,17 @@ def find_main(processes: list[Process]) -> set[int]:
     return {process.pid for process in processes if process.parent == 1}
 
 
-def kill_servers(pids: set[int], reason: str, proc: Path) -> int:
-    """Kill processes and return 1, the check's status."""
-    for pid in sorted(pids):
-        kill(pid, reason, proc)
+def end(pids: set[int], reason: str, container: Container, how: signal.Signals = signal.SIGKILL) -> int:
+    """End processes of a container that Docker starts again, say why in the container's log, and return 1."""
+    is_container = any(process.pid == 1 and process.name in INITS for process in read_processes(container.proc))
+    for pid in sorted(pids) if is_container else ():
+        line = f"health check: {how.name} to process {pid}: {reason}\n"
+        sys.stdout.write(line)
+        with suppress(OSError), (container.proc / "1" / "fd" / "2").open("a") as log:
+            log.write(line)
+        with suppress(ProcessLookupError):
+            os.kill(pid, how)
     return 1
-
-
-def kill(pid: int, reason: str, proc: Path) -> None:
-    """Kill a process of a container that Docker starts again, and say so in the container's log."""
-    if not any(process.pid == 1 and process.name in INITS for process in read_processes(proc)):
-        sys.stdout.write(f"process {pid} would be killed in a container with an init: {reason}\n")
-        return
-    line = f"health check: killing process {pid}: {reason}\n"
-    sys.stdout.write(line)
-    with suppress(OSError), (proc / "1" / "fd" / "2").open("a") as log:
-        log.write(line)
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def read_processes(proc: Path) -> Iterator[Process]:

@@ -22,7 +22,7 @@ def main(models: Sequence[str], repository: Path) -> int:
     except ExportError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stderr.write(f"removed {', '.join(models)}; a running Triton serves what it has loaded until it is restarted\n")
+    sys.stderr.write(f"removed {', '.join(models)}; a running Triton is started anew within seconds\n")
     return 0
 
 

@@ -130,4 +130,4 @@ def test_the_probe_notices_a_dead_or_stopped_preprocessing(server, how):
 
 def check_gateway(port: int, folder: Path) -> int:
     """Run the gateway's health check, which finds no process to kill."""
-    return health_check.main("gateway", folder, folder / "observation", port)
+    return health_check.main("gateway", health_check.Container(folder, folder, folder, port))
