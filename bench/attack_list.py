@@ -117,8 +117,8 @@ def serve_hostile_images(start: bytes, piece: bytes) -> Sequence[bytes]:
 
     listener = socket.create_server((HOST_OF_IMAGES, HOST_PORT))
     threading.Thread(target=accept, args=(listener,), daemon=True).start()
-    urls = [f"http://{HOST_OF_IMAGES}/{number}.png" for number in range(8)]
-    return write_json(model=STAND_IN, input=urls, modality=["image"] * len(urls))
+    urls = [{"url": f"http://{HOST_OF_IMAGES}/{number}.png"} for number in range(8)]
+    return write_json(model=STAND_IN, input=[{"content": [{"type": "image_url", "image_url": url}]} for url in urls])
 
 
 BYTE_BY_BYTE = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
