@@ -117,7 +117,7 @@ def parse_serving_spec(settings: Iterable[str], target: Target) -> ServingSpec:
             raise ServingOptionError(f"{setting!r}: {step} has no option {option!r} (options: {', '.join(options)})")
         values.setdefault(step, {})[option] = value
     try:
-        return ServingSpec.model_validate({"target": target, **values})
+        spec = ServingSpec.model_validate({"target": target, **values})
     except pydantic.ValidationError as error:
         wrong = error.errors()[0]
         step, option = map(str, wrong["loc"])
@@ -125,6 +125,12 @@ def parse_serving_spec(settings: Iterable[str], target: Target) -> ServingSpec:
         raise ServingOptionError(
             f"{step}.{option}={wrong['input']}: {wrong['msg']} ({option}: {options[option].description})"
         ) from error
+    for step, graph in (("vision_encoder", spec.vision_encoder), ("embedder", spec.embedder)):
+        if target != "cpu" and graph.max_queue_delay_us:  # what bounds batches by rows would refuse the model
+            raise ServingOptionError(
+                f"{step}.max_queue_delay_us must be 0 for --target {target}, whose batches have a limit"
+            )
+    return spec
 
 
 def describe_serving_options() -> str:

@@ -6,6 +6,7 @@ from export.serving import (
     GraphOptions,
     ImageOptions,
     ServingSpec,
+    StepOptions,
     VisionEncoderOptions,
     describe_serving_options,
     parse_serving_spec,
@@ -16,11 +17,12 @@ def test_options_are_set_by_step_and_the_last_one_wins():
     settings = [
         "embedder.max_batch_size=16", "embedder.max_batch_size=32", "embedder.intra_op_threads=8",
         "vision_encoder.max_batch_size=4", "preprocess_image.decode_workers=8",
-        "preprocess_image.max_image_bytes=52428800", "embedder.max_queue_delay_us=500",
+        "preprocess_image.max_image_bytes=52428800", "preprocess_text.max_queue_delay_us=500",
     ]  # fmt: skip
     assert parse_serving_spec(settings, "cuda") == ServingSpec(
         target="cuda",
-        embedder=GraphOptions(max_batch_size=32, intra_op_threads=8, max_queue_delay_us=500),
+        embedder=GraphOptions(max_batch_size=32, intra_op_threads=8),
+        preprocess_text=StepOptions(max_queue_delay_us=500),
         vision_encoder=VisionEncoderOptions(max_batch_size=4),
         preprocess_image=ImageOptions(decode_workers=8, max_image_bytes=52428800),
     )
@@ -77,3 +79,10 @@ def test_help_lists_each_option_with_its_default(capsys):
         "embedder.intra_op_threads            threads of an instance; unset: all cores",
     ):
         assert f"  {line}\n" in f"{text}\n"
+
+
+@pytest.mark.parametrize("step", ["embedder", "vision_encoder"])
+def test_batches_with_a_limit_of_rows_cannot_wait(step):
+    assert parse_serving_spec([f"{step}.max_queue_delay_us=5"], "cpu")
+    with pytest.raises(ServingOptionError, match=f"{step}.max_queue_delay_us must be 0 for --target cuda"):
+        parse_serving_spec([f"{step}.max_queue_delay_us=5"], "cuda")
