@@ -1,10 +1,10 @@
 # NVIDIA's Triton, with our preprocessing backend beside its own backends.
+ARG COMPILER_IMAGE=gcc:14.2.0-bookworm
 ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.07-py3
 
 # The library that bounds batches by rows (deploy/batch_strategy/).
-FROM python:3.11.13-slim-bookworm AS batching
+FROM $COMPILER_IMAGE AS batching
 
-RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
 WORKDIR /build
 COPY deploy/batch_strategy/batch_strategy.c ./
 RUN cc -std=gnu11 -O2 -shared -fPIC -o batchstrategy.so batch_strategy.c

@@ -4,6 +4,7 @@
 from the real images in this:
 
 - Python's is Debian 12 with Debian's own Python 3.11.
+- The compiler's is Debian 12 with its GCC.
 - Triton's is 24.10 out of the wheel that `make serve` runs, on Debian 12 rather than Ubuntu, without CUDA.
 - Our Python-based backend takes the place of NVIDIA's ONNX Runtime backend.
 - Triton's Python is 3.12, as in NVIDIA's current image, if this machine has one to copy, else Debian's 3.11. NumPy is
@@ -28,7 +29,7 @@ TRITON = "tessera-stand-in/triton:24.10"
 
 PACKAGES = (
     "ca-certificates", "python3", "python3-pip", "python-is-python3", "libpython3.11", "libgomp1",
-    "libbz2-1.0", "libffi8", "liblzma5", "libreadline8", "libsqlite3-0", "libssl3", "redis-server",
+    "gcc", "libc6-dev", "libbz2-1.0", "libffi8", "liblzma5", "libreadline8", "libsqlite3-0", "libssl3", "redis-server",
 )  # fmt: skip
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -93,7 +94,8 @@ def build_all(folder: Path) -> None:
 
 def build_arguments() -> dict[str, str]:
     """Return the arguments that make our Dockerfiles build on the stand-ins."""
-    arguments = {"PYTHON_IMAGE": PYTHON, "TRITON_IMAGE": TRITON, "ONNXRUNTIME_BACKEND": "model.py"}
+    arguments = {"PYTHON_IMAGE": PYTHON, "TRITON_IMAGE": TRITON, "COMPILER_IMAGE": DEBIAN}
+    arguments["ONNXRUNTIME_BACKEND"] = "model.py"
     if _find_wheels():
         arguments["TORCH_BACKEND"] = ""  # PyTorch's own index may be out of reach: the folder has its wheel
     return arguments

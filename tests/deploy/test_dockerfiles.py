@@ -40,7 +40,9 @@ def test_base_images_are_pinned_to_a_version(dockerfile):
     bases = [arguments.get(base.removeprefix("$"), base) for base in bases]
     assert bases
     for base in bases:
-        assert re.fullmatch(r"python:3\.11\.\d+-slim-\w+|nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-py3", base)
+        assert re.fullmatch(
+            r"(python:3\.11|gcc:14\.2)\.\d+(-slim)?-\w+|nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-py3", base
+        )
 
 
 def test_dependencies_are_pinned(dockerfile):

@@ -13,6 +13,7 @@ import pytest
 from huggingface_hub.utils._http import reset_sessions
 
 from export.errors import ChecksumError, HubUnreachableError, NoSpaceError, SourceError
+from export.hub import download
 from export.progress import Progress
 from export.repository import read_config
 from export.sources import (
@@ -20,7 +21,6 @@ from export.sources import (
     PackageFiles,
     PinnedCheckpoint,
     default_public_id,
-    download_from_hub,
     download_package,
     resolve,
 )
@@ -118,7 +118,7 @@ def hub_is_offline(monkeypatch):
 @pytest.fixture
 def hub(tiny_bert, monkeypatch, tmp_path) -> Iterator[Hub]:
     """A hub that a download in this process asks, again at once if it fails."""
-    monkeypatch.setattr("export.sources.RETRY_DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr("export.hub.RETRY_DELAYS_S", (0.0, 0.0))
     with serve_hub(Hub(MODEL, tiny_bert)) as server:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
         monkeypatch.setattr("huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE", HUB_FILE.format(server.url))
@@ -128,7 +128,7 @@ def hub(tiny_bert, monkeypatch, tmp_path) -> Iterator[Hub]:
 
 def test_a_hub_that_fails_is_asked_again(hub, quiet):
     hub.failures += [503, 429]
-    assert download_from_hub(MODEL, None, quiet).revision == COMMIT
+    assert download(MODEL, None, quiet)[1] == COMMIT
     messages = quiet.stream.getvalue()
     assert f"the model hub cannot be reached for {MODEL} (HTTP 503); trying again in 0 s" in messages
     assert "(HTTP 429); trying again" in messages
@@ -137,14 +137,14 @@ def test_a_hub_that_fails_is_asked_again(hub, quiet):
 def test_a_hub_that_fails_each_time_is_named(hub, quiet):
     hub.failures += [500] * 3
     with pytest.raises(HubUnreachableError, match=r"cannot be reached for \S+ \(HTTP 500\)"):
-        download_from_hub(MODEL, None, quiet)
+        download(MODEL, None, quiet)
 
 
 @pytest.mark.parametrize(("status", "message"), [(403, "the hub refuses HF_TOKEN"), (410, r"\(HTTP 410\)")])
 def test_a_hub_that_refuses_is_not_asked_again(hub, quiet, status, message):
     hub.failures.append(status)
     with pytest.raises(SourceError, match=message):
-        download_from_hub(MODEL, None, quiet)
+        download(MODEL, None, quiet)
     assert hub.failures == [] and "trying again" not in quiet.stream.getvalue()
 
 
@@ -158,7 +158,7 @@ def test_a_hub_that_refuses_is_not_asked_again(hub, quiet, status, message):
 def test_an_error_of_this_machine_is_not_blamed_on_the_hub(quiet, monkeypatch, error, expected, message):
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", Mock(side_effect=error))
     with pytest.raises(expected, match=message) as caught:
-        download_from_hub(MODEL, None, quiet)
+        download(MODEL, None, quiet)
     assert not isinstance(caught.value, HubUnreachableError)
 
 
