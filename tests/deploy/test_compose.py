@@ -50,7 +50,7 @@ def test_services_with_a_profile_are_hardened_like_the_others(compose, services)
     for service in with_profile.values():
         assert {name: service[name] for name in HARDENING} == {name: services["gateway"][name] for name in HARDENING}
         assert service["user"] not in ("0", "root", "0:0")
-        assert re.fullmatch(r"[\w/-]+:v?\d+\.\d+[\w.-]*", service["image"])
+        assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*", service["image"])
         assert service["restart"] == ("no" if service["profiles"] == ["tensorrt"] else "unless-stopped")
 
 
