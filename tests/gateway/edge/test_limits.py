@@ -124,6 +124,7 @@ def test_half_open_connections_keep_out_nobody(start_victim: StartVictim) -> Non
         for _ in range(160):
             client = stack.enter_context(connect(victim))
             client.sendall(HEAD)
+            time.sleep(0.005)  # the canary has to send its request before 64 later connections are open
         assert httpx.get(f"{victim.url}/v1/health/live").status_code == 200
         time.sleep(1)
         assert victim.metric("tessera_connections ") <= 64
