@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graphs.attention import Heads
-from export.graphs.layers import Layers, Sequences
+from export.graphs.layers import Batch, Layers, Sequences
 from export.graphs.packed import Packing
 from export.graphs.weights import Array, Weights, find_prefix
 
@@ -27,7 +27,7 @@ def record_bert(
     _check_config(config)
     op, prefix, count = layers.op, find_bert(layers.weights, config), config["num_attention_heads"]
     heads = Heads(count, count, config["hidden_size"] // count)
-    sequences = layers.sequences(lengths, op.Shape(input_ids), heads)
+    sequences = layers.sequences(Batch(lengths, op.Shape(input_ids), heads))
     with op.scope("embeddings"):
         hidden = _embed(layers, config, f"{prefix}embeddings", input_ids, sequences.packing)
     for index in range(config["num_hidden_layers"]):

@@ -14,10 +14,9 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
-from export.graphs.attention import Heads
-from export.graphs.blocks import EVERYTHING, Reach
 from export.graphs.builder import GraphBuilder
-from export.graphs.gpu import GpuLayers, GpuSequences, require_everything
+from export.graphs.gpu import GpuLayers, GpuSequences
+from export.graphs.layers import Batch
 from export.graphs.packed import row_numbers
 from export.graphs.weights import Array
 
@@ -55,30 +54,20 @@ class CudaLayers(GpuLayers):
         """Record the activation SiLU, which is the sigmoid approximation of GELU without its factor of 1.702."""
         return self.op.contrib("QuickGelu", x, alpha=1.0)
 
-    def sequences(
-        self,
-        lengths: ir.Value,
-        rows: ir.Value,
-        heads: Heads,
-        *,
-        frequencies: Array | None = None,
-        length: int | None = None,
-        reach: Reach = EVERYTHING,
-    ) -> CudaSequences:
-        """Record the layout of a batch, as `Layers.sequences` describes it."""
-        require_everything(reach)
+    def lay_out(self, batch: Batch) -> CudaSequences:
+        """Record the layout of a batch whose rows attend to their whole sequence."""
         op = self.op
         with op.scope("packing"):
-            counts = op.Cast(lengths, to=ir.DataType.INT32)
+            counts = op.Cast(batch.lengths, to=ir.DataType.INT32)
             cumulative = op.Concat(np.zeros(1, np.int32), op.CumSum(counts, 0), axis=0)
-            longest = op.ReduceMax(lengths, keepdims=1) if length is None else [length]
+            longest = op.ReduceMax(batch.lengths, keepdims=1) if batch.length is None else [batch.length]
             column = op.Cast(op.Range(0, op.Squeeze(longest), 1), to=ir.DataType.INT32)
-            if self.dtype == ir.DataType.FLOAT16 and heads.size % 8 == 0:
+            if self.dtype == ir.DataType.FLOAT16 and batch.heads.size % 8 == 0:
                 # The kernels for these read nothing but the shape of the offsets.
                 offsets = op.Add(op.Unsqueeze(op.Sub(counts, counts), [1]), column)
             else:
                 offsets = order_padded_rows(op, counts, column)
-        return CudaSequences(self, lengths, rows, heads, frequencies, cumulative, offsets)
+        return CudaSequences(self, batch, cumulative, offsets)
 
 
 def order_padded_rows(op: GraphBuilder, counts: ir.Value, column: ir.Value) -> ir.Value:
@@ -129,7 +118,7 @@ class CudaSequences(GpuSequences):
     @cached_property
     def tables(self) -> RotaryTables | None:
         """The tables by which queries and keys are rotated; None if they are not."""
-        layers, frequencies = self.layers, self.frequencies
+        layers, frequencies = self.layers, self.batch.frequencies
         if frequencies is None:
             return None
 
@@ -152,7 +141,7 @@ class CudaSequences(GpuSequences):
 
     def attend_packed(self, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
         """Record the attention operator over rows `(rows, heads * head size)`."""
-        op, heads = self.layers.op, self.heads
+        op, heads = self.layers.op, self.batch.heads
         if heads.key_value != heads.query:
             key, value = (self._repeat(x) for x in (key, value))
         operands = (query, key, value, None, self.offsets, self.cumulative)
@@ -160,7 +149,7 @@ class CudaSequences(GpuSequences):
 
     def _repeat(self, x: ir.Value) -> ir.Value:
         """Repeat each key or value head beside itself, for the query heads that share it."""
-        op, heads = self.layers.op, self.heads
+        op, heads = self.layers.op, self.batch.heads
         separate = op.Reshape(x, [0, heads.key_value, 1, heads.size])
         repeated = op.Expand(separate, [1, 1, heads.query // heads.key_value, 1])
         return op.Reshape(repeated, [0, heads.query * heads.size])

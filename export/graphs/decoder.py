@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from export.graphs.attention import Heads
 from export.graphs.blocks import EVERYTHING, Reach
-from export.graphs.layers import HeadNorms, Layers, Sequences
+from export.graphs.layers import Batch, HeadNorms, Layers, Sequences
 from export.graphs.rope import rope_frequencies
 
 
@@ -82,7 +82,7 @@ class Decoder:
         """Record the layout of a batch for layers of one kind; see `Layers.sequences`."""
         heads = read_heads(self.config)
         frequencies = rope_frequencies(kind.rope, heads.size)
-        return self.layers.sequences(lengths, rows, heads, frequencies=frequencies, reach=kind.reach)
+        return self.layers.sequences(Batch(lengths, rows, heads, frequencies, reach=kind.reach))
 
     def record(self, hidden: ir.Value, sequences: Sequence[Sequences]) -> ir.Value:
         """Record all layers and the final normalisation.

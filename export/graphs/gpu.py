@@ -15,16 +15,14 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
-from export.graphs.attention import Heads
-from export.graphs.blocks import EVERYTHING, Reach
-from export.graphs.layers import HeadNorms, Layers
+from export.graphs.blocks import EVERYTHING
+from export.graphs.layers import Batch, HeadNorms, Layers
 from export.graphs.packed import Packing, pack_by_comparison, row_numbers
 from export.graphs.pooling import Pooling
-from export.graphs.weights import Array
 
 
 @dataclass(frozen=True)
-class GpuLayers(Layers):
+class GpuLayers(Layers, ABC):
     """A recorder of layers whose rows have the type of matrix products, except where it says otherwise."""
 
     def linear(self, x: ir.Value, *names: str) -> ir.Value:
@@ -75,6 +73,20 @@ class GpuLayers(Layers):
         """Record the sum of the residual stream, float32, and the output of a layer."""
         return self.op.Add(hidden, self.widen(x))
 
+    def sequences(self, batch: Batch) -> GpuSequences:
+        """Record the layout of a batch, once for all layers that attend in the same way.
+
+        Raises:
+            ValueError: Attention is causal or local: the operators for packed rows have no mask.
+        """
+        if batch.reach != EVERYTHING:
+            raise ValueError("causal or local attention has no form for GPUs yet: export with --target cpu")
+        return self.lay_out(batch)
+
+    @abstractmethod
+    def lay_out(self, batch: Batch) -> GpuSequences:
+        """Record the layout of a batch whose rows attend to their whole sequence."""
+
 
 @dataclass(frozen=True)
 class GpuSequences(ABC):
@@ -82,31 +94,24 @@ class GpuSequences(ABC):
 
     Attributes:
         layers: The graph and the checkpoint.
-        lengths: Number of rows of each sequence, `(sequences,)` int64.
-        rows: Sum of the lengths, `(1,)` int64.
-        heads: The division of rows into heads.
-        frequencies: Angle per position of each pair of components; None if queries and keys are not rotated.
+        batch: The sequences.
     """
 
     layers: GpuLayers
-    lengths: ir.Value
-    rows: ir.Value
-    heads: Heads
-    frequencies: Array | None
+    batch: Batch
 
     @cached_property
     def packing(self) -> Packing:
         """The layout of the rows, recorded when it is first asked for: attention does not need it."""
         with self.layers.op.scope("packing"):
-            return pack_by_comparison(self.layers.op, self.lengths, self.rows)
+            return pack_by_comparison(self.layers.op, self.batch.lengths, self.batch.rows)
 
     def attend(self, x: ir.Value, query: str, key: str, value: str, norms: HeadNorms | None = None) -> ir.Value:
         """Record the attention of each row to all rows of its sequence, as `Sequences` describes it."""
         layers, x = self.layers, self.layers.narrow(x)
         queries, keys = layers.linear(x, query), layers.linear(x, key)
         if norms is not None:
-            queries = layers.normalize_heads(queries, norms.query, norms, self.heads.size)
-            keys = layers.normalize_heads(keys, norms.key, norms, self.heads.size)
+            queries, keys = layers.normalize_heads(queries, keys, norms, self.batch.heads.size)
         attended = self.attend_packed(self.rotate(queries), self.rotate(keys), layers.linear(x, value))
         return layers.typed(attended)
 
@@ -124,13 +129,13 @@ class GpuSequences(ABC):
         if pooling == "mean":
             pooled = self._mean(hidden)
         elif pooling == "cls":
-            pooled = op.Gather(self.layers.widen(hidden), op.Min(self.packing.starts, op.Sub(self.rows, 1)))
+            pooled = op.Gather(self.layers.widen(hidden), op.Min(self.packing.starts, op.Sub(self.batch.rows, 1)))
         elif pooling == "last":
-            last = op.Sub(op.Add(self.packing.starts, self.lengths), 1)
+            last = op.Sub(op.Add(self.packing.starts, self.batch.lengths), 1)
             pooled = op.Gather(self.layers.widen(hidden), op.Max(last, 0))
         else:
             pooled = self._max(self.layers.widen(hidden))
-        return op.Where(op.Unsqueeze(op.Greater(self.lengths, 0), [1]), pooled, float("nan"))
+        return op.Where(op.Unsqueeze(op.Greater(self.batch.lengths, 0), [1]), pooled, float("nan"))
 
     def _mean(self, hidden: ir.Value) -> ir.Value:
         """Return the mean of the rows of each sequence, as one product: the same in every run, unlike a scatter.
@@ -149,26 +154,16 @@ class GpuSequences(ABC):
     def _shares(self) -> ir.Value:
         """Return the share of each row in the mean of each sequence, `(sequences, rows)`: 1 / length, or 0."""
         op = self.layers.op
-        sequence = op.Unsqueeze(row_numbers(op, op.Shape(self.lengths)), [1])
+        sequence = op.Unsqueeze(row_numbers(op, op.Shape(self.batch.lengths)), [1])
         is_member = op.Equal(sequence, op.Unsqueeze(self.packing.sequence, [0]))
-        length = op.Unsqueeze(op.Cast(op.Max(self.lengths, 1), to=ir.DataType.FLOAT), [1])
+        length = op.Unsqueeze(op.Cast(op.Max(self.batch.lengths, 1), to=ir.DataType.FLOAT), [1])
         share = self.layers.narrow(op.Div(1.0, length))
         return self.layers.typed(op.Where(is_member, share, np.zeros((), self.layers.dtype.numpy())))
 
     def _max(self, hidden: ir.Value) -> ir.Value:
         """Return the largest component of the rows of each sequence; the order of a scatter does not change it."""
         op = self.layers.op
-        shape = op.Concat(op.Shape(self.lengths), op.Shape(hidden, start=1, end=2), axis=0)
+        shape = op.Concat(op.Shape(self.batch.lengths), op.Shape(hidden, start=1, end=2), axis=0)
         lowest = op.Expand(float("-inf"), shape)
         sequence = op.Expand(op.Unsqueeze(self.packing.sequence, [1]), op.Shape(hidden))
         return op.ScatterElements(lowest, sequence, hidden, axis=0, reduction="max")
-
-
-def require_everything(reach: Reach) -> None:
-    """Refuse attention that does not reach the whole sequence: the operators for packed rows have no mask.
-
-    Raises:
-        ValueError: It is causal or local.
-    """
-    if reach != EVERYTHING:
-        raise ValueError("causal or local attention has no form for GPUs yet: export with --target cpu")

@@ -48,6 +48,27 @@ class HeadNorms:
     offset: float = 0.0
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Packed sequences, and how their rows attend to one another.
+
+    Attributes:
+        lengths: Number of rows of each sequence, which may be 0, `(sequences,)` int64.
+        rows: Sum of the lengths, `(1,)` int64.
+        heads: The division of rows into heads.
+        frequencies: Angle per position of each pair of components; None if queries and keys are not rotated.
+        length: Length of all sequences, if it is the same.
+        reach: Which rows of its sequence a row attends to.
+    """
+
+    lengths: ir.Value
+    rows: ir.Value
+    heads: Heads
+    frequencies: Array | None = None
+    length: int | None = None
+    reach: Reach = EVERYTHING
+
+
 class Sequences(Protocol):
     """Packed sequences, and the operations on them that are not the same for every row."""
 
@@ -175,10 +196,16 @@ class Layers:
         """Record the activation SiLU."""
         return self.op.Mul(x, self.op.Sigmoid(x))
 
-    def normalize_heads(self, x: ir.Value, name: str, norms: HeadNorms, size: int) -> ir.Value:
-        """Record the normalisation of each head of rows `(rows, heads * size)`, by the scale `.weight`."""
-        normalized = self.rms_norm(self.op.Reshape(x, [-1, size]), name, norms.epsilon, norms.offset)
-        return self.op.Reshape(normalized, self.op.Shape(x))
+    def normalize_heads(
+        self, queries: ir.Value, keys: ir.Value, norms: HeadNorms, size: int
+    ) -> tuple[ir.Value, ir.Value]:
+        """Record the normalisation of each head of queries and keys, `(rows, heads * size)`."""
+
+        def normalize(x: ir.Value, name: str) -> ir.Value:
+            rows = self.rms_norm(self.op.Reshape(x, [-1, size]), name, norms.epsilon, norms.offset)
+            return self.op.Reshape(rows, self.op.Shape(x))
+
+        return normalize(queries, norms.query), normalize(keys, norms.key)
 
     def embedding(self, ids: ir.Value, name: str) -> ir.Value:
         """Look up the rows of the table `.weight` by id, `(rows, dims)` float32."""
@@ -214,33 +241,15 @@ class Layers:
         x.dtype = self.dtype
         return x
 
-    def sequences(
-        self,
-        lengths: ir.Value,
-        rows: ir.Value,
-        heads: Heads,
-        *,
-        frequencies: Array | None = None,
-        length: int | None = None,
-        reach: Reach = EVERYTHING,
-    ) -> Sequences:
-        """Record the layout of a batch, once for all layers.
-
-        Args:
-            lengths: Number of rows of each sequence, which may be 0, `(sequences,)` int64.
-            rows: Sum of the lengths, `(1,)` int64.
-            heads: The division of rows into heads.
-            frequencies: Angle per position of each pair of components, if queries and keys are rotated.
-            length: Length of all sequences, if it is the same.
-            reach: Which rows of its sequence a row attends to.
-        """
-        packing = pack(self.op, lengths, rows)
-        blocks = cut_blocks(self.op, packing, heads.query, reach)
+    def sequences(self, batch: Batch) -> Sequences:
+        """Record the layout of a batch, once for all layers that attend in the same way."""
+        packing = pack(self.op, batch.lengths, batch.rows)
+        blocks = cut_blocks(self.op, packing, batch.heads.query, batch.reach)
         rotation = None
-        if frequencies is not None:
+        if batch.frequencies is not None:
             with self.op.scope("rotation"):
-                rotation = record_rotation(self.op, packing.position, frequencies)
-        return BlockSequences(self, packing, heads, blocks, rotation)
+                rotation = record_rotation(self.op, packing.position, batch.frequencies)
+        return BlockSequences(self, packing, batch.heads, blocks, rotation)
 
     def _stack(self, names: list[str]) -> Array:
         return np.concatenate([self.weights.read(name) for name in names])
@@ -268,20 +277,20 @@ class BlockSequences:
         """Record the attention of each row to the rows that it reaches, as `Sequences` describes it."""
         op, heads = self.layers.op, self.heads
         projected = self.layers.linear(x, query, key, value)
-        if self.rotation is None:
+        if self.rotation is None and norms is None:
             counts = (heads.query, heads.key_value, heads.key_value)
             query_heads, key_heads, value_heads = split_heads(op, projected, heads.size, *counts)
         else:
             widths = [(heads.query + heads.key_value) * heads.size, heads.key_value * heads.size]
-            queries_and_keys, unrotated = op.split(projected, widths)
+            queries_and_keys, values = op.split(projected, widths)
             if norms is not None:
                 queries, keys = op.split(queries_and_keys, [heads.query * heads.size, heads.key_value * heads.size])
-                queries = self.layers.normalize_heads(queries, norms.query, norms, heads.size)
-                keys = self.layers.normalize_heads(keys, norms.key, norms, heads.size)
+                queries, keys = self.layers.normalize_heads(queries, keys, norms, heads.size)
                 queries_and_keys = op.Concat(queries, keys, axis=-1)
-            rotated = rotate(op, queries_and_keys, self.rotation, heads.size)
-            query_heads, key_heads = split_heads(op, rotated, heads.size, heads.query, heads.key_value)
-            [value_heads] = split_heads(op, unrotated, heads.size, heads.key_value)
+            if self.rotation is not None:
+                queries_and_keys = rotate(op, queries_and_keys, self.rotation, heads.size)
+            query_heads, key_heads = split_heads(op, queries_and_keys, heads.size, heads.query, heads.key_value)
+            [value_heads] = split_heads(op, values, heads.size, heads.key_value)
         return attend(op, query_heads, key_heads, value_heads, heads, self.blocks, self.layers.dtype)
 
     def pool(self, hidden: ir.Value, pooling: Pooling) -> ir.Value:

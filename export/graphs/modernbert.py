@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from export.graphs.attention import Heads
 from export.graphs.blocks import EVERYTHING, Reach
-from export.graphs.layers import Layers, Sequences
+from export.graphs.layers import Batch, Layers, Sequences
 from export.graphs.rope import rope_frequencies
 
 
@@ -66,4 +66,4 @@ def _sequences(
     heads = Heads(count, count, config["hidden_size"] // count)
     frequencies = rope_frequencies({"rope_theta": theta}, heads.size)
     rows = layers.op.Shape(input_ids)
-    return layers.sequences(lengths, rows, heads, frequencies=frequencies, reach=reach)
+    return layers.sequences(Batch(lengths, rows, heads, frequencies, reach=reach))

@@ -5,7 +5,7 @@ import onnx_ir as ir
 
 from export.graphs.attention import Heads
 from export.graphs.builder import IR_VERSION, GraphBuilder, build_model
-from export.graphs.layers import Layers
+from export.graphs.layers import Batch, Layers
 from export.graphs.packed import row_numbers
 from export.graphs.text_embedder import SentenceHead, record_head
 from export.graphs.weights import Weights
@@ -79,7 +79,7 @@ def _pool(weights: Weights, head: SentenceHead, width: int) -> ir.Model:
         hidden = op.input("hidden", ir.DataType.FLOAT, ["sequences", "longest", width])
         lengths = op.input("lengths", ir.DataType.INT64, ["sequences"])
         rows = op.input("rows", ir.DataType.INT64, [1])
-        sequences = layers.sequences(lengths, rows, Heads(1, 1, width))
+        sequences = layers.sequences(Batch(lengths, rows, Heads(1, 1, width)))
         longest = op.Shape(hidden, start=1, end=2)
         place = op.Add(op.Mul(sequences.packing.sequence, longest), sequences.packing.position)
         packed = op.Gather(op.Reshape(hidden, [-1, width]), place)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graphs.attention import Heads
-from export.graphs.layers import Layers, Sequences
+from export.graphs.layers import Batch, Layers, Sequences
 from export.graphs.weights import Array
 
 
@@ -73,7 +73,7 @@ def _cut_tiles(layers: Layers, config: Mapping[str, Any], hidden: ir.Value) -> S
     patches = op.Shape(hidden, start=0, end=1)
     lengths = op.Expand([patches_per_tile], op.Div(patches, patches_per_tile))
     heads = Heads(count, count, config["hidden_size"] // count)
-    return layers.sequences(lengths, patches, heads, length=patches_per_tile)
+    return layers.sequences(Batch(lengths, patches, heads, length=patches_per_tile))
 
 
 def _layer(layers: Layers, config: Mapping[str, Any], name: str, hidden: ir.Value, sequences: Sequences) -> ir.Value:

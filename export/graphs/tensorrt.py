@@ -14,51 +14,29 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
-from export.graphs.attention import Heads
-from export.graphs.blocks import EVERYTHING, Reach
 from export.graphs.builder import TENSORRT, Attribute
-from export.graphs.gpu import GpuLayers, GpuSequences, require_everything
+from export.graphs.gpu import GpuLayers, GpuSequences
+from export.graphs.layers import Batch
 from export.graphs.pooling import Pooling
 from export.graphs.rope import Rotation, record_rotation, rotate
-from export.graphs.weights import Array
 
 
 @dataclass(frozen=True)
 class TensorrtLayers(GpuLayers):
     """A recorder of layers whose attention is `TRT_Attention`."""
 
-    def sequences(
-        self,
-        lengths: ir.Value,
-        rows: ir.Value,
-        heads: Heads,
-        *,
-        frequencies: Array | None = None,
-        length: int | None = None,
-        reach: Reach = EVERYTHING,
-    ) -> TensorrtSequences:
-        """Record the layout of a batch, as `Layers.sequences` describes it."""
-        require_everything(reach)
-        return PackedTensorrtSequences(self, lengths, rows, heads, frequencies)
+    def lay_out(self, batch: Batch) -> PackedTensorrtSequences:
+        """Record the layout of a batch whose rows attend to their whole sequence."""
+        return PackedTensorrtSequences(self, batch)
 
 
 @dataclass(frozen=True)
 class DenseTensorrtLayers(GpuLayers):
     """A recorder of layers whose attention is dense and masked."""
 
-    def sequences(
-        self,
-        lengths: ir.Value,
-        rows: ir.Value,
-        heads: Heads,
-        *,
-        frequencies: Array | None = None,
-        length: int | None = None,
-        reach: Reach = EVERYTHING,
-    ) -> TensorrtSequences:
-        """Record the layout of a batch, as `Layers.sequences` describes it."""
-        require_everything(reach)
-        return DenseTensorrtSequences(self, lengths, rows, heads, frequencies, length)
+    def lay_out(self, batch: Batch) -> DenseTensorrtSequences:
+        """Record the layout of a batch whose rows attend to their whole sequence."""
+        return DenseTensorrtSequences(self, batch)
 
 
 @dataclass(frozen=True)
@@ -68,17 +46,17 @@ class TensorrtSequences(GpuSequences):
     @cached_property
     def rotation(self) -> Rotation | None:
         """The angles of the rows; None if queries and keys are not rotated."""
-        if self.frequencies is None:
+        if self.batch.frequencies is None:
             return None
         with self.layers.op.scope("rotation"):
-            return record_rotation(self.layers.op, self.packing.position, self.frequencies)
+            return record_rotation(self.layers.op, self.packing.position, self.batch.frequencies)
 
     def rotate(self, x: ir.Value) -> ir.Value:
         """Rotate the heads of rows `(rows, heads * head size)`, if this model does so."""
         if self.rotation is None:
             return x
         layers = self.layers
-        return layers.narrow(rotate(layers.op, layers.widen(x), self.rotation, self.heads.size))
+        return layers.narrow(rotate(layers.op, layers.widen(x), self.rotation, self.batch.heads.size))
 
     def pool(self, hidden: ir.Value, pooling: Pooling) -> ir.Value:
         """Reduce the rows of each sequence to one, as `Sequences` describes it.
@@ -92,7 +70,7 @@ class TensorrtSequences(GpuSequences):
 
     def scale(self, query: ir.Value) -> ir.Value:
         """Divide queries by the square root of the head size, which TensorRT's attention leaves to the graph."""
-        factor = np.array(self.heads.size**-0.5, self.layers.dtype.numpy())
+        factor = np.array(self.batch.heads.size**-0.5, self.layers.dtype.numpy())
         return self.layers.op.Mul(query, factor)
 
 
@@ -109,7 +87,7 @@ class PackedTensorrtSequences(TensorrtSequences):
         op = self.layers.op
 
         def record() -> ir.Value:
-            ends = op.CumSum(op.Cast(self.lengths, to=ir.DataType.INT32), 0)
+            ends = op.CumSum(op.Cast(self.batch.lengths, to=ir.DataType.INT32), 0)
             return op.Concat(np.zeros(1, np.int32), ends, axis=0)
 
         with op.scope("packing"):
@@ -117,8 +95,8 @@ class PackedTensorrtSequences(TensorrtSequences):
 
     def attend_packed(self, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
         """Record the attention operator over rows `(rows, heads * head size)`."""
-        queries = self._separate(self.scale(query), self.heads.query)
-        keys, values = (self._separate(x, self.heads.key_value) for x in (key, value))
+        queries = self._separate(self.scale(query), self.batch.heads.query)
+        keys, values = (self._separate(x, self.batch.heads.key_value) for x in (key, value))
         operands = (queries, keys, values, None, *self.boundaries)
         # Without a fused kernel for these heads, TensorRT may take several.
         attributes: Mapping[str, Attribute] = {
@@ -128,24 +106,18 @@ class PackedTensorrtSequences(TensorrtSequences):
             "TRT_decomposable": 1,
         }
         [attended] = self.layers.op.record("TRT_Attention", operands, attributes, domain=TENSORRT)
-        return self.layers.op.Reshape(attended, [0, self.heads.query * self.heads.size])
+        return self.layers.op.Reshape(attended, [0, self.batch.heads.query * self.batch.heads.size])
 
     def _separate(self, x: ir.Value, count: int) -> ir.Value:
         """Return rows as `(rows, heads, head size)`."""
-        separate = self.layers.typed(self.layers.op.Reshape(x, [0, count, self.heads.size]))
-        separate.shape = ir.Shape([None, count, self.heads.size])
+        separate = self.layers.typed(self.layers.op.Reshape(x, [0, count, self.batch.heads.size]))
+        separate.shape = ir.Shape([None, count, self.batch.heads.size])
         return separate
 
 
 @dataclass(frozen=True)
 class DenseTensorrtSequences(TensorrtSequences):
-    """Sequences whose attention is dense: within each sequence if all have the same length, or else over all rows.
-
-    Attributes:
-        length: Length of all sequences; None if they differ.
-    """
-
-    length: int | None
+    """Sequences whose attention is dense: within each sequence if all have the same length, or else over all rows."""
 
     @cached_property
     def is_same_sequence(self) -> ir.Value:
@@ -156,24 +128,24 @@ class DenseTensorrtSequences(TensorrtSequences):
     def attend_packed(self, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
         """Record dense attention of rows `(rows, heads * head size)`."""
         op, layers = self.layers.op, self.layers
-        if self.length is None:
+        if self.batch.length is None:
             # A value that is not finite would spread to other sequences, although its weight is 0. Its key makes its
             # own sequence NaN.
             value = op.Where(op.IsNaN(value), np.zeros((), layers.dtype.numpy()), value)
-        queries = self._separate(self.scale(query), self.heads.query)
-        keys, values = (self._separate(x, self.heads.key_value) for x in (key, value))
+        queries = self._separate(self.scale(query), self.batch.heads.query)
+        keys, values = (self._separate(x, self.batch.heads.key_value) for x in (key, value))
         scores = op.MatMul(queries, op.Transpose(keys, perm=[0, 1, 3, 2]))
-        if self.length is None:
+        if self.batch.length is None:
             scores = op.Where(self.is_same_sequence, scores, np.array(-np.inf, layers.dtype.numpy()))
         attended = op.MatMul(op.Softmax(scores, axis=-1), values)
         joined = op.Transpose(attended, perm=[0, 2, 1, 3])
-        return op.Reshape(joined, [-1, self.heads.query * self.heads.size])
+        return op.Reshape(joined, [-1, self.batch.heads.query * self.batch.heads.size])
 
     def _separate(self, x: ir.Value, count: int) -> ir.Value:
         """Return rows as `(1 or sequences, query heads, rows, head size)`: a key head for each query head it serves."""
-        op, heads = self.layers.op, self.heads
-        batch = [1, -1] if self.length is None else [-1, self.length]
-        separate = op.Transpose(op.Reshape(x, [*batch, count, heads.size]), perm=[0, 2, 1, 3])
+        op, heads = self.layers.op, self.batch.heads
+        rows = [1, -1] if self.batch.length is None else [-1, self.batch.length]
+        separate = op.Transpose(op.Reshape(x, [*rows, count, heads.size]), perm=[0, 2, 1, 3])
         if count == heads.query:
             return separate
         return op.Gather(separate, np.repeat(np.arange(count), heads.query // count), axis=1)

@@ -5,7 +5,9 @@ import pytest
 from export.graphs import blocks
 from export.graphs.attention import HeadRows, Heads, attend
 from export.graphs.blocks import CAUSAL, EVERYTHING, Reach, cut_blocks
+from export.graphs.layers import Batch, HeadNorms, Layers
 from export.graphs.packed import pack
+from tests.export.array_weights import ArrayWeights
 
 
 def attention_by_numpy(query, key, value, lengths, heads, reach=EVERYTHING):
@@ -126,3 +128,25 @@ def test_groups_have_similar_lengths_and_a_limited_number_of_scores(run_graph):
         scores = len(group) * heads * longest * min(longest, blocks.QUERIES_PER_BLOCK)
         assert len(group) == 1 or scores <= blocks.SCORES_PER_GROUP
     assert (key_count == 14).sum() == 40 and len(group_ends) == 20 + 1 + 1 + 1
+
+
+def test_heads_are_normalized_whether_they_are_rotated_or_not(run_graph):
+    lengths, heads = [5, 9], Heads(2, 1, 4)
+    random = np.random.default_rng(0)
+    shapes = {"q.weight": (8, 8), "k.weight": (4, 8), "v.weight": (4, 8), "q_norm.weight": (4,), "k_norm.weight": (4,)}
+    weights = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    x = random.standard_normal((sum(lengths), 8)).astype(np.float32)
+
+    def record(op, x, lengths):
+        batch = Batch(lengths, op.Shape(x, start=0, end=1), heads)
+        sequences = Layers(op, ArrayWeights(weights)).sequences(batch)
+        return [sequences.attend(x, "q", "k", "v", HeadNorms("q_norm", "k_norm", 1e-6))]
+
+    def normalize(rows, scale):
+        by_head = rows.reshape(len(rows), -1, heads.size)
+        return (by_head / np.sqrt((by_head**2).mean(-1, keepdims=True) + 1e-6) * scale).reshape(rows.shape)
+
+    query = normalize(x @ weights["q.weight"].T, weights["q_norm.weight"])
+    key = normalize(x @ weights["k.weight"].T, weights["k_norm.weight"])
+    expected = attention_by_numpy(query, key, x @ weights["v.weight"].T, lengths, heads)
+    np.testing.assert_allclose(run_graph(record, x, np.array(lengths))[0], expected, atol=2e-6)

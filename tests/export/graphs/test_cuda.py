@@ -7,6 +7,7 @@ import pytest
 from export.graphs.attention import Heads
 from export.graphs.builder import GraphBuilder
 from export.graphs.cuda import CudaLayers, order_padded_rows
+from export.graphs.layers import Batch
 from tests.export.array_weights import ArrayWeights
 
 
@@ -39,7 +40,7 @@ def test_offsets_are_computed_where_a_kernel_may_read_them(run_graph, precision,
 
     def record(op: GraphBuilder, lengths: ir.Value) -> list[ir.Value]:
         layers = CudaLayers(op, ArrayWeights({}), precision)
-        sequences = layers.sequences(lengths, op.ReduceSum(lengths), Heads(2, 2, size))
+        sequences = layers.lay_out(Batch(lengths, op.ReduceSum(lengths), Heads(2, 2, size)))
         return [op.Identity(sequences.cumulative), op.Identity(sequences.offsets)]
 
     cumulative, offsets = run_graph(record, np.array(lengths))

@@ -5,6 +5,7 @@ import pytest
 
 from export.graphs.attention import Heads
 from export.graphs.cuda import CudaLayers
+from export.graphs.layers import Batch
 from tests.export.array_weights import ArrayWeights
 
 LENGTHS = [3, 0, 700, 1, 0, 511]
@@ -13,7 +14,7 @@ LENGTHS = [3, 0, 700, 1, 0, 511]
 def pool_by_graph(run_graph, hidden, pooling, precision="fp32"):
     def record(op, hidden, lengths):
         layers = CudaLayers(op, ArrayWeights({}), precision)
-        sequences = layers.sequences(lengths, op.Shape(hidden, start=0, end=1), Heads(3, 3, 8))
+        sequences = layers.sequences(Batch(lengths, op.Shape(hidden, start=0, end=1), Heads(3, 3, 8)))
         return [sequences.pool(hidden, pooling)]
 
     return run_graph(record, hidden, np.array(LENGTHS))[0]
