@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.errors import CheckpointError
+from export.graphs.decoder import read_heads
 
 MAX_SIZES: Mapping[str, int] = {
     "force_image_size": 8192,
@@ -101,6 +102,27 @@ def require_multiple(config: Mapping[str, Any], name: str, divisor: str) -> None
     if config[name] % config[divisor]:
         value = config[name]
         raise CheckpointError(f"the checkpoint's {name} is {value}, not a multiple of {divisor} ({config[divisor]})")
+
+
+def require_decoder(config: Mapping[str, Any]) -> None:
+    """Refuse a language model's config with impossible sizes, heads or rotary positions.
+
+    Raises:
+        CheckpointError: A number is out of range.
+        KeyError: An entry is missing.
+    """
+    require_sizes(config, "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
+    require_number(config, "rms_norm_eps", 0, 1)
+    require_rope(config)
+    if config.get("num_key_value_heads") is not None:
+        require_sizes(config, "num_key_value_heads")
+        require_multiple(config, "num_attention_heads", "num_key_value_heads")
+    if config.get("head_dim") is None:
+        require_multiple(config, "hidden_size", "num_attention_heads")
+    else:
+        require_sizes(config, "head_dim")
+    if read_heads(config).size % 2:
+        raise CheckpointError(f"the checkpoint's head_dim is {read_heads(config).size}, not an even number")
 
 
 def require_rope(config: Mapping[str, Any]) -> None:

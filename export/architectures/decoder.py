@@ -10,21 +10,21 @@ from typing import Any
 import onnx_ir as ir
 
 from export.architectures import Plan
-from export.architectures.config import require_multiple, require_number, require_rope, require_sizes
+from export.architectures.config import require_decoder, require_sizes
 from export.architectures.sentence_transformers import SentenceEmbedding, read_sentence_embedding
-from export.architectures.text import TextEncoder, count_rows, plan_text_embedder, require_sentence_files
+from export.architectures.text import TextEncoder, count_rows, plan_text_embedder
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.blocks import CAUSAL, EVERYTHING, Reach
 from export.graphs.decoder import GEMMA3, LLAMA, QWEN3, Decoder, DecoderStyle, LayerKind, read_heads
 from export.graphs.layers import Layers, Sequences
+from export.graphs.nemotron_vl import POOLINGS
 from export.graphs.text_embedder import SentenceHead, build_text_embedder
 from export.graphs.weights import find_prefix
 from export.spec import Pooling, Precision, Target
 
 _STYLES: Mapping[str, DecoderStyle] = {"llama_bidirec": LLAMA, "qwen3": QWEN3, "gemma3_text": GEMMA3}
-# NVIDIA's names of poolings in config.json.
-_POOLINGS: Mapping[str, Pooling] = {"avg": "mean", "cls": "cls", "last": "last"}
+_POOLINGS: Mapping[str, Pooling] = POOLINGS | {"last": "last"}
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
@@ -63,28 +63,19 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
 def _read_sentence(checkpoint: Checkpoint) -> SentenceEmbedding:
     """Return how a text becomes one vector; NVIDIA's checkpoints may say so in `config.json` alone."""
     config, sentence = checkpoint.config, read_sentence_embedding(checkpoint)
-    if config["model_type"] != "llama_bidirec" or checkpoint.modules is not None:
-        require_sentence_files(checkpoint, config)
+    if checkpoint.modules is not None:
         return sentence
+    if config["model_type"] != "llama_bidirec":
+        kind = f"a text generator ({config['model_type']}) without modules.json"
+        raise CheckpointError(f"{checkpoint.folder} is {kind}, not an embedding model")
     if config.get("pooling") not in _POOLINGS:
         raise CheckpointError(f"pooling {config.get('pooling')!r} is not supported (supported: {', '.join(_POOLINGS)})")
     return replace(sentence, head=SentenceHead(_POOLINGS[config["pooling"]]))
 
 
 def _check(config: Mapping[str, Any]) -> None:
-    require_sizes(config, "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
+    require_decoder(config)
     require_sizes(config, "max_position_embeddings")
-    require_number(config, "rms_norm_eps", 0, 1)
-    require_rope(config)
-    if config.get("num_key_value_heads") is not None:
-        require_sizes(config, "num_key_value_heads")
-        require_multiple(config, "num_attention_heads", "num_key_value_heads")
-    if config.get("head_dim") is not None:
-        require_sizes(config, "head_dim")
-    else:
-        require_multiple(config, "hidden_size", "num_attention_heads")
-    if read_heads(config).size % 2:
-        raise CheckpointError(f"the checkpoint's head_dim is {read_heads(config).size}, not an even number")
     expected = _STYLES[config["model_type"]].activation
     activation = config.get("hidden_activation", config.get("hidden_act", expected))
     if activation != expected:

@@ -8,17 +8,16 @@ from typing import Any
 
 from export.architectures import GraphFiles, Plan
 from export.architectures.config import (
+    require_decoder,
     require_flag,
     require_multiple,
     require_number,
     require_objects,
-    require_rope,
     require_sizes,
     require_text,
 )
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
-from export.graphs.decoder import read_heads
 from export.graphs.nemotron_vl import POOLINGS, build_embedder, build_vision_encoder, image_tokens_per_tile
 from export.names import EMBEDDER, VISION_ENCODER
 from export.spec import ImageSpec, ModelSpec, Precision, Target
@@ -58,23 +57,12 @@ def _check_sizes(settings: Mapping[str, Any]) -> None:
     language, vision = settings["llm_config"], settings["vision_config"]
     _check_preprocessing(settings)
     require_sizes(settings, "p_max_length", "max_input_tiles", "force_image_size")
-    for tower in (language, vision):
-        require_sizes(tower, "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
-    require_number(language, "rms_norm_eps", 0, 1)
+    require_decoder(language)
+    require_sizes(vision, "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
     require_number(vision, "layer_norm_eps", 0, 1)
-    require_rope(language)
     require_sizes(vision, "image_size", "patch_size", "num_channels")
     require_multiple(vision, "hidden_size", "num_attention_heads")
     require_multiple(vision, "image_size", "patch_size")
-    if language.get("num_key_value_heads") is not None:
-        require_sizes(language, "num_key_value_heads")
-        require_multiple(language, "num_attention_heads", "num_key_value_heads")
-    if language.get("head_dim") is None:
-        require_multiple(language, "hidden_size", "num_attention_heads")
-    else:
-        require_sizes(language, "head_dim")
-    if read_heads(language).size % 2:
-        raise CheckpointError(f"the checkpoint's head_dim is {read_heads(language).size}, not an even number")
     ratio = settings["downsample_ratio"]
     if not isinstance(ratio, int | float) or not 0 < ratio <= 1 or not image_tokens_per_tile(settings):
         raise CheckpointError(f"downsample_ratio is {ratio!r:.40}, which leaves no image tokens")

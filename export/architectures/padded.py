@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 
 from export.architectures import Plan
-from export.architectures.sentence_transformers import read_sentence_embedding
+from export.architectures.sentence_transformers import SentenceEmbedding, read_sentence_embedding
 from export.architectures.text import TextEncoder, plan_text_embedder
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnservablePrecisionError
@@ -52,22 +52,23 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
         raise CheckpointError(f"the checkpoint has {parameters} parameters; optimum's way takes {MAX_PARAMETERS}")
     folder = checkpoint.folder / checkpoint.transformer
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    sentence = read_sentence_embedding(checkpoint)
 
     def build(head: SentenceHead, precision: Precision, target: Target) -> ir.Model:
         encoder = _export(folder)
         return wrap_padded_encoder(encoder, checkpoint.weights, head, config.hidden_size, config.pad_token_id or 0)
 
-    encoder = TextEncoder(build, config.hidden_size, config.vocab_size, _max_tokens(checkpoint, config))
-    return plan_text_embedder(checkpoint, precision, target, encoder, layout="padded")
+    encoder = TextEncoder(build, config.hidden_size, config.vocab_size, _max_tokens(checkpoint, config, sentence))
+    return plan_text_embedder(checkpoint, precision, target, encoder, sentence, layout="padded")
 
 
-def _max_tokens(checkpoint: Checkpoint, config: PretrainedConfig) -> int:
+def _max_tokens(checkpoint: Checkpoint, config: PretrainedConfig, sentence: SentenceEmbedding) -> int:
     """Return the longest sequence that the encoder takes."""
     limits = [getattr(config, "max_position_embeddings", None)]
     if limits[0] is not None and config.model_type in _POSITIONS_AFTER_PADDING:
         limits = [limits[0] - config.pad_token_id - 1]
     tokenizer = checkpoint.json(checkpoint.transformer_file("tokenizer_config.json")) or {}
-    limits += [tokenizer.get("model_max_length"), read_sentence_embedding(checkpoint).max_tokens]
+    limits += [tokenizer.get("model_max_length"), sentence.max_tokens]
     known = [int(limit) for limit in limits if isinstance(limit, int | float) and 0 < limit < 1 << 20]
     if not known:
         raise CheckpointError(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import onnx_ir as ir
 
@@ -112,14 +111,3 @@ def count_rows(checkpoint: Checkpoint, table: str, what: str) -> int:
     if len(shape) != 2 or shape[1] != width:
         raise CheckpointError(f"hidden_size is {width}, but the {what} have the shape {shape}")
     return shape[0]
-
-
-def require_sentence_files(checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
-    """Refuse a text generator without the files that say how its hidden states become one embedding.
-
-    Raises:
-        CheckpointError: There is no `modules.json`.
-    """
-    if checkpoint.modules is None:
-        kind = f"a text generator ({config['model_type']}) without modules.json"
-        raise CheckpointError(f"{checkpoint.folder} is {kind}, not an embedding model")
