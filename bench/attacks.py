@@ -33,13 +33,11 @@ import numpy as np
 from bench.attack_list import ATTACKS, HOST_OF_IMAGES, URLS, Attack
 from bench.canary import Canary
 from bench.errors import BenchError, ServiceFailedError
-from bench.faults import FaultyService
+from bench.faults import FaultyService, prepare_both_models
 from bench.report import format_table
 from bench.settings import BUILD_DIR
 from bench.traffic import make_bodies
-from launcher.errors import LauncherError
-from launcher.models import prepare_repository
-from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
+from launcher.settings import STAND_IN, TEXT_MODEL
 
 log = logging.getLogger("attacks")
 
@@ -232,8 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not has_address(HOST_OF_IMAGES):
         attacks = [attack for attack in attacks if attack not in URLS]
     try:
-        repository = parsed.repository or prepare_repository(LauncherSettings(repository=None, model=None)).repository
-    except LauncherError as error:
+        repository = parsed.repository or prepare_both_models()
+    except BenchError as error:
         log.error("error: %s", error)
         return 1
     observations = []

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.faults import FAULTS, STOP_TIMEOUT_S, Fault, FaultyService, damage_repository
+from bench.faults import FAULTS, STOP_TIMEOUT_S, Fault, FaultyService, damage_repository, prepare_both_models
 from bench.observations import HEADER, Observation, observe
 from bench.report import format_table
 from bench.scarcity import (
@@ -29,9 +29,7 @@ from bench.scarcity import (
 from bench.settings import BUILD_DIR
 from bench.traffic import Traffic, make_bodies, post, read_status
 from export.names import slug
-from launcher.errors import LauncherError
-from launcher.models import prepare_repository
-from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
+from launcher.settings import STAND_IN, TEXT_MODEL
 
 log = logging.getLogger("chaos")
 
@@ -108,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     folder = BUILD_DIR / "chaos"
     try:
-        repository = parsed.repository or prepare_repository(LauncherSettings(repository=None, model=None)).repository
-    except LauncherError as error:
+        repository = parsed.repository or prepare_both_models()
+    except BenchError as error:
         log.error("error: %s", error)
         return 1
     observations = []

@@ -17,13 +17,28 @@ from typing import Self
 
 import psutil
 
-from bench.errors import ServiceFailedError
+from bench.errors import BenchError, ServiceFailedError
 from bench.servers import find_free_ports, name_service_process
 from bench.settings import PROJECT
 from bench.traffic import read_status
+from launcher.errors import LauncherError
+from launcher.models import prepare_repository
+from launcher.settings import LauncherSettings
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
+
+
+def prepare_both_models() -> Path:
+    """Export the models of `make serve`, unless they have been, and return their repository.
+
+    Raises:
+        BenchError: They cannot be exported.
+    """
+    try:
+        return prepare_repository(LauncherSettings(repository=None, model=None)).repository
+    except LauncherError as error:
+        raise BenchError(str(error)) from error
 
 
 class FaultyService:

@@ -27,13 +27,11 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from bench.errors import BenchError
-from bench.faults import FaultyService
+from bench.faults import FaultyService, prepare_both_models
 from bench.load_generators import run_wrk
 from bench.report import format_table
 from bench.settings import BUILD_DIR
-from launcher.errors import LauncherError
-from launcher.models import prepare_repository
-from launcher.settings import TEXT_MODEL, LauncherSettings
+from launcher.settings import TEXT_MODEL
 
 log = logging.getLogger("overload")
 
@@ -267,11 +265,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     folder = BUILD_DIR / "overload"
     try:
-        repository = parsed.repository or prepare_repository(LauncherSettings(repository=None, model=None)).repository
+        repository = parsed.repository or prepare_both_models()
         with FaultyService(repository, folder) as service:
             capacity = find_capacity(service.url, folder, parsed.seconds / 4)
             arrivals = overload(service.url, FACTOR * capacity, parsed.seconds)
-    except (BenchError, LauncherError) as error:
+    except BenchError as error:
         log.error("error: %s", error)
         return 1
     rows = describe(capacity, arrivals, parsed.seconds)

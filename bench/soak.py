@@ -25,13 +25,12 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bench.faults import FaultyService
+from bench.errors import BenchError
+from bench.faults import FaultyService, prepare_both_models
 from bench.report import format_table
 from bench.settings import BUILD_DIR
 from bench.traffic import Traffic, make_bodies
-from launcher.errors import LauncherError
-from launcher.models import prepare_repository
-from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
+from launcher.settings import STAND_IN, TEXT_MODEL
 
 log = logging.getLogger("soak")
 
@@ -233,8 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=1800.0, help="how long (default: half an hour)")
     parsed = parser.parse_args(arguments)
     try:
-        repository = parsed.repository or prepare_repository(LauncherSettings(repository=None, model=None)).repository
-    except LauncherError as error:
+        repository = parsed.repository or prepare_both_models()
+    except BenchError as error:
         log.error("error: %s", error)
         return 1
     rows = soak(repository, BUILD_DIR / "soak", parsed.seconds)
