@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from gateway.core.admission import Admission
 from gateway.core.checks import check_file_size, check_page_count, describe_failure, error_of_item
 from gateway.core.work import Work
-from gateway.engine import EmbedBatch, Engine
+from gateway.engine import EmbedBatch, Engine, TokenizeResult
 from gateway.errors import InvalidRequestError, TooLargeError
 from gateway.fetch import ByteBudget, FileFetcher
 from gateway.settings import Settings
@@ -91,10 +91,14 @@ class FileReader:
         }
         if not documents:
             return
-        page_counts = await self._count_pages(work, documents)
-        for position, page_count in page_counts.items():
+        result = await self._read_first_pages(work, documents)
+        page_counts = dict(zip(documents, result.page_counts.tolist(), strict=True))
+        for row, position in enumerate(documents):
+            index = work.index_of(position)
             try:
-                check_page_count(work.index_of(position), page_count, self._settings.max_pdf_pages)
+                if failure := result.failures.get(row):
+                    raise describe_failure(Place(index), failure)
+                check_page_count(index, page_counts[position], self._settings.max_pdf_pages)
             except (InvalidRequestError, TooLargeError) as error:
                 work.fail(position, error)
         work.drop_failed()
@@ -105,26 +109,12 @@ class FileReader:
                 f"input must have at most {self._settings.max_images} images, pages of PDFs included", param="input"
             )
 
-    async def _count_pages(self, work: Work, documents: dict[int, ImageItem]) -> dict[int, int]:
-        """Return the number of pages of each PDF by its position; those that cannot be read have failed."""
+    async def _read_first_pages(self, work: Work, documents: dict[int, ImageItem]) -> TokenizeResult:
+        """Have the engine open each PDF, by its position, which tells how many pages it has."""
         page_tokens = [work.tokens[position] for position in documents]
         gate = self._admission.gate_of(work.model.public_id, "slow_image")
         with gate.admit(work.client, sum(page_tokens), work.deadline) as ticket:
-            result = await self._engine.tokenize(
-                EmbedBatch(
-                    work.model,
-                    list(documents.values()),
-                    page_tokens,
-                    "passage",
-                    "NONE",
-                    ticket.enter,
-                    deadline=work.deadline,
-                )
+            pages = list(documents.values())
+            return await self._engine.tokenize(
+                EmbedBatch(work.model, pages, page_tokens, "passage", "NONE", ticket.enter, deadline=work.deadline)
             )
-        page_counts = dict(zip(documents, result.page_counts.tolist(), strict=True))
-        positions = list(documents)
-        for row, failure in result.failures.items():
-            position = positions[row]
-            work.fail(position, describe_failure(Place(work.index_of(position)), failure))
-            del page_counts[position]
-        return page_counts
