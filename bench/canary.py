@@ -18,7 +18,7 @@ INTERVAL_S = 0.1
 TIMEOUT_S = 60.0
 MAX_IN_FLIGHT = 64
 MIN_REQUESTS = 5
-MAX_DIFFERENCE = 1e-3
+MAX_DIFFERENCE = 1e-5
 
 ADDRESS = "127.0.0.2"
 """Another address than that of clients on loopback which choose none, so that it has a share of its own."""
