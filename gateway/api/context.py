@@ -14,6 +14,7 @@ from gateway.core.health import ReadinessProbe
 from gateway.core.metrics import Metrics
 from gateway.core.results import EmbeddingsResult
 from gateway.core.service import EmbeddingService
+from gateway.errors import OverloadedError
 from gateway.settings import Settings
 from gateway.types import Deadline
 
@@ -52,6 +53,23 @@ class Dialect:
 
 NO_DIALECT = Dialect("")
 """Of requests that no route matched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a small request was told that there was no room for: the same holds for others like it, for a moment.
+
+    Attributes:
+        error: Says when to retry.
+        model: As the client wrote it, or empty.
+        route: Path template.
+        dialect: Of the route.
+    """
+
+    error: OverloadedError
+    model: str
+    route: str
+    dialect: Dialect
 
 
 @dataclass(slots=True)

@@ -17,15 +17,15 @@ from starlette.types import Message
 from gateway.access import ANONYMOUS
 from gateway.access.limits import group_address
 from gateway.api.body import read_embeddings_body
-from gateway.api.context import Services, context_of
+from gateway.api.context import Refusal, Services, context_of
 from gateway.api.error_responses import ErrorDetails, describe_error
 from gateway.api.inputs import build_request
 from gateway.api.request import Body, EmbeddingsBody
 from gateway.core.checks import FINGERPRINT_HEADER
 from gateway.core.results import EmbeddingsResult, Truncation
 from gateway.core.work import Effort
-from gateway.errors import InvalidRequestError, TooLargeError
-from gateway.types import Client, EmbeddingsRequest, Place
+from gateway.errors import InvalidRequestError, OverloadedError, TooLargeError
+from gateway.types import Client, EmbeddingsRequest, Place, TextItem
 
 USER_HASH_CHARS = 16
 
@@ -115,7 +115,7 @@ async def receive_body(
     request: Request, services: Services, body_type: type[B], extended_type: type[B] | None = None
 ) -> B:
     """Read and parse the body of an embeddings request, unless the queues are full; see `read_embeddings_body`."""
-    services.admission.check_room()
+    services.admission.check_room(client_of(request))
     max_bytes = services.settings.max_body_bytes
     body = await read_embeddings_body(request, body_type, max_bytes=max_bytes, extended_kind=extended_type)
     context_of(request).body_is_read = True
@@ -152,6 +152,10 @@ async def embed(request: Request, services: Services, embeddings_request: Embedd
     except (InvalidRequestError, TooLargeError, ClientDisconnect, asyncio.CancelledError):
         if effort.tokens:
             await services.access.charge(context.caller, effort.tokens)
+        raise
+    except OverloadedError as error:
+        if context.items == 1 and isinstance(embeddings_request.items[0], TextItem):
+            request.state.refusal = Refusal(error, embeddings_request.model, context.route, context.dialect)
         raise
     context.model = result.model.public_id
     context.result = result

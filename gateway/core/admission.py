@@ -46,6 +46,11 @@ MIN_CHUNK_TOKENS = 256
 
 MIN_RETRY_AFTER_S = 1.0
 
+MIN_PATIENCE_S = 5.0
+STRETCH = 40
+"""A request may wait for so long, and in addition so many times as long as it takes itself. Who asks for little is
+better served by an early refusal, and thousands of small requests that wait serve nobody."""
+
 WorkKind: TypeAlias = Literal["text", "image", "slow_image"]
 """Texts do not wait for images, and images not for those that take long to decode."""
 
@@ -74,13 +79,13 @@ class Admission:
             gate = self.gates[key] = AdmissionGate(most, settings.engine_latency_target_s, settings.max_queue_s)
         return gate
 
-    def check_room(self) -> None:
-        """Refuse any request, before it is read, while every gate would refuse even the smallest.
+    def check_room(self, client: Client) -> None:
+        """Refuse any request of a client, before it is read, while every gate would refuse even the smallest.
 
         Raises:
             OverloadedError: They would.
         """
-        refusals = [gate.find_refusal(1) for gate in self.gates.values()]
+        refusals = [gate.find_refusal(client, 1) for gate in self.gates.values()]
         if refusals and all(refusals):
             raise min(filter(None, refusals), key=lambda refusal: refusal.retry_after_s or 0)
 
@@ -93,6 +98,7 @@ class Share:
         weight: Of the client among clients.
         start: Its start tag, the cost that it has been served by its weight: who has the least is next.
         requests: Of the client, that are under way.
+        backlog: Estimated tokens of the client's requests under way, whether in flight or waiting.
         active: Inference requests of the client, in flight.
         latest_start: Of the client's requests, the start tag of the one that was served last.
         ready: A client's requests that wait, the one with the least `start` first.
@@ -102,6 +108,7 @@ class Share:
     weight: float
     start: float
     requests: int = 0
+    backlog: int = 0
     active: int = 0
     latest_start: float = 0.0
     ready: list[tuple[float, int, "Share"]] = field(default_factory=list)
@@ -173,7 +180,7 @@ class AdmissionGate:
     Args:
         max_in_flight: Most estimated tokens in flight; the limit in force adapts to the engine, and is lower.
         latency_target_s: What an inference request should take, if there are many.
-        max_queue_s: Longest expected wait of a request that is not refused.
+        max_queue_s: Longest expected wait of a request that is not refused; small ones are refused sooner.
 
     Attributes:
         limit: Estimated tokens in flight that are allowed at the moment.
@@ -189,7 +196,7 @@ class AdmissionGate:
         self.in_flight = 0
         self.backlog = 0
         self._active = 0
-        self._requests = 0
+        self._weight = 0.0
         self._clients: dict[str, Share] = {}
         self._ready: list[tuple[float, int, Share]] = []
         self._latest_start = 0.0
@@ -212,19 +219,25 @@ class AdmissionGate:
             return self._max_in_flight
         return max(MIN_CHUNK_TOKENS, int(self._rate * self._latency_target_s / 2))
 
-    def find_refusal(self, cost: int, deadline: Deadline | None = None) -> OverloadedError | None:
+    def find_refusal(self, client: Client, cost: int, deadline: Deadline | None = None) -> OverloadedError | None:
         """Return the error for a request that would have to wait too long, or None.
 
         Args:
+            client: Who sends it.
             cost: Estimated tokens of the request.
             deadline: Of the request.
         """
-        if self._rate is None or not self._requests:
+        if self._rate is None or not self._clients:
             return None
-        # Others are served no more than this request is, while it is under way.
-        ahead = min(self.backlog, cost * self._requests)
-        expected_s = ahead / self._rate
-        patience_s = self._max_queue_s
+        # While this request is under way, no other one of its client is served more than it, and no other client, by
+        # its weight, more than this one.
+        share, weight, served = self._clients.get(client.name), self._weight, cost
+        if share is None:
+            weight += client.weight
+        else:
+            served += min(share.backlog, cost * share.requests)
+        expected_s = min(self.backlog, served * weight / client.weight) / self._rate
+        patience_s = min(self._max_queue_s, MIN_PATIENCE_S + STRETCH * cost / self._rate)
         if deadline is not None:
             patience_s = min(patience_s, deadline.remaining_s())
         if expected_s <= patience_s:
@@ -233,13 +246,13 @@ class AdmissionGate:
             "too many requests are waiting", retry_after_s=max(MIN_RETRY_AFTER_S, expected_s - patience_s)
         )
 
-    def check_room(self, cost: int, deadline: Deadline | None = None) -> None:
+    def check_room(self, client: Client, cost: int, deadline: Deadline | None = None) -> None:
         """Refuse a request that would have to wait too long; arguments as those of `find_refusal`.
 
         Raises:
             OverloadedError: It would.
         """
-        refusal = self.find_refusal(cost, deadline)
+        refusal = self.find_refusal(client, cost, deadline)
         if refusal is not None:
             raise refusal
 
@@ -257,7 +270,7 @@ class AdmissionGate:
         Raises:
             OverloadedError: It would have to wait too long.
         """
-        self.check_room(cost, deadline)
+        self.check_room(client, cost, deadline)
         return Ticket(self, client, cost)
 
     def join(self, ticket: Ticket) -> Share:
@@ -265,18 +278,20 @@ class AdmissionGate:
         client = self._clients.get(ticket.client.name)
         if client is None:
             client = self._clients[ticket.client.name] = Share(ticket.client.weight, self._latest_start)
+            self._weight += client.weight
         client.requests += 1
-        self._requests += 1
+        client.backlog += ticket.cost_left
         self.backlog += ticket.cost_left
         return client
 
     def leave(self, ticket: Ticket, client: Share) -> None:
         """Forget a request; what the engine still works on for it counts until that is done."""
-        self._requests -= 1
         self.backlog -= ticket.cost_left
+        client.backlog -= ticket.cost_left
         client.requests -= 1
         if not client.requests:
             del self._clients[ticket.client.name]
+            self._weight = self._weight - client.weight if self._clients else 0.0
 
     async def enter(self, client: Share, request: Share, cost: int) -> Slot:
         """Wait for a turn; see `Ticket.enter`."""
@@ -358,6 +373,7 @@ class AdmissionGate:
         client.active -= 1
         self.in_flight -= cost
         self.backlog -= cost
+        client.backlog -= cost
         self._measure_rate(cost, now_s)
         took_s = now_s - started_s
         if took_s <= self._latency_target_s:

@@ -40,7 +40,7 @@ class FileReader:
             return
         self._measure_images(work)
         gate = self._admission.gate_of(work.model.public_id, work.kind())
-        gate.check_room(work.total_tokens(), work.deadline)  # before anything is fetched
+        gate.check_room(work.client, work.total_tokens(), work.deadline)  # before anything is fetched
         await self._fetch_all(work)
         for position, item in work.items.items():
             try:

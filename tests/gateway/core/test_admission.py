@@ -196,10 +196,34 @@ async def test_who_could_not_be_served_before_its_deadline_is_refused() -> None:
     await asyncio.wait(tasks)
 
 
+async def test_who_has_nothing_waiting_is_not_refused_for_those_who_have() -> None:
+    engine = Engine(make_gate(200, max_queue_s=1.0), tokens_per_s=5_000)
+    await engine.serve("first", ALICE, *[100] * 20)
+    tasks = await run(*(engine.serve("flood", ALICE, 10) for _ in range(700)))
+    with pytest.raises(OverloadedError):
+        engine.gate.admit(ALICE, 10)
+    engine.gate.admit(BOB, 10)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+async def test_small_requests_wait_less_than_large_ones() -> None:
+    engine = Engine(make_gate(200), tokens_per_s=5_000)
+    await engine.serve("first", ALICE, *[100] * 20)
+    tasks = await run(*(engine.serve("flood", ALICE, 100) for _ in range(400)))
+    with pytest.raises(OverloadedError):
+        engine.gate.admit(ALICE, 100)  # takes 20 ms, and would wait for 8 s
+    engine.gate.admit(ALICE, 1_000)  # takes 200 ms
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
 async def test_an_idle_gate_admits_a_request_of_any_size() -> None:
     engine = Engine(make_gate(200, max_queue_s=0.1), tokens_per_s=5_000)
     await engine.serve("first", ALICE, *[100] * 20)
-    assert engine.gate.find_refusal(10**9) is None
+    assert engine.gate.find_refusal(ALICE, 10**9) is None
 
 
 async def test_leaving_the_queue_admits_the_next() -> None:
