@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -100,6 +101,7 @@ class KeyLimiter:
         return RateLimitedError(message, retry_after_s=remaining_s, max_retry_after_s=remaining_s)
 
 
+@lru_cache(4096)
 def group_address(address: str) -> str:
     """Return what is counted for an address: itself, or the network of an IPv6 address, any of which one client has."""
     try:

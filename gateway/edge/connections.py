@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.metrics import Metrics
+from gateway.edge.refusals import RecentRefusals
 from gateway.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,9 @@ class ConnectionTable:
     Args:
         settings: Limits.
         metrics: Where refusals are counted.
+
+    Attributes:
+        refusals: Of requests, a moment ago.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -84,6 +88,7 @@ class ConnectionTable:
         self._bytes_by_address: Counter[str] = Counter()
         self._unsent: dict[Connection, int] = {}
         self._logged_at_s: dict[str, float] = {}
+        self.refusals = RecentRefusals(settings, metrics)
 
     def add(self, connection: Connection) -> str | None:
         """Count a new connection, and close others if it is one too many.

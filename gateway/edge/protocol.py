@@ -4,11 +4,15 @@ import asyncio
 from typing import Any, cast
 
 import httptools
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.access.limits import group_address
 from gateway.api.error_responses import render_error
+from gateway.api.middleware import read_request_id
 from gateway.edge.connections import CONNECTIONS, ConnectionTable, Held
+from gateway.edge.headers import find_problem, identify
+from gateway.edge.refusals import MAX_BODY_BYTES, RecentRefusal
 from gateway.edge.transport import CoalescingTransport
 from gateway.errors import (
     GatewayError,
@@ -20,7 +24,6 @@ from gateway.errors import (
 
 UPGRADE_HEADERS = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
-MAX_HEADERS = 100
 MAX_PIPELINED = 16
 
 MAX_OVERHEAD_BYTES = 64 * 1024
@@ -55,6 +58,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._send_timer: asyncio.TimerHandle | None = None
         self._refusal: GatewayError | None = None
         self._is_refused = False
+        self._recent: RecentRefusal | None = None
+        self._suspect = bytearray()
+        self._has_served = False
         self._reads_head = True
         self._head_bytes = 0
         self._wire_bytes = 0
@@ -65,7 +71,7 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def has_served(self) -> bool:
         """Whether a whole request has been received."""
-        return self.cycle is not None
+        return self._has_served
 
     @property
     def is_idle(self) -> bool:
@@ -159,6 +165,13 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError
         self._reads_head = False
         self._head_bytes = self._wire_bytes = self._body_bytes = self._checked_bytes = 0
+        if self.is_idle and self.parser.get_method() == b"POST":
+            self._recent = self._table.refusals.find(self.address, self.url, self.headers)
+        if self._recent is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Pass a request on to the application."""
         super().on_headers_complete()
         self.headers = []  # for the trailer of a chunked body, which must not pass for headers
 
@@ -166,6 +179,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Keep a piece of a body if there is room for it."""
         self._body_bytes += len(body)
         if self._is_refused:
+            return
+        if self._recent is not None:
+            self._suspect += body
+            if len(self._suspect) > MAX_BODY_BYTES:
+                self._pass_suspect()
             return
         if self.cycle.response_complete:
             if self._body_bytes > MAX_DISCARDED_BYTES:
@@ -181,15 +199,53 @@ class HttpProtocol(HttpToolsProtocol):
         """End a request's body; what follows is another request."""
         if self.parser.should_upgrade():
             return
-        super().on_message_complete()
+        self._has_served = True
+        if self._recent is not None and not self._repeat_refusal(self._recent):
+            self._pass_suspect()
+        if self._recent is None:
+            super().on_message_complete()
+        self._recent = None
         self._cancel_timer()
         self._reads_head = True
         self._head_bytes = 0
 
+    def _pass_suspect(self) -> None:
+        """Pass a request on that was held back since others like it had been refused."""
+        body, self._suspect, self._recent = bytes(self._suspect), bytearray(), None
+        self._body_bytes -= len(body)
+        self._begin()
+        self.on_body(body)
+
+    def _repeat_refusal(self, recent: RecentRefusal) -> bool:
+        """Refuse a request as another one was a moment ago, if that holds for it; return whether it does."""
+        if not recent.holds_for(bytes(self._suspect)):
+            return False
+        self._suspect = bytearray()
+        stays_open = self.parser.should_keep_alive()
+        ending = b"" if stays_open else b"connection: close\r\n"
+        self.transport.write(recent.render(read_request_id(cast(Scope, self.scope)), ending))
+        self._table.refusals.count(recent)
+        self._table.note_refusal("overload", self.address)
+        if stays_open:
+            self.on_response_complete()
+        else:
+            self.transport.close()
+        return True
+
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of this one's body."""
         self._table.let_go(self._held)
+        self._note_refusal()
         super().on_response_complete()
+
+    def _note_refusal(self) -> None:
+        """Remember that the application has refused a request, for those that follow."""
+        if self.cycle is None or self.pipeline or not self._reads_head:
+            return
+        scope = self.cycle.scope
+        refusal = scope["state"].pop("refusal", None)
+        if refusal is not None and (key := identify(self.address, self.url, scope["headers"])):
+            self._table.refusals.note(key, refusal, self._body_bytes)
 
     def pause_writing(self) -> None:
         """Give the client time to read the response."""
@@ -265,7 +321,8 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.keep_alive = False
             return
         self._table.let_go(self._held)
-        if not self.pipeline and (self.is_idle if self._reads_head else not cycle.response_started):
+        is_between = self._reads_head or self._recent is not None
+        if not self.pipeline and (self.is_idle if is_between else not cycle.response_started):
             self.transport.write(render_bytes(error))
         if not self.is_idle:
             cycle.disconnected = True
@@ -281,21 +338,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_refused = True
         self._table.note_refusal(reason, self.address)
         self.transport.abort()
-
-
-def find_problem(headers: list[tuple[bytes, bytes]], http_version: str) -> GatewayError | None:
-    """Return what is wrong with headers: too many, or such that proxies and servers could read them differently."""
-    if len(headers) > MAX_HEADERS:
-        return HeadersTooLargeError(f"the request has more than {MAX_HEADERS} headers")
-    hosts = 0
-    for name, value in headers:
-        if name == b"host":
-            hosts += 1
-        elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            return InvalidRequestError("the only supported Transfer-Encoding is chunked")
-    if hosts != 1 and (hosts or http_version == "1.1"):
-        return InvalidRequestError("the request must have one Host header")
-    return None
 
 
 def render_bytes(error: GatewayError) -> bytes:

@@ -199,7 +199,7 @@ async def test_who_could_not_be_served_before_its_deadline_is_refused() -> None:
 async def test_who_has_nothing_waiting_is_not_refused_for_those_who_have() -> None:
     engine = Engine(make_gate(200, max_queue_s=1.0), tokens_per_s=5_000)
     await engine.serve("first", ALICE, *[100] * 20)
-    tasks = await run(*(engine.serve("flood", ALICE, 10) for _ in range(700)))
+    tasks = await run(*(engine.serve("flood", ALICE, 10) for _ in range(2000)))
     with pytest.raises(OverloadedError):
         engine.gate.admit(ALICE, 10)
     engine.gate.admit(BOB, 10)
@@ -211,10 +211,10 @@ async def test_who_has_nothing_waiting_is_not_refused_for_those_who_have() -> No
 async def test_small_requests_wait_less_than_large_ones() -> None:
     engine = Engine(make_gate(200), tokens_per_s=5_000)
     await engine.serve("first", ALICE, *[100] * 20)
-    tasks = await run(*(engine.serve("flood", ALICE, 100) for _ in range(400)))
+    tasks = await run(*(engine.serve("flood", ALICE, 100) for _ in range(600)))
     with pytest.raises(OverloadedError):
-        engine.gate.admit(ALICE, 100)  # takes 20 ms, and would wait for 8 s
-    engine.gate.admit(ALICE, 1_000)  # takes 200 ms
+        engine.gate.admit(ALICE, 100)  # takes 20 ms, and would wait for 12 s
+    engine.gate.admit(ALICE, 2_000)  # takes 400 ms
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
