@@ -47,7 +47,7 @@ chaos: $(VENV)/.dev ## inject faults into a running service on loopback and prin
 attacks: $(VENV)/.dev ## attack a running service on loopback in many ways and print what its other clients notice (ten minutes)
 	$(BIN)/python -m bench.attacks $(if $(REPOSITORY),--repository '$(REPOSITORY)')
 
-overload: $(VENV)/.dev ## send ten times the requests that the service can serve, and print how many it serves (two minutes)
+overload: $(VENV)/.dev ## send ten times the requests that the service can serve, and print how many it serves (four minutes)
 	$(BIN)/python -m bench.overload $(if $(REPOSITORY),--repository '$(REPOSITORY)')
 
 soak: $(VENV)/.dev ## good and bad requests side by side for SECONDS (half an hour), and what the service has kept of them

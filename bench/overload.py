@@ -1,9 +1,10 @@
 """Sends the service ten times the requests that it can serve, and tells how many it serves all the same.
 
-`python -m bench.overload` (`make overload`) takes two minutes, uses loopback only and needs wrk. Requests arrive at
-fixed times, whether or not earlier ones are answered, from a process that shares this machine's processors with the
-service: what it used of them is in the table. The exit code is 1 if goodput is below nine tenths of what the service
-serves at its best, if refusals take longer than 50 ms, or if anything but 200 and 503 is answered.
+`python -m bench.overload` (`make overload`) takes four minutes, uses loopback only and needs wrk. Requests of one
+sentence, and then of a passage that fills the model's window, arrive at fixed times, whether or not earlier ones are
+answered, from a process that shares this machine's processors with the service: what it used of them is in the table.
+The exit code is 1 if goodput is below nine tenths of what the service serves at its best, if refusals take longer than
+50 ms, or if anything but 200 and 503 is answered.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ TICK_S = 0.005
 WARM_UP_SHARE = 0.3
 ANSWER_TIMEOUT_S = 60.0
 
-BODY = {"model": TEXT_MODEL, "input": "A man is eating food in a small cafe by the sea.", "encoding_format": "base64"}
+SENTENCE = "A man is eating food in a small cafe by the sea. "
+TEXTS = {"a sentence": SENTENCE, "a passage": 20 * SENTENCE}
+"""Of 13 tokens, and of more than the 256 that the model takes."""
 
 
 @dataclass
@@ -85,11 +88,11 @@ class OpenLoop:
     Args:
         host: Of the service.
         port: Of the service.
+        body: Of every request.
         rate: Requests per second.
     """
 
-    def __init__(self, host: str, port: int, rate: float) -> None:
-        body = json.dumps(BODY).encode()
+    def __init__(self, host: str, port: int, body: bytes, rate: float) -> None:
         head = f"POST /v1/embeddings HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         self.request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
         self.idle: deque[HttpConnection] = deque()
@@ -191,16 +194,22 @@ class HttpConnection(asyncio.Protocol):
             self._sent_s = None
 
 
-def send_arrivals(url: str, rate: float, seconds: float, result: Connection) -> None:
+def build_body(text: str) -> bytes:
+    """Return the body of a request for the embedding of a text."""
+    body = {"model": TEXT_MODEL, "input": text, "truncate": "END", "encoding_format": "base64"}
+    return json.dumps(body).encode()
+
+
+def send_arrivals(url: str, body: bytes, rate: float, seconds: float, result: Connection) -> None:
     """Send requests at a fixed rate, in a process of its own."""
     parts = urlsplit(url)
-    result.send(asyncio.run(OpenLoop(parts.hostname or "", parts.port or 80, rate).run(seconds)))
+    result.send(asyncio.run(OpenLoop(parts.hostname or "", parts.port or 80, body, rate).run(seconds)))
 
 
-def find_capacity(url: str, folder: Path, seconds: float) -> float:
+def find_capacity(url: str, body: bytes, folder: Path, seconds: float) -> float:
     """Return the most requests per second that are served to clients who wait for their answers."""
     bodies = folder / "bodies.jsonl"
-    bodies.write_text(json.dumps(BODY) + "\n")
+    bodies.write_bytes(body + b"\n")
     rates = []
     for connections in CONNECTIONS:
         report = run_wrk(f"{url}/v1/embeddings", bodies, connections, seconds)
@@ -209,11 +218,11 @@ def find_capacity(url: str, folder: Path, seconds: float) -> float:
     return max(rates)
 
 
-def overload(url: str, rate: float, seconds: float) -> Arrivals:
+def overload(url: str, body: bytes, rate: float, seconds: float) -> Arrivals:
     """Send requests at a fixed rate for some seconds."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=send_arrivals, args=(url, rate, seconds, theirs))
+    process = context.Process(target=send_arrivals, args=(url, body, rate, seconds, theirs))
     process.start()
     try:
         if not ours.poll(seconds + 2 * ANSWER_TIMEOUT_S):
@@ -261,19 +270,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__)
     parser.add_argument("--repository", type=Path, help="model repository with both models of make serve")
-    parser.add_argument("--seconds", type=float, default=40.0, help="how long (default: 40)")
+    parser.add_argument("--seconds", type=float, default=40.0, help="how long for each text (default: 40)")
     parsed = parser.parse_args(arguments)
     folder = BUILD_DIR / "overload"
     try:
         repository = parsed.repository or prepare_both_models()
         with FaultyService(repository, folder) as service:
-            capacity = find_capacity(service.url, folder, parsed.seconds / 4)
-            arrivals = overload(service.url, FACTOR * capacity, parsed.seconds)
+            rows = []
+            for name, text in TEXTS.items():
+                body = build_body(text)
+                capacity = find_capacity(service.url, body, folder, parsed.seconds / 4)
+                arrivals = overload(service.url, body, FACTOR * capacity, parsed.seconds)
+                rows += [(name, *row) for row in describe(capacity, arrivals, parsed.seconds)]
     except BenchError as error:
         log.error("error: %s", error)
         return 1
-    rows = describe(capacity, arrivals, parsed.seconds)
-    sys.stdout.write(format_table(("measured", "value", "verdict"), [list(row) for row in rows]) + "\n")
+    sys.stdout.write(format_table(("text", "measured", "value", "verdict"), [list(row) for row in rows]) + "\n")
     return int(any(verdict != "ok" for *_, verdict in rows))
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from itertools import count
 
-from bench.overload import Arrivals, OpenLoop, describe
+from bench.overload import Arrivals, OpenLoop, build_body, describe
 
 
 async def test_each_arrival_is_sent_and_its_answer_noted() -> None:
@@ -26,7 +26,7 @@ async def test_each_arrival_is_sent_and_its_answer_noted() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with asyncio.timeout(30):
-        arrivals = await OpenLoop("127.0.0.1", server.sockets[0].getsockname()[1], rate=100).run(1.0)
+        arrivals = await OpenLoop("127.0.0.1", server.sockets[0].getsockname()[1], build_body("a"), rate=100).run(1.0)
     server.close()
     while len(asyncio.all_tasks()) > 1:  # until both ends of each connection are closed
         await asyncio.sleep(0.01)
