@@ -57,12 +57,16 @@ async def check_structure(body: bytes) -> None:
         InvalidRequestError: It would.
     """
     counts = [0, 0, 0]
+    was_excessive = False
     for start in range(0, len(body), SLICE_BYTES):
-        piece = body[start : start + SLICE_BYTES]
-        counts = [sum(pair) for pair in zip(counts, count_structure(piece), strict=True)]
+        end = start + SLICE_BYTES
+        counts = [sum(pair) for pair in zip(counts, count_structure(body[start:end]), strict=True)]
+        # The strings are looked at where the bounds are first exceeded, as most attacks end there, and at the end.
+        if is_excessive(*counts) and (not was_excessive or end >= len(body)):
+            was_excessive = True
+            if is_excessive(*count_structure(remove_string_contents(body[:end]))):
+                raise InvalidRequestError("the request body has too many values")
         await asyncio.sleep(0)
-    if is_excessive(*counts) and is_excessive(*count_structure(remove_string_contents(body))):
-        raise InvalidRequestError("the request body has too many values")
 
 
 def count_structure(body: bytes) -> tuple[int, int, int]:
