@@ -162,6 +162,11 @@ def content_of(*kinds: type) -> dict[str, Any]:
     return {"application/json": {"schema": references[0] if len(kinds) == 1 else {"anyOf": references}}}
 
 
+def array_of(kind: type) -> dict[str, Any]:
+    """Return the OpenAPI `content` of a JSON array of a type."""
+    return {"application/json": {"schema": {"type": "array", "items": SCHEMAS.reference(kind)}}}
+
+
 def add_openapi(app: FastAPI, settings: Settings) -> None:
     """Serve the OpenAPI document at `/openapi.json`, and Swagger UI over it from local files, without internet."""
     app.openapi = build_openapi(app, settings)  # type: ignore[method-assign]
