@@ -219,14 +219,14 @@ class EmbedResult:
         )
 
     def check_finite(self) -> None:
-        """Check that the vectors of all items that did not fail are made of finite numbers.
+        """Check that the vectors or scores of all items that did not fail are made of finite numbers.
 
         Raises:
             InvalidVectorError: A component is NaN or infinite.
         """
         vectors = np.delete(self.embeddings, list(self.failures), axis=0) if self.failures else self.embeddings
         if not math.isfinite(np.vdot(vectors, vectors)):  # NaN and infinity survive a sum
-            raise InvalidVectorError
+            raise InvalidVectorError("vector" if vectors.shape[1] > 1 else "score")
 
 
 @dataclass(frozen=True, slots=True)
