@@ -32,7 +32,6 @@ from gateway.api.ranking import (
 )
 from gateway.api.request import Body
 from gateway.core.results import RankingResult
-from gateway.errors import InvalidItemError
 from gateway.types import RankingRequest, TokenLimit
 
 DOCUMENTS = "documents"
@@ -62,7 +61,7 @@ class RerankBody(Body, kw_only=True):
     ] = None
     query: Query
     documents: Annotated[
-        list[str | dict[str, Any]],
+        list[str | dict[str, str]],
         Meta(
             description="Texts; or objects with a `text`, an `image`, which is a data URL or an http(s) URL if the "
             "server fetches them, or both. A string is never read as an image."
@@ -86,7 +85,7 @@ class RerankBody(Body, kw_only=True):
     field_messages: ClassVar[Mapping[str, str]] = {
         "model": "model must be a string that is not empty",
         "query": "query must be a string",
-        "documents": "documents must be an array of strings and objects",
+        "documents": "documents must be an array of strings, and of objects whose values are strings",
         "top_n": NOT_A_COUNT.format(field="top_n"),
         "return_documents": "return_documents must be a boolean",
         "rank_fields": "rank_fields must be an array of strings that is not empty",
@@ -96,7 +95,7 @@ class RerankBody(Body, kw_only=True):
     }
 
 
-AnyDocument: TypeAlias = str | dict[str, Any] | Document
+AnyDocument: TypeAlias = str | dict[str, str] | Document
 
 
 class OpenRouterRerankBody(Body, kw_only=True):
@@ -125,7 +124,7 @@ class Result(TypedDict):
 
     index: Annotated[int, Meta(ge=0, description="Position of the document in the request.")]
     relevance_score: Annotated[float, Meta(ge=0, le=1, description="Sigmoid of the model's score.")]
-    document: NotRequired[Annotated[dict[str, Any], Meta(description="As it came; a string is its `text`.")]]
+    document: NotRequired[Annotated[dict[str, str], Meta(description="As it came; a string is its `text`.")]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +213,7 @@ class Rerank:
         """Order documents by their relevance to a query."""
         body = await receive_body(request, self._services, OpenRouterRerankBody)
         await openrouter.check_preferences(self._services, body.provider, body.model, has_ignored_parameter=False)
-        documents = [read_document(index, document, None) for index, document in enumerate(body.documents)]
+        documents = [read_document(document) for document in body.documents]
         result = await self._rank(request, body.model, body.query, documents, user=body.user)
         return json_response(
             OpenRouterRerankResponse(
@@ -229,8 +228,7 @@ class Rerank:
     async def _rerank(self, request: Request, version: Literal["1", "2"]) -> Response:
         body = await receive_body(request, self._services, RerankBody)
         limit = TokenLimit("max_tokens_per_doc", body.max_tokens_per_doc) if body.max_tokens_per_doc else None
-        with documents_named(DOCUMENTS):
-            documents = [read_document(index, each, body.rank_fields) for index, each in enumerate(body.documents)]
+        documents = [read_document(document, body.rank_fields) for document in body.documents]
         result = await self._rank(request, body.model or "", body.query, documents, token_limit=limit)
         usage = result.usage
         units = RerankUnits(
@@ -256,21 +254,14 @@ class Rerank:
         return await rank(request, self._services, ranking_request, documents_field=DOCUMENTS)
 
 
-def read_document(index: int, document: AnyDocument, rank_fields: Sequence[str] | None) -> Document:
-    """Return a document in the form that all dialects share.
-
-    Raises:
-        InvalidItemError: One of its fields is not a string.
-    """
+def read_document(document: AnyDocument, rank_fields: Sequence[str] | None = None) -> Document:
+    """Return a document in the form that all dialects share."""
     if isinstance(document, str):
         return Document(document)
     if isinstance(document, Document):
         return document
-    texts = [document[name] for name in rank_fields or ("text",) if document.get(name) is not None]
-    image = document.get("image")
-    if not all(isinstance(value, str) for value in (*texts, image or "")):
-        raise InvalidItemError(index, "must have strings as its text and image")
-    return Document("\n".join(texts), image)
+    texts = [document[name] for name in rank_fields or ("text",) if name in document]
+    return Document("\n".join(texts), document.get("image"))
 
 
 def list_results(result: RankingResult, top_n: int | None, documents: Sequence[AnyDocument] | None) -> list[Result]:
@@ -284,7 +275,7 @@ def list_results(result: RankingResult, top_n: int | None, documents: Sequence[A
     return results
 
 
-def describe_document(document: AnyDocument) -> dict[str, Any]:
+def describe_document(document: AnyDocument) -> dict[str, str]:
     """Return a document as an object."""
     if isinstance(document, str):
         return {"text": document}

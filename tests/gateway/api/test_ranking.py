@@ -253,9 +253,17 @@ async def test_long_documents_are_cut_as_each_api_says(
         ("/v1/ranking", {"passages": ["a"]}, 'passages must be an array of objects with "text", "image" or both'),
         ("/v1/ranking", {"truncate": "end"}, "truncate must be one of 'NONE', 'START', 'END'; got 'end'"),
         ("/v1/ranking", {"model": ""}, "model is required"),
-        ("/v1/rerank", {"documents": "a"}, "documents must be an array of strings and objects"),
+        (
+            "/v1/rerank",
+            {"documents": "a"},
+            "documents must be an array of strings, and of objects whose values are strings",
+        ),
         ("/v1/rerank", {"documents": [{"title": "a"}]}, "documents[0] must not be blank or empty"),
-        ("/v1/rerank", {"documents": [{"text": 1}]}, "documents[0] must have strings as its text and image"),
+        (
+            "/v1/rerank",
+            {"documents": [{"text": 1}]},
+            "documents must be an array of strings, and of objects whose values are strings",
+        ),
         ("/v1/rerank", {"rank_fields": []}, "rank_fields must be an array of strings that is not empty"),
         ("/v1/rerank", {"return_documents": "yes"}, "return_documents must be a boolean"),
         (
@@ -327,7 +335,7 @@ async def test_a_hundred_documents_are_one_search_unit(client: httpx.AsyncClient
 
 
 async def test_rank_fields_are_the_text_in_their_order(client: httpx.AsyncClient, engine: FakeEngine) -> None:
-    documents = [{"text": "t", "title": "T", "year": 1}, {"text": "u"}, "plain"]
+    documents = [{"text": "t", "title": "T", "year": "1"}, {"text": "u"}, "plain"]
     body = cohere_body(*documents, rank_fields=["title", "text"])
     assert (await client.post("/v1/rerank", json=body)).status_code == 200
     assert list(engine.batches[0].items) == [TextItem("T\nt"), TextItem("u"), TextItem("plain")]

@@ -35,7 +35,7 @@ RANK_INPUTS = {"text": ("query", "text", "truncate"), "image": ("query", "image"
 
 def rank_config(name: str, modality: str, **changes: str) -> Any:
     """The config of an ensemble that ranks; arguments as those of `ensemble_config`."""
-    config = ensemble_config(name, modality, **{"dimensions": "", "task": "rank"} | changes)
+    config = ensemble_config(name, modality, is_old=False, **{"dimensions": "", "task": "rank"} | changes)
     del config.input[:]
     for tensor in RANK_INPUTS[modality]:
         config.input.add(name=tensor)
@@ -183,8 +183,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         if "query" in inputs:
             [query] = inputs["query"]
             scores = [item_score(query, text, image) for text, image in zip(texts, images, strict=True)]
-            scores = np.where([bool(error) for error in errors], np.nan, scores).astype("<f4")
-            outputs["scores"] = ("FP32", (1, count), scores.tobytes())
+            raw = np.where([bool(error) for error in errors], np.nan, scores).astype("<f4").tobytes()
+            outputs["scores"] = ("FP32", (1, count), raw)
             del outputs["embeddings"]
         if "image" in inputs:
             outputs["image_token_counts"] = ("INT32", (1, count), (counts * 256).tobytes())
