@@ -1,4 +1,4 @@
-"""The first steps of both ensembles: requests in, packed tensors or an error for each of them out."""
+"""The first steps of the ensembles: requests in, packed tensors or an error for each of them out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,11 +23,14 @@ from preprocess.items import (
     TokenSequence,
     TokensItem,
     Truncate,
+    decode_text,
     pack_sequences,
     read_image_items,
+    read_query,
     read_text_items,
     read_truncate,
 )
+from preprocess.pairs import PairTokenizer, TokenizedQuery
 from preprocess.settings import ImageSettings, TextSettings
 from preprocess.tokenization import ImagePrompter, TextTokenizer
 
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from preprocess.decode_queue import TileResult
 
 Item = TypeVar("Item")
+
+TOKENIZER = "tokenizer.json"
 
 DECODE_TIME_LIMIT_S = 60.0
 """For a decoder that waits for a processor, too; what it may use of one is limited in `decode_worker`."""
@@ -53,7 +58,7 @@ class TextStep:
     """
 
     def __init__(self, version_dir: Path, settings: TextSettings) -> None:
-        self.tokenizer = TextTokenizer(version_dir / "tokenizer.json", settings)
+        self.tokenizer = TextTokenizer(version_dir / TOKENIZER, settings)
         self.image_embeds_dim = settings.image_embeds_dim
 
     def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
@@ -72,11 +77,44 @@ class TextStep:
     def pack(self, encoded: list[TokenSequence | ItemError]) -> Tensors | RequestError:
         """Return one request's tensors."""
         try:
-            tensors = pack_sequences(encoded)
+            return pack_texts(encoded, self.image_embeds_dim)
         except RequestError as error:
             return error
-        if self.image_embeds_dim:
-            tensors |= placeholder_image_row(len(encoded), self.image_embeds_dim)
+
+    def close(self) -> None:
+        """Do nothing: the step has no processes."""
+
+
+class RankStep:
+    """Tokenises the query of each request with its documents.
+
+    Args:
+        version_dir: Folder of the model version, with its `tokenizer.json`.
+        settings: Prefixes and limits of the model, and how it joins pairs.
+    """
+
+    def __init__(self, version_dir: Path, settings: TextSettings) -> None:
+        self.tokenizer = PairTokenizer(version_dir / TOKENIZER, settings)
+        self.image_embeds_dim = settings.image_embeds_dim
+
+    def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
+        """Return packed sequences for each request of a batch, or its error."""
+        return [self.process_one(request) for request in requests]
+
+    def process_one(self, request: Tensors) -> Tensors | RequestError:
+        """Return packed sequences for a request, or its error."""
+        texts = [decode_text(data) for data in request["text"]]
+        valid = [text for text in texts if not isinstance(text, ItemError)]
+        try:
+            truncate = read_truncate(request)
+            query = tokenize_query(self.tokenizer, request, len(texts))
+            encoded = iter(self.tokenizer.encode(query, valid, [0] * len(valid), truncate))
+            sequences = [text if isinstance(text, ItemError) else next(encoded) for text in texts]
+            tensors = pack_texts(sequences, self.image_embeds_dim)
+        except RequestError as error:
+            return error
+        if self.tokenizer.pair.has_token_types:
+            tensors["token_types"] = list_token_types(sequences)
         return tensors
 
     def close(self) -> None:
@@ -95,7 +133,7 @@ class ImageStep:
     def __init__(self, version_dir: Path, text: TextSettings, image: ImageSettings) -> None:
         from preprocess.decode_pool import DecodePool  # text steps never load the image code
 
-        self.prompter = ImagePrompter(TextTokenizer(version_dir / "tokenizer.json", text), image)
+        self.prompter = ImagePrompter(TextTokenizer(version_dir / TOKENIZER, text), image)
         self.rows_per_tile = image.tiling.rows_per_tile
         memory_limit_bytes = DECODE_MEMORY_LIMIT_BYTES + ENCODED_COPIES * image.limits.max_bytes
         self.pool = DecodePool(
@@ -174,11 +212,14 @@ class ImageStep:
         self.pool.close()
 
 
-def load_step(version_dir: Path, parameters: dict[str, str]) -> TextStep | ImageStep:
-    """Create the step named by the parameter `modality`."""
+Step = TextStep | RankStep | ImageStep
+
+
+def load_step(version_dir: Path, parameters: dict[str, str]) -> Step:
+    """Create the step named by the parameters `modality` and `task`."""
     text = TextSettings.read(parameters)
     if parameters["modality"] == "text":
-        return TextStep(version_dir, text)
+        return RankStep(version_dir, text) if text.pair else TextStep(version_dir, text)
     return ImageStep(version_dir, text, ImageSettings.read(parameters))
 
 
@@ -198,6 +239,38 @@ def flatten(read: Sequence[list[Item] | RequestError]) -> list[Item]:
 def join_rows(arrays: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Concatenate arrays (rows, values) without copying a single one, which has the megabytes of a page."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def tokenize_query(tokenizer: PairTokenizer, request: Tensors, count: int) -> TokenizedQuery:
+    """Return the tokens of a request's query.
+
+    Raises:
+        RequestError: The query is invalid or too long, and so are all items of the request, of which there are `count`.
+    """
+    query = read_query(request)
+    try:
+        if isinstance(query, ItemError):
+            raise query
+        return tokenizer.read_query(query)
+    except ItemError as error:
+        raise RequestError("\n".join([str(error)] * count)) from error
+
+
+def pack_texts(encoded: Sequence[TokenSequence | ItemError], image_embeds_dim: int) -> dict[str, NDArray[Any]]:
+    """Return the tensors of one request of texts.
+
+    Raises:
+        RequestError: Every item failed.
+    """
+    tensors = pack_sequences(encoded)
+    return tensors | (placeholder_image_row(len(encoded), image_embeds_dim) if image_embeds_dim else {})
+
+
+def list_token_types(encoded: Sequence[TokenSequence | ItemError]) -> NDArray[np.int64]:
+    """Return 0 for each token of a query and 1 for each of a document, in packed rows."""
+    sequences = [item for item in encoded if not isinstance(item, ItemError)]
+    counts = [(item.text_start, len(item.ids) - item.text_start) for item in sequences]
+    return np.repeat(np.arange(2 * len(counts)) % 2, list(chain.from_iterable(counts)))
 
 
 def placeholder_image_row(count: int, width: int) -> dict[str, NDArray[Any]]:

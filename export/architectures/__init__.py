@@ -13,8 +13,8 @@ import onnx_ir as ir
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnknownArchitectureError
 from export.progress import stage
-from export.spec import ModelSpec, Precision, Target
-from export.validation import Agreement
+from export.spec import ModelSpec, Precision, Target, Task
+from export.validation import Agreement, ScoreAgreement
 
 Layout = Literal["ragged", "padded"]
 GraphFiles = Mapping[str, Path]  # step name → its model.onnx
@@ -56,6 +56,12 @@ CLASSES: Mapping[str, frozenset[str]] = {
     "modernbert": frozenset({"ModernBertModel", "ModernBertForMaskedLM"}),
     "nemotron_vl": frozenset({"LlamaNemotronVLModel"}),
 }
+# Classes of rerankers, by module.
+RERANKERS: Mapping[str, frozenset[str]] = {
+    "bert": frozenset(
+        f"{family}ForSequenceClassification" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")
+    ),
+}
 # Classes with the weights of an encoder that was trained for another task, by the end of their name.
 _OTHER_TASKS: Mapping[str, str] = {
     "ForSequenceClassification": "a sequence classifier",
@@ -83,7 +89,7 @@ class Plan:
     spec: ModelSpec
     tokenizer: bytes
     graphs: Mapping[str, Callable[[], ir.Model]]
-    compare: Callable[[GraphFiles], Agreement]
+    compare: Callable[[GraphFiles], Agreement | ScoreAgreement]
     layout: Layout = "ragged"
 
 
@@ -100,27 +106,30 @@ def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "
     if model_type not in ARCHITECTURES:
         raise UnknownArchitectureError(model_type, ARCHITECTURES)
     architecture = ARCHITECTURES[model_type]
-    _check_classes(checkpoint, CLASSES.get(architecture))
+    task = _find_task(checkpoint, architecture)
     module = import_module(f"{__name__}.{architecture}")
     with stage(f"read the files of {checkpoint.folder}", CheckpointError):
-        plan: Plan = module.plan(checkpoint, precision, target)
+        plan: Plan = (module.plan_reranker if task == "rank" else module.plan)(checkpoint, precision, target)
     return plan
 
 
-def _check_classes(checkpoint: Checkpoint, supported: frozenset[str] | None) -> None:
-    """Refuse a checkpoint whose `architectures` names only classes that are not embedding models.
+def _find_task(checkpoint: Checkpoint, architecture: str) -> Task:
+    """Return what the classes in `architectures` are for.
 
-    Args:
-        checkpoint: The files.
-        supported: Names of the classes that are; None for all but those of other tasks.
+    Raises:
+        CheckpointError: They are neither embedding models nor rerankers.
     """
+    supported = CLASSES.get(architecture)
     classes = checkpoint.config.get("architectures") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise CheckpointError(f"{checkpoint.folder}/config.json: architectures is not a list of names")
     if not classes or (supported and supported.intersection(classes)):
-        return
+        return "embed"
+    if RERANKERS.get(architecture, frozenset()).intersection(classes):
+        return "rank"
     for suffix, task in _OTHER_TASKS.items():
         if classes[0].endswith(suffix):
             raise CheckpointError(f"{checkpoint.folder} is {task} ({classes[0]}), not an embedding model")
     if supported:
         raise UnknownArchitectureError(classes[0], supported)
+    return "embed"
