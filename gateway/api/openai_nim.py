@@ -24,23 +24,13 @@ from gateway.api.openapi import (
     json_responses,
     path_parameter,
 )
-from gateway.api.ranking import (
-    NOT_A_COUNT,
-    Document,
-    PositiveCount,
-    Query,
-    RankingUsage,
-    build_documents,
-    documents_named,
-    list_best,
-    rank,
-)
+from gateway.api.ranking import Document, Query, RankingUsage, list_best, rank
 from gateway.api.request import Body, EmbeddingsBody
 from gateway.core.health import ModelStatus
 from gateway.engine import ServedModel
 from gateway.engine.triton import read_triton_metrics
 from gateway.errors import EngineUnavailableError, NotFoundError
-from gateway.types import RankingRequest, Truncate
+from gateway.types import Truncate
 
 DIALECT = Dialect("openai_nim", "OpenAI and NVIDIA NIM", allows_image_queries=False)
 
@@ -114,12 +104,10 @@ class RankingBody(Body, kw_only=True):
     truncate: Annotated[
         Truncate | None, Meta(description="Which end of a passage above the model's limit is cut; `NONE` refuses it.")
     ] = None
-    top_k: Annotated[PositiveCount | None, Meta(description="Most passages to return; all if absent.")] = None
 
     field_messages: ClassVar[Mapping[str, str]] = {
         "query": 'query must be an object with "text"',
         "passages": 'passages must be an array of objects with "text", "image" or both',
-        "top_k": NOT_A_COUNT.format(field="top_k"),
     }
 
 
@@ -204,12 +192,16 @@ class OpenAINim:
     async def rank(self, request: Request) -> Response:
         """Order passages by their relevance to a query."""
         body = await receive_body(request, self._services, RankingBody)
-        with documents_named("passages"):
-            items = build_documents(body.passages, self._services.settings)
-        truncate = body.truncate or self._services.settings.truncate
-        ranking_request = RankingRequest(model=body.model, query=body.query.text, items=items, truncate=truncate)
-        result = await rank(request, self._services, ranking_request, documents_field="passages")
-        rankings = [Ranking(index, score) for index, score in list_best(result, body.top_k)]
+        result = await rank(
+            request,
+            self._services,
+            body.passages,
+            field="passages",
+            model=body.model,
+            query=body.query.text,
+            truncate=body.truncate or self._services.settings.truncate,
+        )
+        rankings = [Ranking(index, score) for index, score in list_best(result)]
         total = result.usage.total_tokens
         return json_response(RankingResponse(rankings, RankingUsage(total, total)))
 

@@ -27,11 +27,11 @@ SCHEMA_PATH = "#/components/schemas/{name}"
 
 KEYS = "A key that this server's operator has issued; where none are configured, any key or none will do."
 
-DESCRIPTION = """Embeddings of texts and images over the APIs that clients already speak: OpenAI's and that of NVIDIA's
-embedding NIM under `/v1`, OpenRouter's under `/api/v1`, Cohere's at `/v2/embed`, and that of Hugging Face's Text
-Embeddings Inference at `/embed`.
+DESCRIPTION = """Embeddings and rankings of texts and images over the APIs that clients already speak: OpenAI's and
+those of NVIDIA's NIMs under `/v1`, OpenRouter's under `/api/v1`, Cohere's at `/v2/embed` and `/v2/rerank`, and that of
+Hugging Face's Text Embeddings Inference at `/embed` and `/rerank`.
 
-Every response carries `x-request-id`, the client's own if it sends a plain one. Responses with vectors carry
+Every response carries `x-request-id`, the client's own if it sends a plain one. Responses with vectors or scores carry
 `x-total-time`, `x-queue-time` and `x-inference-time` in milliseconds, and `x-compute-tokens`.
 """
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 from starlette.requests import Request
@@ -45,17 +45,23 @@ class RankingUsage:
 
 
 async def rank(
-    request: Request, services: Services, ranking_request: RankingRequest, *, documents_field: str
+    request: Request, services: Services, documents: Sequence[Document], *, field: str, **options: Any
 ) -> RankingResult:
-    """Score the documents of a request; arguments and errors as those of `embeddings.infer`.
+    """Score the documents of a request.
 
     Args:
         request: Its body has been read.
         services: Of the application.
-        ranking_request: What the body asks for.
-        documents_field: What the dialect calls the documents, for the errors.
+        documents: As parsed.
+        field: What the dialect calls them, for the errors.
+        options: Of the `RankingRequest`: at least `model` and `query`.
+
+    Raises:
+        GatewayError: The request is invalid, or could not be served.
+        ClientDisconnect: The client has closed the connection.
     """
-    with documents_named(documents_field):
+    with documents_named(field):
+        ranking_request = RankingRequest(items=build_documents(documents, services.settings), **options)
         return await infer(request, services, ranking_request, services.inference.rank)
 
 
@@ -109,7 +115,7 @@ def build_document(index: int, document: Document, max_bytes: int) -> RequestIte
     return build_item(index, ContentBlock([*parts, ImagePart(ImageSource(document.image))]), None, max_bytes)
 
 
-def list_best(result: RankingResult, top_n: int | None) -> list[tuple[int, float]]:
+def list_best(result: RankingResult, top_n: int | None = None) -> list[tuple[int, float]]:
     """Return the index and score of the documents, the most relevant first; those of equal scores keep their order.
 
     Args:

@@ -1,4 +1,7 @@
-"""The rerank APIs of Cohere (`/v2/rerank`, `/v1/rerank`), Jina AI (`/v1/rerank`) and OpenRouter (`/api/v1/rerank`)."""
+"""The rerank APIs of Cohere (`/v2/rerank`, `/v1/rerank`), Jina AI (`/v1/rerank`) and OpenRouter (`/api/v1/rerank`).
+
+Each of them cuts long documents at the end.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,17 +27,13 @@ from gateway.api.ranking import (
     PositiveCount,
     Query,
     RankingUsage,
-    build_documents,
-    documents_named,
     list_best,
     rank,
     to_relevance,
 )
 from gateway.api.request import Body
 from gateway.core.results import RankingResult
-from gateway.types import RankingRequest, TokenLimit
-
-DOCUMENTS = "documents"
+from gateway.types import TokenLimit
 
 DOCUMENTS_PER_SEARCH_UNIT = 100
 """As Cohere bills them."""
@@ -213,8 +212,16 @@ class Rerank:
         """Order documents by their relevance to a query."""
         body = await receive_body(request, self._services, OpenRouterRerankBody)
         await openrouter.check_preferences(self._services, body.provider, body.model, has_ignored_parameter=False)
-        documents = [read_document(document) for document in body.documents]
-        result = await self._rank(request, body.model, body.query, documents, user=body.user)
+        result = await rank(
+            request,
+            self._services,
+            [read_document(document) for document in body.documents],
+            field="documents",
+            model=body.model,
+            query=body.query,
+            truncate="END",
+            user=body.user,
+        )
         return json_response(
             OpenRouterRerankResponse(
                 id=f"gen-rerank-{context_of(request).request_id}",
@@ -228,30 +235,29 @@ class Rerank:
     async def _rerank(self, request: Request, version: Literal["1", "2"]) -> Response:
         body = await receive_body(request, self._services, RerankBody)
         limit = TokenLimit("max_tokens_per_doc", body.max_tokens_per_doc) if body.max_tokens_per_doc else None
-        documents = [read_document(document, body.rank_fields) for document in body.documents]
-        result = await self._rank(request, body.model or "", body.query, documents, token_limit=limit)
-        usage = result.usage
-        units = RerankUnits(
-            math.ceil(len(documents) / DOCUMENTS_PER_SEARCH_UNIT), usage.text_tokens, usage.image_tokens
+        result = await rank(
+            request,
+            self._services,
+            [read_document(document, body.rank_fields) for document in body.documents],
+            field="documents",
+            model=body.model or "",
+            query=body.query,
+            truncate="END",
+            token_limit=limit,
         )
+        usage = result.usage
+        search_units = math.ceil(len(body.documents) / DOCUMENTS_PER_SEARCH_UNIT)
         return json_response(
             RerankResponse(
                 id=context_of(request).request_id,
                 model=result.model.public_id,
                 results=list_results(result, body.top_n, body.documents if body.return_documents else None),
-                meta=RerankMeta(cohere.ApiVersion(version), units),
+                meta=RerankMeta(
+                    cohere.ApiVersion(version), RerankUnits(search_units, usage.text_tokens, usage.image_tokens)
+                ),
                 usage=RankingUsage(usage.total_tokens, usage.total_tokens),
             )
         )
-
-    async def _rank(
-        self, request: Request, model: str, query: str, documents: Sequence[Document], **options: Any
-    ) -> RankingResult:
-        """Rank documents, of which long ones are cut at the end, as in each of these APIs."""
-        with documents_named(DOCUMENTS):
-            items = build_documents(documents, self._services.settings)
-        ranking_request = RankingRequest(model=model, query=query, items=items, truncate="END", **options)
-        return await rank(request, self._services, ranking_request, documents_field=DOCUMENTS)
 
 
 def read_document(document: AnyDocument, rank_fields: Sequence[str] | None = None) -> Document:

@@ -29,8 +29,6 @@ from gateway.api.ranking import (
     Document,
     PositiveCount,
     Query,
-    build_documents,
-    documents_named,
     list_best,
     rank,
     to_relevance,
@@ -39,7 +37,7 @@ from gateway.api.request import Body, EmbeddingsBody, Text, TokenId, TokenIds
 from gateway.engine import ServedModel
 from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.settings import Settings
-from gateway.types import EmbeddingsRequest, InputType, RankingRequest, Truncate
+from gateway.types import EmbeddingsRequest, InputType, Truncate
 from gateway.version import package_version
 
 DIALECT = Dialect("tei", "Text Embeddings Inference")
@@ -212,16 +210,15 @@ class TextEmbeddingsInference:
     async def rerank(self, request: Request) -> Response:
         """Return the texts' indices and scores, the most relevant first."""
         body = await receive_body(request, self._services, TeiRerankBody)
-        settings = self._services.settings
-        with documents_named("texts"):
-            items = build_documents([Document(text) for text in body.texts], settings)
-        ranking_request = RankingRequest(
+        result = await rank(
+            request,
+            self._services,
+            [Document(text) for text in body.texts],
+            field="texts",
             model=read_query_parameter(request, "model") or "",
             query=body.query,
-            items=items,
-            truncate=read_truncate(body) or settings.truncate,
+            truncate=read_truncate(body) or self._services.settings.truncate,
         )
-        result = await rank(request, self._services, ranking_request, documents_field="texts")
         ranks: list[Rank] = []
         for index, score in list_best(result, body.top_n):
             ranks.append({"index": index, "score": score if body.raw_scores else to_relevance(score)})

@@ -115,21 +115,23 @@ async def test_a_score_that_is_no_number_never_reaches_a_client(
     assert response.json()["message"] == "engine returned an invalid score"
 
 
-TOP_FIELDS = {path: "top_k" if path == "/v1/ranking" else "top_n" for path in BODIES}
+TOP_N_PATHS = [path for path in BODIES if path != "/v1/ranking"]  # whose API has no such field
 
 
+@pytest.mark.parametrize("path", TOP_N_PATHS)
 @pytest.mark.parametrize(("top", "count"), [(1, 1), (2, 2), (3, 3), (1000, 3)])
 async def test_only_the_best_are_returned(client: httpx.AsyncClient, path: str, top: int, count: int) -> None:
-    content = (await client.post(path, json=BODIES[path](*TEXTS, **{TOP_FIELDS[path]: top}))).json()
+    content = (await client.post(path, json=BODIES[path](*TEXTS, top_n=top))).json()
     assert [index for index, _ in read_scores(path, content)] == BEST[:count]
 
 
+@pytest.mark.parametrize("path", TOP_N_PATHS)
 @pytest.mark.parametrize("top", [0, -1, 1.5, "1"])
 async def test_a_number_of_results_below_one_is_refused(client: httpx.AsyncClient, path: str, top: object) -> None:
-    response = await client.post(path, json=BODIES[path](*TEXTS, **{TOP_FIELDS[path]: top}))
-    message = f"{TOP_FIELDS[path]} must be a positive integer"
+    response = await client.post(path, json=BODIES[path](*TEXTS, top_n=top))
+    message = "top_n must be a positive integer"
     assert (response.status_code, response.json()["message"]) == (400, message)
-    assert response.json()["error"]["param"] == TOP_FIELDS[path]
+    assert response.json()["error"]["param"] == "top_n"
 
 
 @pytest.mark.parametrize(
