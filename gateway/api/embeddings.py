@@ -116,7 +116,7 @@ async def embed_request(
 async def receive_body(
     request: Request, services: Services, body_type: type[B], extended_type: type[B] | None = None
 ) -> B:
-    """Read and parse the body of an embeddings request, unless the queues are full; see `read_embeddings_body`."""
+    """Read and parse the body of a request for inference, unless the queues are full; see `read_embeddings_body`."""
     services.admission.check_room()
     max_bytes = services.settings.max_body_bytes
     body = await read_embeddings_body(request, body_type, max_bytes=max_bytes, extended_kind=extended_type)

@@ -110,7 +110,7 @@ SCHEMAS = SchemaRegistry()
 
 
 def json_body(*kinds: type, examples: dict[str, Any] = EXAMPLES) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route that reads an embeddings body of one of these types."""
+    """Return the `openapi_extra` of a route that reads a body of one of these types."""
     content = content_of(*kinds)
     content["application/json"]["examples"] = examples
     return {"requestBody": {"required": True, "content": content}}
