@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenizers import Tokenizer
 
@@ -29,7 +29,7 @@ class Pair:
     token_types: Sequence[int]
 
 
-def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, query: str, document: str) -> Pair:
+def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, query: str, document: str, tiles: int = 0) -> Pair:
     """Tokenise a pair; of a long document only the beginning is kept.
 
     Args:
@@ -37,11 +37,16 @@ def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, query: str, document: str
         spec: Numbers of the reranker.
         query: The query, which leaves room for a document.
         document: The document.
+        tiles: Tiles of an image that belongs to the document; its tokens come before the query.
     """
     rank = spec.rank
     if rank is None:
         raise ValueError("an embedding model reads no pairs")
     before, ids = spec.query_prefix + query, list(rank.head)
+    if spec.image and tiles:
+        ids += tokenizer.encode(spec.image.prefix, add_special_tokens=False).ids
+        ids += [spec.image.token_id] * (tiles * spec.image.tokens_per_tile)
+        before = spec.image.suffix + before
     if spec.passage_prefix:
         ids += tokenizer.encode(before + spec.passage_prefix + document, add_special_tokens=False).ids
         first = len(ids)
@@ -69,7 +74,7 @@ def encode_sample_pairs(tokenizer: bytes, spec: ModelSpec) -> list[Pair]:
 
 
 def check_pairs(tokenizer: bytes, spec: ModelSpec) -> None:
-    """Check that a document has room beside a short query.
+    """Check that a document, and an image if the model takes images, have room beside a short query.
 
     Args:
         tokenizer: Content of the `tokenizer.json` to serve.
@@ -79,6 +84,7 @@ def check_pairs(tokenizer: bytes, spec: ModelSpec) -> None:
         CheckpointError: The longest sequence is too short.
     """
     loaded = load_tokenizer(tokenizer)
-    taken = max(len(encode_pair(loaded, spec, query, "").input_ids) for query in SAMPLE_QUERIES)
+    unlimited = replace(spec, max_query_tokens=1 << 20, max_passage_tokens=1 << 20)
+    taken = max(len(encode_pair(loaded, unlimited, query, "", tiles=1).input_ids) for query in SAMPLE_QUERIES)
     if taken >= spec.max_tokens:
         raise CheckpointError(f"a short query takes {taken} tokens of at most {spec.max_tokens}: no document would fit")

@@ -49,6 +49,18 @@ def load_tokenizer(tokenizer: bytes) -> Tokenizer:
         raise CheckpointError(f"tokenizer.json cannot be loaded: {error}") from error
 
 
+def read_special_tokens(tokenizer: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids that a tokenizer adds before and after every text.
+
+    Args:
+        tokenizer: Content of the `tokenizer.json` to serve.
+    """
+    encoding = load_tokenizer(tokenizer).encode("a")
+    first = encoding.special_tokens_mask.index(0)
+    last = len(encoding.ids) - encoding.special_tokens_mask[::-1].index(0)
+    return tuple(encoding.ids[:first]), tuple(encoding.ids[last:])
+
+
 def check_token_ids(tokenizer: bytes, vocab_size: int) -> None:
     """Refuse a tokenizer with a token that has no row in the token embedding table.
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
-from preprocess.items import ItemError, TokenSequence, Truncate
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocess.items import ItemError, RequestError, TokenSequence, Truncate
 from preprocess.prompts import Prompt, PromptReader, count_read_chars
 from preprocess.settings import ImageSettings, TextSettings
 from preprocess.tokenization import join, load_tokenizer
@@ -43,7 +47,24 @@ class PairTokenizer:
         self.before_image = [*self.pair.head, *(self.reader.encode(image.prefix) if image else [])]
         self.after_image = image.suffix if image else ""
 
-    def read_query(self, query: str) -> TokenizedQuery:
+    def read(self, query: str | ItemError, count: int) -> TokenizedQuery:
+        """Return the tokens of a query.
+
+        Args:
+            query: The query, or its error.
+            count: Number of its documents.
+
+        Raises:
+            RequestError: The query fails, and with it all documents.
+        """
+        try:
+            if isinstance(query, ItemError):
+                raise query
+            return self.tokenize(query)
+        except ItemError as error:
+            raise RequestError("\n".join([str(error)] * count)) from error
+
+    def tokenize(self, query: str) -> TokenizedQuery:
         """Tokenise a query.
 
         Raises:
@@ -67,7 +88,7 @@ class PairTokenizer:
         return read
 
     def encode(
-        self, query: TokenizedQuery, texts: Sequence[str], image_token_counts: Sequence[int], truncate: Truncate
+        self, query: TokenizedQuery, texts: Sequence[str], image_token_counts: Sequence[int], *, truncate: Truncate
     ) -> list[TokenSequence | ItemError]:
         """Tokenise documents.
 
@@ -90,3 +111,10 @@ class PairTokenizer:
             fixed = [*query.before_image, *image, *query.ids]
             encoded.append(join(fixed, body, self.pair.tail, prompt, self.reader))
         return encoded
+
+
+def list_token_types(encoded: Sequence[TokenSequence | ItemError]) -> NDArray[np.int64]:
+    """Return 0 for each token of a query and 1 for each of a document, in packed rows."""
+    sequences = [item for item in encoded if not isinstance(item, ItemError)]
+    counts = [(item.text_start, len(item.ids) - item.text_start) for item in sequences]
+    return np.repeat(np.arange(2 * len(counts)) % 2, list(chain.from_iterable(counts)))

@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,6 @@ from preprocess.items import (
     TextItem,
     TokenSequence,
     TokensItem,
-    Truncate,
     decode_text,
     pack_sequences,
     read_image_items,
@@ -30,7 +30,7 @@ from preprocess.items import (
     read_text_items,
     read_truncate,
 )
-from preprocess.pairs import PairTokenizer, TokenizedQuery
+from preprocess.pairs import PairTokenizer, list_token_types
 from preprocess.settings import ImageSettings, TextSettings
 from preprocess.tokenization import ImagePrompter, TextTokenizer
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from preprocess.decode_queue import TileResult
 
 Item = TypeVar("Item")
+Tokenize = Callable[[Sequence[str], Sequence[int]], list[TokenSequence | ItemError]]
+"""Tokenises the texts of valid images, of which the image tokens are counted."""
 
 TOKENIZER = "tokenizer.json"
 
@@ -107,8 +109,8 @@ class RankStep:
         valid = [text for text in texts if not isinstance(text, ItemError)]
         try:
             truncate = read_truncate(request)
-            query = tokenize_query(self.tokenizer, request, len(texts))
-            encoded = iter(self.tokenizer.encode(query, valid, [0] * len(valid), truncate))
+            query = self.tokenizer.read(read_query(request), len(texts))
+            encoded = iter(self.tokenizer.encode(query, valid, [0] * len(valid), truncate=truncate))
             sequences = [text if isinstance(text, ItemError) else next(encoded) for text in texts]
             tensors = pack_texts(sequences, self.image_embeds_dim)
         except RequestError as error:
@@ -133,7 +135,7 @@ class ImageStep:
     def __init__(self, version_dir: Path, text: TextSettings, image: ImageSettings) -> None:
         from preprocess.decode_pool import DecodePool  # text steps never load the image code
 
-        self.prompter = ImagePrompter(TextTokenizer(version_dir / TOKENIZER, text), image)
+        self.load_tokenizer(version_dir / TOKENIZER, text, image)
         self.rows_per_tile = image.tiling.rows_per_tile
         memory_limit_bytes = DECODE_MEMORY_LIMIT_BYTES + ENCODED_COPIES * image.limits.max_bytes
         self.pool = DecodePool(
@@ -152,14 +154,14 @@ class ImageStep:
         """
         result: Future[Tensors | RequestError] = Future()
         try:
-            items, truncate = read_image_items(request), read_truncate(request)
+            items, tokenize = read_image_items(request), self.prepare(request)
         except RequestError as error:
             result.set_result(error)
             return result
 
         def finish(decoded: Future[list[TileResult]]) -> None:
             try:
-                result.set_result(self.pack(items, decoded.result(), truncate))
+                result.set_result(self.pack(items, decoded.result(), tokenize))
             except Exception as error:
                 result.set_exception(error)
 
@@ -167,11 +169,23 @@ class ImageStep:
         self.pool.submit(files, time.monotonic() + timeout_s).add_done_callback(finish)
         return result
 
+    def load_tokenizer(self, path: Path, text: TextSettings, image: ImageSettings) -> None:
+        """Load what tokenises prompts."""
+        self.prompter = ImagePrompter(TextTokenizer(path, text), image)
+
+    def prepare(self, request: Tensors) -> Tokenize:
+        """Return what tokenises the prompts of a request.
+
+        Raises:
+            RequestError: `truncate` is invalid.
+        """
+        return partial(self.prompter.encode, truncate=read_truncate(request))
+
     def pack(
-        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], truncate: Truncate
+        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], tokenize: Tokenize
     ) -> Tensors | RequestError:
         """Return one request's tensors; a failed item has neither patches nor tokens."""
-        encoded = self.encode(items, tiled, truncate)
+        encoded = self.encode(items, tiled, tokenize)
         kept = [
             None if isinstance(image, ItemError) or isinstance(sequence, ItemError) else image
             for image, sequence in zip(tiled, encoded, strict=True)
@@ -190,7 +204,7 @@ class ImageStep:
         }
 
     def encode(
-        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], truncate: Truncate
+        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], tokenize: Tokenize
     ) -> list[TokenSequence | ItemError]:
         """Tokenise the prompts of valid items and pass the errors of the others on."""
         encoded: list[TokenSequence | ItemError] = [EMPTY_SEQUENCE] * len(items)
@@ -203,13 +217,36 @@ class ImageStep:
             else:
                 valid[index] = item.text, image.tiles * self.rows_per_tile
         texts, counts = [text for text, _ in valid.values()], [count for _, count in valid.values()]
-        for index, sequence in zip(valid, self.prompter.encode(texts, counts, truncate), strict=True):
+        for index, sequence in zip(valid, tokenize(texts, counts), strict=True):
             encoded[index] = sequence
         return encoded
 
     def close(self) -> None:
         """Stop the decoding processes."""
         self.pool.close()
+
+
+class RankImageStep(ImageStep):
+    """Decodes and tiles images, and tokenises the query of each request with them and their texts.
+
+    Args:
+        version_dir: Folder of the model version, with its `tokenizer.json`.
+        text: Prefixes and limits of the model, and how it joins pairs.
+        image: Tiling and prompt of its images.
+    """
+
+    def load_tokenizer(self, path: Path, text: TextSettings, image: ImageSettings) -> None:
+        """Load what tokenises pairs."""
+        self.tokenizer = PairTokenizer(path, text, image)
+
+    def prepare(self, request: Tensors) -> Tokenize:
+        """Return what tokenises the prompts of a request.
+
+        Raises:
+            RequestError: The query or `truncate` is invalid.
+        """
+        query = self.tokenizer.read(read_query(request), len(request["image"]))
+        return partial(self.tokenizer.encode, query, truncate=read_truncate(request))
 
 
 Step = TextStep | RankStep | ImageStep
@@ -220,7 +257,8 @@ def load_step(version_dir: Path, parameters: dict[str, str]) -> Step:
     text = TextSettings.read(parameters)
     if parameters["modality"] == "text":
         return RankStep(version_dir, text) if text.pair else TextStep(version_dir, text)
-    return ImageStep(version_dir, text, ImageSettings.read(parameters))
+    image = ImageSettings.read(parameters)
+    return RankImageStep(version_dir, text, image) if text.pair else ImageStep(version_dir, text, image)
 
 
 def read_or_fail(read: Callable[[Tensors], list[Item]], request: Tensors) -> list[Item] | RequestError:
@@ -241,21 +279,6 @@ def join_rows(arrays: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def tokenize_query(tokenizer: PairTokenizer, request: Tensors, count: int) -> TokenizedQuery:
-    """Return the tokens of a request's query.
-
-    Raises:
-        RequestError: The query is invalid or too long, and so are all items of the request, of which there are `count`.
-    """
-    query = read_query(request)
-    try:
-        if isinstance(query, ItemError):
-            raise query
-        return tokenizer.read_query(query)
-    except ItemError as error:
-        raise RequestError("\n".join([str(error)] * count)) from error
-
-
 def pack_texts(encoded: Sequence[TokenSequence | ItemError], image_embeds_dim: int) -> dict[str, NDArray[Any]]:
     """Return the tensors of one request of texts.
 
@@ -264,13 +287,6 @@ def pack_texts(encoded: Sequence[TokenSequence | ItemError], image_embeds_dim: i
     """
     tensors = pack_sequences(encoded)
     return tensors | (placeholder_image_row(len(encoded), image_embeds_dim) if image_embeds_dim else {})
-
-
-def list_token_types(encoded: Sequence[TokenSequence | ItemError]) -> NDArray[np.int64]:
-    """Return 0 for each token of a query and 1 for each of a document, in packed rows."""
-    sequences = [item for item in encoded if not isinstance(item, ItemError)]
-    counts = [(item.text_start, len(item.ids) - item.text_start) for item in sequences]
-    return np.repeat(np.arange(2 * len(counts)) % 2, list(chain.from_iterable(counts)))
 
 
 def placeholder_image_row(count: int, width: int) -> dict[str, NDArray[Any]]:

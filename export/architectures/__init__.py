@@ -26,6 +26,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "gemma3_text": "decoder",
     "llama_bidirec": "decoder",
     "llama_nemotron_vl": "nemotron_vl",
+    "llama_nemotron_vl_rerank": "nemotron_vl",
     "modernbert": "modernbert",
     "qwen3": "decoder",
     "roberta": "bert",
@@ -61,6 +62,7 @@ RERANKERS: Mapping[str, frozenset[str]] = {
     "bert": frozenset(
         f"{family}ForSequenceClassification" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")
     ),
+    "nemotron_vl": frozenset({"LlamaNemotronVLForSequenceClassification"}),
 }
 # Classes with the weights of an encoder that was trained for another task, by the end of their name.
 _OTHER_TASKS: Mapping[str, str] = {

@@ -19,6 +19,9 @@ from export.spec import Activation, ModelSpec, Precision, RankSpec, Target, is_t
 from export.tokenizer import check_expansion, check_token_ids, load_tokenizer, prepare_tokenizer
 from export.validation import ScoreAgreement
 
+QUESTION, PASSAGE = "question:", " \n \n passage:"
+"""What NVIDIA's rerankers have before query and document (source: their model cards and processors)."""
+
 # Names of our activations by the names of PyTorch's classes.
 _ACTIVATIONS: Mapping[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity"}
 
@@ -57,9 +60,7 @@ def plan_text_reranker(checkpoint: Checkpoint, precision: Precision, target: Tar
         CheckpointError: A file is missing or asks for something that is not supported.
     """
     check_target(target)
-    labels, _ = checkpoint.weights.shape(f"{encoder.head.dense[-1].name}.weight")
-    if labels != 1:
-        raise CheckpointError(f"{checkpoint.folder} is a classifier with {labels} labels; a reranker has one")
+    check_score(checkpoint, encoder.head.dense[-1].name)
     limit = read_limit(checkpoint, encoder.max_tokens)
     spec = ModelSpec(
         architecture=checkpoint.config["model_type"],
@@ -95,6 +96,17 @@ def check_target(target: Target) -> None:
     """
     if is_tensorrt(target):
         raise CheckpointError(f"rerankers are exported for cpu and cuda only, not for {target}")
+
+
+def check_score(checkpoint: Checkpoint, layer: str) -> None:
+    """Refuse a classifier whose last layer has more than one label.
+
+    Raises:
+        CheckpointError: It has.
+    """
+    labels, *_ = checkpoint.weights.shape(f"{layer}.weight")
+    if labels != 1:
+        raise CheckpointError(f"{checkpoint.folder} is a classifier with {labels} labels; a reranker has one")
 
 
 def read_limit(checkpoint: Checkpoint, max_tokens: int) -> int:

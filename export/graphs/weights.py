@@ -65,6 +65,32 @@ class SplitWeights:
         return np.split(self._weights.read(stored), parts)[index]
 
 
+class UnprefixedWeights:
+    """The tensors of a checkpoint without a prefix of their names: the part that a head was put on.
+
+    Args:
+        weights: Tensors of the checkpoint.
+        prefix: Prefix of some of them; the others keep their names.
+    """
+
+    def __init__(self, weights: Weights, prefix: str) -> None:
+        self._weights = weights
+        self._stored = {name.removeprefix(prefix): name for name in weights.names}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all tensors."""
+        return frozenset(self._stored)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor without reading it."""
+        return self._weights.shape(self._stored.get(name, name))
+
+    def read(self, name: str) -> Array:
+        """Return a tensor as C-contiguous float32, whatever its stored type."""
+        return self._weights.read(self._stored.get(name, name))
+
+
 def find_prefix(weights: Weights, name: str, candidates: tuple[str, ...]) -> str:
     """Return the prefix under which a checkpoint stores a part of the model.
 

@@ -76,7 +76,7 @@ def score_golden_pair(spec: ModelSpec, tokenizer: bytes, reranker: Path, target:
         target: Device that the graph is for.
     """
     pair = encode_pair(load_tokenizer(tokenizer), spec, GOLDEN_QUERY, GOLDEN_TEXT)
-    return float(score_with_graph(reranker, [pair], target)[0])
+    return float(score_with_graph(reranker, [pair], target, spec.image_embeds_dim)[0])
 
 
 def write_golden_score(score: float, precision: Precision) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,30 @@ from export.spec import Target
 from export.validation import ScoreAgreement, open_graph
 
 
-def score_with_graph(path: Path, pairs: Sequence[Pair], target: Target) -> NDArray[np.float32]:
-    """Return the score of each pair, `(pairs,)`, computed in one packed batch."""
+def score_with_graph(
+    path: Path, pairs: Sequence[Pair], target: Target, image_embeds_dim: int | None = None
+) -> NDArray[np.float32]:
+    """Score pairs of texts with a written graph.
+
+    Args:
+        path: File of the reranker.
+        pairs: Pairs without images.
+        target: Device that the graph is for.
+        image_embeds_dim: Width of an image token; None for a model without images.
+
+    Returns:
+        The score of each pair, `(pairs,)`, computed in one packed batch.
+    """
     session = open_graph(path, target)
-    inputs = {
+    inputs: dict[str, NDArray[Any]] = {
         "input_ids": np.concatenate([np.asarray(pair.input_ids, np.int64) for pair in pairs]),
         "sequence_lengths": np.asarray([len(pair.input_ids) for pair in pairs], np.int32),
         "token_types": np.concatenate([np.asarray(pair.token_types, np.int64) for pair in pairs]),
     }
     accepted = {tensor.name for tensor in session.get_inputs()}
+    if image_embeds_dim is not None:  # a text brings one row, which is never read
+        inputs["image_embeds"] = np.full(len(pairs) * image_embeds_dim, np.nan, np.float32)
+        inputs["image_rows"] = np.ones(len(pairs), np.int32)
     scores: NDArray[np.float32] = session.run(
         ["scores"], {name: rows for name, rows in inputs.items() if name in accepted}
     )[0]

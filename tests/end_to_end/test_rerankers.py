@@ -13,8 +13,11 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from export.tiny_checkpoint.tensors import Widths
+from export.tiny_checkpoint.write import write_checkpoint
+from tests.end_to_end.samples import TINY_CHECKPOINT, read_image
 from tests.export.tiny_bert import write_tiny_bert
-from tests.export.tiny_rerankers import MAX_TOKENS, RERANKERS, score_by_reference
+from tests.export.tiny_rerankers import MAX_TOKENS, RERANKERS, score_by_reference, score_with_images
 from tests.sentences import load_sentences
 from tests.service import PROJECT, Service, run_service
 from tests.triton_requests import infer
@@ -22,6 +25,8 @@ from tests.triton_requests import infer
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 QUERY = "How far away is the moon?"
+IMAGES = TINY_CHECKPOINT / "images"
+WIDTHS = Widths(hidden_size=96, heads=6, kv_heads=3, layers=3, intermediate_size=112, vision_layers=1)
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +36,19 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def service(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def multimodal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("multimodal") / "vl"
+    write_checkpoint(folder, WIDTHS, seed=7, reranker=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(
+    checkpoints: dict[str, Path], multimodal: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     repository = tmp_path_factory.mktemp("models") / "repository"
     embedder = write_tiny_bert(tmp_path_factory.mktemp("embedder") / "tiny-bert")
-    for kind, folder in (checkpoints | {"embedder": embedder}).items():
+    for kind, folder in (checkpoints | {"vl": multimodal, "embedder": embedder}).items():
         arguments = [str(folder), "--name", f"tiny/{kind}", "--repository", str(repository)]
         subprocess.run([sys.executable, "-m", "export", *arguments], cwd=PROJECT, check=True)
     with run_service(repository, tmp_path_factory.mktemp("service")) as running:
@@ -90,3 +104,39 @@ def test_a_query_without_room_for_a_document_fails_the_request(triton: Inference
             rank(triton, kind, "long " * 300, ["a", "b"], truncate=[truncate])
     with pytest.raises(InferenceServerException, match="text_invalid: the query must be UTF-8"):
         rank(triton, kind, b"\xff", ["a", "b"])
+
+
+def test_scores_of_images_and_texts_equal_the_reference_under_load(service: Service, multimodal: Path) -> None:
+    texts = ["", "a caption", "", "another, longer than the first", ""]
+    images = [0, 4, 1, 3, 0]
+    documents = ["fine", "x", "two words", "line\nbreak"]
+    queries = ["What is shown here?", "ends with spaces  ", "1 \n \n passage:"]
+    seen = {
+        query: score_with_images(multimodal, query, [IMAGES / f"{i}.png" for i in images], texts) for query in queries
+    }
+    read = {query: score_with_images(multimodal, query, [None] * len(documents), documents) for query in queries}
+    files = [read_image(index) for index in images]
+
+    def check(task: tuple[str, tuple[int, int]]) -> None:
+        query, (start, stop) = task
+        with InferenceServerClient(service.grpc_url) as client:
+            shown = infer(client, "vl_rank_image", query=[query], image=files[start:stop], text=texts[start:stop])
+            texts_only = infer(client, "vl_rank", query=[query], text=documents)
+        np.testing.assert_allclose(shown["scores"], seen[query][start:stop], atol=2e-4)
+        np.testing.assert_allclose(texts_only["scores"], read[query], atol=1e-4)
+        assert (shown["image_token_counts"] == 256 * shown["tile_counts"]).all()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(check, list(itertools.product(queries, [(0, 1), (1, 3), (0, 5)])) * 2))
+
+
+def test_a_bad_image_does_not_affect_the_others(triton: InferenceServerClient) -> None:
+    good = read_image(0)
+    result = infer(triton, "vl_rank_image", query=["q"], image=[good, good[:100], good], text=["a", "b", b"\xff"])
+    assert [error.decode().partition(":")[0] for error in result["errors"]] == ["", "image_invalid", "text_invalid"]
+    assert np.isnan(result["scores"]).tolist() == [False, True, True]
+    assert result["tile_counts"].tolist() == [1, 0, 0]
+    alone = infer(triton, "vl_rank_image", query=["q"], image=[good], text=["a"])
+    np.testing.assert_allclose(result["scores"][0], alone["scores"][0], atol=1e-5)
+    with pytest.raises(InferenceServerException, match="text_invalid: the query must be UTF-8"):
+        infer(triton, "vl_rank_image", query=[b"\xff"], image=[good])

@@ -17,9 +17,13 @@ from transformers import (
 )
 
 from export.checkpoint import Checkpoint
+from export.graphs.weights import UnprefixedWeights
 from export.pairs import Pair
 from export.tokenizer import load_tokenizer
+from export.validation.nemotron_vl import SampleItem
+from export.validation.nemotron_vl import score_with_transformers as score_items
 from export.validation.reranker import score_with_transformers
+from tests.export.golden_inputs import cut_patches
 from tests.export.tiny_bert import character_tokenizer, write_json
 
 MAX_TOKENS = 300
@@ -55,6 +59,20 @@ def score_by_reference(folder: Path, query: str, texts: Sequence[str]) -> NDArra
     tokenizer.encode_special_tokens = True
     encodings = [tokenizer.encode(query, text) for text in texts]
     return score_with_transformers(checkpoint, [Pair(each.ids, each.type_ids) for each in encodings])
+
+
+def score_with_images(
+    folder: Path, query: str, images: Sequence[Path | None], texts: Sequence[str]
+) -> NDArray[np.float32]:
+    """Return the score of a query with each document of a multimodal reranker, prompted as by the model's processor."""
+    checkpoint = Checkpoint(folder)
+    tokenizer = load_tokenizer((folder / "tokenizer.json").read_bytes())
+    items = []
+    for image, text in zip(images, texts, strict=True):
+        rows = None if image is None else cut_patches(image)
+        shown = "" if rows is None else f"<img>{'<IMG_CONTEXT>' * len(rows)}</img> "
+        items.append(SampleItem(tokenizer.encode(f"{shown}question:{query} \n \n passage:{text}").ids, rows))
+    return score_items(checkpoint.config, UnprefixedWeights(checkpoint.weights, "model."), items)
 
 
 def pair_tokenizer(pair: str) -> Tokenizer:
