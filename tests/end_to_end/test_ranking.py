@@ -1,6 +1,10 @@
 """Rankings through the whole service, in every dialect, against transformers."""
 
+import base64
 import math
+import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -8,10 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.end_to_end.samples import RERANKER, TINY
-from tests.export.tiny_rerankers import MAX_TOKENS, score_by_reference
+from export.tiny_checkpoint.tensors import Widths
+from export.tiny_checkpoint.write import write_checkpoint
+from tests.end_to_end.samples import RERANKER, TINY, TINY_CHECKPOINT, image_url
+from tests.export.tiny_rerankers import MAX_TOKENS, score_by_reference, score_with_images
+from tests.pdf_files import fill, make_pdf
 from tests.sentences import load_sentences
-from tests.service import Service
+from tests.service import PROJECT, Service, run_service
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -95,3 +102,64 @@ def test_models_are_ready_and_told_apart(ranking_service: Service) -> None:
     assert {model["id"]: model.get("task") for model in models} == {RERANKER: "rank", TINY: None}
     refused = httpx.post(f"{ranking_service.http_url}/v1/embeddings", json={"model": RERANKER, "input": "a"})
     assert refused.json()["message"] == f"model '{RERANKER}' ranks and cannot embed; models that can: '{TINY}'"
+
+
+IMAGE_RERANKER = "tiny/vl-reranker"
+WIDTHS = Widths(hidden_size=96, heads=6, kv_heads=3, layers=3, intermediate_size=112, vision_layers=1)
+
+
+@pytest.fixture(scope="module")
+def image_reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("image_reranker") / "vl"
+    write_checkpoint(folder, WIDTHS, seed=7, reranker=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def image_service(image_reranker: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    repository = tmp_path_factory.mktemp("image_models") / "repository"
+    arguments = [str(image_reranker), "--name", IMAGE_RERANKER, "--repository", str(repository)]
+    subprocess.run([sys.executable, "-m", "export", *arguments], cwd=PROJECT, check=True)
+    with run_service(repository, tmp_path_factory.mktemp("image_service")) as running:
+        yield running
+
+
+def rank_passages(service: Service, passages: list[dict[str, str]]) -> dict[int, float]:
+    """Return the scores of the passages by their index."""
+    content = post(service, "/v1/ranking", model=IMAGE_RERANKER, query={"text": QUERY}, passages=passages)
+    return {entry["index"]: entry["logit"] for entry in content["rankings"]}
+
+
+def test_images_and_texts_have_the_scores_of_the_reference(image_service: Service, image_reranker: Path) -> None:
+    images, texts = [0, 4, None, 1, None], ["", "a caption", "two words", "", "fine"]
+    documents = [
+        ({"text": text} if text else {}) | ({} if image is None else {"image": image_url(image)})
+        for image, text in zip(images, texts, strict=True)
+    ]
+    files = [None if image is None else TINY_CHECKPOINT / "images" / f"{image}.png" for image in images]
+    expected = score_with_images(image_reranker, QUERY, files, texts).tolist()
+    assert rank_passages(image_service, documents) == pytest.approx(dict(enumerate(expected)), abs=2e-4)
+    for path in ("/v1/rerank", "/v2/rerank", "/api/v1/rerank"):
+        body = {"model": IMAGE_RERANKER, "query": QUERY, "documents": documents}
+        found = {entry["index"]: entry["relevance_score"] for entry in post(image_service, path, **body)["results"]}
+        relevances = [1 / (1 + math.exp(-score)) for score in expected]
+        assert found == pytest.approx(dict(enumerate(relevances)), abs=1e-4)
+
+
+def test_a_pdf_has_the_score_of_its_best_page(image_service: Service) -> None:
+    pages = [fill(1, 0, 0), fill(0, 0, 1)]
+    pdfs = [make_pdf([pages[0]]), make_pdf([pages[1]]), make_pdf(pages)]
+    urls = ["data:application/pdf;base64," + base64.b64encode(pdf).decode() for pdf in pdfs]
+    scores = rank_passages(image_service, [{"image": url} for url in urls])
+    assert abs(scores[0] - scores[1]) > 1e-3
+    assert scores[2] == pytest.approx(max(scores[0], scores[1]), abs=1e-4)
+
+
+def test_a_bad_image_is_named(image_service: Service) -> None:
+    body = {
+        "model": IMAGE_RERANKER,
+        "query": {"text": QUERY},
+        "passages": [{"text": "a"}, {"image": image_url(0)[:200]}],
+    }
+    refused = httpx.post(f"{image_service.http_url}/v1/ranking", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "passages[1]")
