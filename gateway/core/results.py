@@ -47,6 +47,23 @@ class Truncation:
     kept: int
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the stages that all tasks share make of a request.
+
+    Attributes:
+        vectors: A row for each item that is left: its vector, or its score alone.
+        usage: Exact counts.
+        stage_s: Seconds spent in each of these stages; empty if all items had failed before.
+        truncations: The items that were cut.
+    """
+
+    vectors: FloatVectors
+    usage: Usage = field(default_factory=Usage)
+    stage_s: dict[str, float] = field(default_factory=dict)
+    truncations: Sequence[Truncation] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceResult:
     """What the results of all tasks have in common.

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -28,9 +27,8 @@ from gateway.core.results import (
     EmbeddingsResult,
     ItemErrors,
     RankingResult,
+    Run,
     TokenizedRequest,
-    Truncation,
-    Usage,
     count_usage,
     find_truncations,
 )
@@ -57,23 +55,6 @@ from gateway.types import (
 )
 
 ANYBODY = Client()
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What the stages that all tasks share make of a request.
-
-    Attributes:
-        vectors: A row for each item that is left: its vector, or its score alone.
-        usage: Exact counts.
-        stage_s: Seconds spent in each of these stages; empty if all items had failed before.
-        truncations: The items that were cut.
-    """
-
-    vectors: FloatVectors
-    usage: Usage = field(default_factory=Usage)
-    stage_s: dict[str, float] = field(default_factory=dict)
-    truncations: Sequence[Truncation] = ()
 
 
 class InferenceService:

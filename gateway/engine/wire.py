@@ -137,10 +137,8 @@ def read_response(message: Any, chunk: Chunk, model: ServedModel) -> EmbedResult
     """
     response = ResponseReader(message)
     count = len(chunk.indices)
-    if model.task == "rank":
-        vectors = response.array("scores", (count,)).reshape(count, 1)
-    else:
-        vectors = response.array("embeddings", (count, model.dimensions))
+    name, shape = ("scores", (count,)) if model.task == "rank" else ("embeddings", (count, model.dimensions))
+    vectors = response.array(name, shape).reshape(count, model.dimensions)
     return EmbedResult(vectors, *read_counts(response, chunk), read_failures(response.texts("errors", count)))
 
 
