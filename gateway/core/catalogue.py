@@ -96,29 +96,15 @@ class Catalogue:
             self._refreshed_s = now_s
             models = await self._read_models(refresh=True)
             found = match_name(name, models, self._aliases, task)
+        if found is not None and task in (None, found.model.task):
+            return found
         if found is None and self._is_unavailable(name):
             raise EngineUnavailableError(
                 f"model {quote(name)} is not available: the server could not load it", retry_after_s=UNAVAILABLE_RETRY_S
             )
         if not models:
             raise EngineUnavailableError("no model is ready yet")
-        suitable = {public_id: model for public_id, model in models.items() if task in (None, model.task)}
-        available = ", ".join(f"'{public_id}'" for public_id in list(suitable)[:MAX_NAMES_SHOWN])
-        if found is None and not name:
-            several = "several models are served, and the request names none"
-            none = f"no model that {VERBS[task]} is served" if task else several
-            raise ModelNotFoundError(several if suitable else none, param="model")
-        if found is None:
-            shown = quote(name)
-            subject = f"model {shown}" if shown.startswith("'") else "the model was"
-            raise ModelNotFoundError(f"{subject} not found; available: {available or 'none'}", param="model")
-        if task not in (None, found.model.task):
-            raise InvalidRequestError(
-                f"model '{found.model.public_id}' {VERBS[found.model.task]} and cannot {task}; "
-                f"models that can: {available or 'none'}",
-                param="model",
-            )
-        return found
+        raise explain_mismatch(name, found, models, task)
 
     def _is_unavailable(self, name: str) -> bool:
         """Return whether a name means a model that the engine could not load."""
@@ -152,6 +138,24 @@ class UnavailableIds(Container[str]):
     def __contains__(self, public_id: object) -> bool:
         """Return whether the model of that public id could not be loaded."""
         return make_slug(str(public_id)) in self._slugs
+
+
+def explain_mismatch(
+    name: str, found: ResolvedName | None, models: Mapping[str, ServedModel], task: Task | None
+) -> InvalidRequestError | ModelNotFoundError:
+    """Return the error for a name that means no model, or one that does something else than the task."""
+    suitable = [public_id for public_id, model in models.items() if task in (None, model.task)]
+    available = ", ".join(f"'{public_id}'" for public_id in suitable[:MAX_NAMES_SHOWN]) or "none"
+    if found is not None:
+        subject = f"model '{found.model.public_id}' {VERBS[found.model.task]} and cannot {task}"
+        return InvalidRequestError(f"{subject}; models that can: {available}", param="model")
+    if not name and task and not suitable:
+        return ModelNotFoundError(f"no model that {VERBS[task]} is served", param="model")
+    if not name:
+        return ModelNotFoundError("several models are served, and the request names none", param="model")
+    shown = quote(name)
+    subject = f"model {shown}" if shown.startswith("'") else "the model was"
+    return ModelNotFoundError(f"{subject} not found; available: {available}", param="model")
 
 
 def match_name(

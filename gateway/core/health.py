@@ -174,16 +174,10 @@ class ReadinessProbe:
 def make_canary(model: ServedModel) -> EmbedBatch:
     """Return the batch of the model's golden text, or of the canary if it has none."""
     item = TextItem(model.golden.text) if model.golden else CANARY
-    query = model.golden.query if isinstance(model.golden, GoldenScore) else CANARY.text
-    return EmbedBatch(
-        model,
-        [item],
-        [estimate_tokens(item, model)],
-        "passage",
-        "END",
-        enter_freely,
-        query=query if model.task == "rank" else None,
-    )
+    query = None
+    if model.task == "rank":
+        query = model.golden.query if isinstance(model.golden, GoldenScore) else CANARY.text
+    return EmbedBatch(model, [item], [estimate_tokens(item, model)], "passage", "END", enter_freely, query=query)
 
 
 def is_canary_right(model: ServedModel, result: EmbedResult) -> bool:
