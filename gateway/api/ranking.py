@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, Struct
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from gateway.api.request import ContentBlock, ImagePart, ImageSource, TextPart
 from gateway.core.results import RankingResult
 from gateway.errors import GatewayError, InvalidItemError, InvalidRequestError
 from gateway.settings import Settings
-from gateway.types import RankingRequest, RequestItem, TextItem
+from gateway.types import RankingRequest, RequestItem, TextItem, TokenLimit, Truncate
 
 INPUT = re.compile(r"input(?=\[| must|$)")
 """How errors begin that the core, and parsers of images, report about an item or about all."""
@@ -45,7 +45,16 @@ class RankingUsage:
 
 
 async def rank(
-    request: Request, services: Services, documents: Sequence[Document], *, field: str, **options: Any
+    request: Request,
+    services: Services,
+    documents: Sequence[Document],
+    *,
+    field: str,
+    model: str,
+    query: str,
+    truncate: Truncate,
+    token_limit: TokenLimit | None = None,
+    user: str | None = None,
 ) -> RankingResult:
     """Score the documents of a request.
 
@@ -54,14 +63,25 @@ async def rank(
         services: Of the application.
         documents: As parsed.
         field: What the dialect calls them, for the errors.
-        options: Of the `RankingRequest`: at least `model` and `query`.
+        model: As the client wrote it; empty for the only model that ranks.
+        query: What the documents are ranked by.
+        truncate: Which end of an over-long document is cut; `NONE` refuses it.
+        token_limit: That the client sets, or None.
+        user: As the client wrote it, or None.
 
     Raises:
         GatewayError: The request is invalid, or could not be served.
         ClientDisconnect: The client has closed the connection.
     """
     with documents_named(field):
-        ranking_request = RankingRequest(items=build_documents(documents, services.settings), **options)
+        ranking_request = RankingRequest(
+            model=model,
+            query=query,
+            items=build_documents(documents, services.settings),
+            truncate=truncate,
+            token_limit=token_limit,
+            user=user,
+        )
         return await infer(request, services, ranking_request, services.inference.rank)
 
 
