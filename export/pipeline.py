@@ -19,7 +19,7 @@ from export.repository import ModelFolders, list_replaced_models
 from export.sample_texts import SAMPLE_TEXTS
 from export.serving import ServedModel, ServingSpec
 from export.sources import Source
-from export.spec import BYTES_PER_PARAMETER, Identity, Precision
+from export.spec import BYTES_PER_PARAMETER, Identity, Precision, Task
 from export.tokenizer import survives_round_trip
 from export.triton.steps import preprocessing_parameters
 from export.validation import UNVERIFIED, Agreement, ScoreAgreement, find_provider, require_agreement
@@ -35,6 +35,7 @@ class ExportRequest:
     model: str
     repository: Path
     public_id: str | None = None
+    task: Task | None = None
     precision: Precision = "fp32"
     serving: ServingSpec = field(default_factory=ServingSpec)
     revision: str | None = None
@@ -59,7 +60,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
     replaced = list_replaced_models(request.repository, public_id, replace=request.replace)
     source = sources.resolve(request.model, request.revision, progress)
     checkpoint = Checkpoint(source.folder)
-    plan = plan_export(checkpoint, request.precision, target)
+    plan = plan_export(checkpoint, request.precision, target, request.task)
     _require_steps(request.serving, plan)
     card = read_model_card(checkpoint, request.license)
     with Staging(request.repository) as staging, disk_errors(request.repository):

@@ -79,7 +79,8 @@ class PairTokenizer:
             read = TokenizedQuery(self.before_image, self.reader.encode(before[:split]), before[split:])
         else:
             read = TokenizedQuery(self.before_image, [*self.reader.encode(before), *self.pair.middle], "")
-        count = len(read.before_image) + len(read.ids) + len(self.pair.tail)
+        prefix = self.reader.encode(read.prefix.rstrip())
+        count = len(read.before_image) + len(read.ids) + len(prefix) + len(self.pair.tail)
         if count >= self.limit:
             raise ItemError(
                 "text_too_long",

@@ -57,13 +57,18 @@ CLASSES: Mapping[str, frozenset[str]] = {
     "modernbert": frozenset({"ModernBertModel", "ModernBertForMaskedLM"}),
     "nemotron_vl": frozenset({"LlamaNemotronVLModel"}),
 }
+# Text generators that are rerankers if one says so, by module.
+ANSWERERS: Mapping[str, frozenset[str]] = {"decoder": frozenset({"Qwen3ForCausalLM"})}
 # Classes of rerankers, by module.
 RERANKERS: Mapping[str, frozenset[str]] = {
     "bert": frozenset(
         f"{family}ForSequenceClassification" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")
     ),
+    "decoder": frozenset({"LlamaBidirectionalForSequenceClassification", "Qwen3ForSequenceClassification"}),
+    "modernbert": frozenset({"ModernBertForSequenceClassification"}),
     "nemotron_vl": frozenset({"LlamaNemotronVLForSequenceClassification"}),
 }
+_RERANKER_TYPES = frozenset({"llama_nemotron_vl_rerank"})
 # Classes with the weights of an encoder that was trained for another task, by the end of their name.
 _OTHER_TASKS: Mapping[str, str] = {
     "ForSequenceClassification": "a sequence classifier",
@@ -95,8 +100,14 @@ class Plan:
     layout: Layout = "ragged"
 
 
-def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "cpu") -> Plan:
+def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "cpu", task: Task | None = None) -> Plan:
     """Return the plan for the architecture that `config.json` names.
+
+    Args:
+        checkpoint: The files.
+        precision: Of the graphs.
+        target: Device that they will run on.
+        task: What the model is for; None for what its class says.
 
     Raises:
         UnknownArchitectureError: The architecture is not supported.
@@ -108,27 +119,36 @@ def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "
     if model_type not in ARCHITECTURES:
         raise UnknownArchitectureError(model_type, ARCHITECTURES)
     architecture = ARCHITECTURES[model_type]
-    task = _find_task(checkpoint, architecture)
+    task = _find_task(checkpoint, architecture, task)
     module = import_module(f"{__name__}.{architecture}")
     with stage(f"read the files of {checkpoint.folder}", CheckpointError):
         plan: Plan = (module.plan_reranker if task == "rank" else module.plan)(checkpoint, precision, target)
     return plan
 
 
-def _find_task(checkpoint: Checkpoint, architecture: str) -> Task:
+def _find_task(checkpoint: Checkpoint, architecture: str, asked: Task | None) -> Task:
     """Return what the classes in `architectures` are for.
 
     Raises:
-        CheckpointError: They are neither embedding models nor rerankers.
+        CheckpointError: They are neither embedding models nor rerankers, or not what is asked for.
     """
     supported = CLASSES.get(architecture)
     classes = checkpoint.config.get("architectures") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise CheckpointError(f"{checkpoint.folder}/config.json: architectures is not a list of names")
+    rerankers = RERANKERS.get(architecture, frozenset())
+    if checkpoint.config["model_type"] in _RERANKER_TYPES or rerankers.intersection(classes):
+        if asked == "embed":
+            raise CheckpointError(f"{checkpoint.folder} is a reranker, not an embedding model")
+        return "rank"
+    if asked == "rank":
+        rerankers |= ANSWERERS.get(architecture, frozenset())
+        if not rerankers.intersection(classes):
+            found = ", ".join(classes) or checkpoint.config["model_type"]
+            raise CheckpointError(f"{checkpoint.folder} ({found}) is not a reranker of a kind that is supported")
+        return "rank"
     if not classes or (supported and supported.intersection(classes)):
         return "embed"
-    if RERANKERS.get(architecture, frozenset()).intersection(classes):
-        return "rank"
     for suffix, task in _OTHER_TASKS.items():
         if classes[0].endswith(suffix):
             raise CheckpointError(f"{checkpoint.folder} is {task} ({classes[0]}), not an embedding model")

@@ -31,7 +31,14 @@ from export.graphs.weights import UnprefixedWeights, Weights
 from export.names import EMBEDDER, RERANKER, VISION_ENCODER
 from export.pairs import check_pairs
 from export.spec import ImageSpec, ModelSpec, Precision, RankSpec, Target
-from export.tokenizer import check_expansion, check_prefixes, check_token_ids, prepare_tokenizer, read_special_tokens
+from export.tokenizer import (
+    check_expansion,
+    check_prefixes,
+    check_token_ids,
+    load_tokenizer,
+    prepare_tokenizer,
+    read_special_tokens,
+)
 from export.triton.tensors import PATCH_BYTES
 from export.validation import Agreement, ScoreAgreement
 
@@ -80,7 +87,7 @@ def plan_reranker(checkpoint: Checkpoint, precision: Precision, target: Target) 
     config, weights = checkpoint.config, UnprefixedWeights(checkpoint.weights, "model.")
     settings = {**config, **(checkpoint.json("processor_config.json") or {})}
     _check_sizes(settings)
-    check_score(checkpoint, "score")
+    check_score(weights, "score")
     require_number({"temperature": 1.0, **config}, "temperature", 0, 1e6)
     if settings.get("prompt_template", "v1") != "v1":
         raise CheckpointError(f"prompt_template {settings['prompt_template']!r:.40} is not supported; only 'v1' is")
@@ -94,7 +101,7 @@ def plan_reranker(checkpoint: Checkpoint, precision: Precision, target: Target) 
         normalize=False,
         query_prefix=QUESTION,
         passage_prefix=PASSAGE,
-        rank=RankSpec("identity", *read_special_tokens(tokenizer)),
+        rank=RankSpec("identity", *read_special_tokens(load_tokenizer(tokenizer))),
     )
     check_token_ids(tokenizer, spec.vocab_size)
     check_expansion(tokenizer)

@@ -18,6 +18,7 @@ from export.sample_texts import SAMPLE_TEXTS
 from export.spec import Activation, ModelSpec, Precision, RankSpec, Target, is_tensorrt
 from export.tokenizer import check_expansion, check_token_ids, load_tokenizer, prepare_tokenizer
 from export.validation import ScoreAgreement
+from export.validation.scores import compare_scores, score_with_graph
 
 QUESTION, PASSAGE = "question:", " \n \n passage:"
 """What NVIDIA's rerankers have before query and document (source: their model cards and processors)."""
@@ -37,6 +38,10 @@ class PairEncoder:
         vocab_size: Rows of its token embedding table.
         max_tokens: Longest sequence that it takes.
         rank: How pairs become sequences.
+        query_prefix: Text put before a query.
+        passage_prefix: Text put before a document, if it is one text with the query.
+        is_bidirectional: Whether it is a Llama in which every token attends to all others.
+        answers: Ids of the next tokens of a text generator, the difference of whose logits is the score.
     """
 
     weights: Weights
@@ -45,6 +50,10 @@ class PairEncoder:
     vocab_size: int
     max_tokens: int
     rank: RankSpec
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    is_bidirectional: bool = False
+    answers: tuple[int, int] | None = None
 
 
 def plan_text_reranker(checkpoint: Checkpoint, precision: Precision, target: Target, encoder: PairEncoder) -> Plan:
@@ -60,7 +69,7 @@ def plan_text_reranker(checkpoint: Checkpoint, precision: Precision, target: Tar
         CheckpointError: A file is missing or asks for something that is not supported.
     """
     check_target(target)
-    check_score(checkpoint, encoder.head.dense[-1].name)
+    check_score(encoder.weights, encoder.head.dense[-1].name)
     limit = read_limit(checkpoint, encoder.max_tokens)
     spec = ModelSpec(
         architecture=checkpoint.config["model_type"],
@@ -70,22 +79,26 @@ def plan_text_reranker(checkpoint: Checkpoint, precision: Precision, target: Tar
         max_passage_tokens=limit,
         pooling=encoder.head.pooling,
         normalize=False,
+        query_prefix=encoder.query_prefix,
+        passage_prefix=encoder.passage_prefix,
         rank=encoder.rank,
     )
-    tokenizer = prepare_tokenizer(checkpoint.tokenizer)
+    tokenizer = prepare_tokenizer(checkpoint.tokenizer, all_special=encoder.answers is not None)
     check_token_ids(tokenizer, spec.vocab_size)
     check_expansion(tokenizer)
     check_pairs(tokenizer, spec)
     build = partial(build_text_reranker, encoder.weights, encoder.record, encoder.head, precision, target)
-    return Plan(spec, tokenizer, {RERANKER: build}, partial(_compare, checkpoint, spec, tokenizer, target))
+    return Plan(spec, tokenizer, {RERANKER: build}, partial(_compare, checkpoint, spec, encoder, tokenizer, target))
 
 
 def _compare(
-    checkpoint: Checkpoint, spec: ModelSpec, tokenizer: bytes, target: Target, files: GraphFiles
+    checkpoint: Checkpoint, spec: ModelSpec, encoder: PairEncoder, tokenizer: bytes, target: Target, files: GraphFiles
 ) -> ScoreAgreement:
-    from export.validation.reranker import compare_with_transformers  # PyTorch takes seconds to import
+    from export.validation.reranker import score_with_transformers  # PyTorch takes seconds to import
 
-    return compare_with_transformers(checkpoint, encode_sample_pairs(tokenizer, spec), files[RERANKER], target)
+    pairs = encode_sample_pairs(tokenizer, spec)
+    expected = score_with_transformers(checkpoint, pairs, encoder.is_bidirectional, encoder.answers)
+    return compare_scores(score_with_graph(files[RERANKER], pairs, target), expected)
 
 
 def check_target(target: Target) -> None:
@@ -98,15 +111,15 @@ def check_target(target: Target) -> None:
         raise CheckpointError(f"rerankers are exported for cpu and cuda only, not for {target}")
 
 
-def check_score(checkpoint: Checkpoint, layer: str) -> None:
+def check_score(weights: Weights, layer: str) -> None:
     """Refuse a classifier whose last layer has more than one label.
 
     Raises:
         CheckpointError: It has.
     """
-    labels, *_ = checkpoint.weights.shape(f"{layer}.weight")
+    labels, *_ = weights.shape(f"{layer}.weight")
     if labels != 1:
-        raise CheckpointError(f"{checkpoint.folder} is a classifier with {labels} labels; a reranker has one")
+        raise CheckpointError(f"the checkpoint is a classifier with {labels} labels; a reranker has one")
 
 
 def read_limit(checkpoint: Checkpoint, max_tokens: int) -> int:

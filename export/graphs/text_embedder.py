@@ -21,17 +21,19 @@ returns the hidden states `(tokens, hidden size)` and the layout of the sequence
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """A linear layer after pooling, `Dense` of sentence-transformers.
+    """A linear layer after pooling, as `Dense` of sentence-transformers.
 
     Attributes:
         name: Its tensors are `<name>.weight` `(outputs, inputs)` and optionally `<name>.bias`.
         outputs: Components that it returns.
         activation: Name of the function that follows; None for none.
+        norm: Layer normalisation that follows, `<norm>.weight`, with its epsilon; None for none.
     """
 
     name: str
     outputs: int
     activation: str | None = None
+    norm: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ def record_head(layers: Layers, hidden: ir.Value, sequences: Sequences, head: Se
             embeddings = dense.linear(embeddings, layer.name)
             if layer.activation:
                 embeddings = dense.activation(embeddings, layer.activation)
+            if layer.norm:
+                embeddings = dense.layer_norm(embeddings, *layer.norm)
     embeddings = layers.widen(embeddings)
     if head.normalize:
         with op.scope("normalize"):

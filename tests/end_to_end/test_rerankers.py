@@ -50,6 +50,7 @@ def service(
     embedder = write_tiny_bert(tmp_path_factory.mktemp("embedder") / "tiny-bert")
     for kind, folder in (checkpoints | {"vl": multimodal, "embedder": embedder}).items():
         arguments = [str(folder), "--name", f"tiny/{kind}", "--repository", str(repository)]
+        arguments += ["--task", "rank"] if kind == "qwen3" else []
         subprocess.run([sys.executable, "-m", "export", *arguments], cwd=PROJECT, check=True)
     with run_service(repository, tmp_path_factory.mktemp("service")) as running:
         yield running
@@ -89,10 +90,10 @@ def test_scores_equal_transformers_under_load(service: Service, checkpoints: dic
 
 @pytest.mark.parametrize("kind", RERANKERS)
 def test_a_failed_item_is_nan_and_only_the_document_is_cut(triton: InferenceServerClient, kind: str) -> None:
-    result = rank(triton, kind, QUERY, ["fine", "long " * 300, b"\xff", "fine"])
+    result = rank(triton, kind, QUERY, ["fine", "long " * 900, b"\xff", "fine"])
     assert [error.decode().partition(":")[0] for error in result["errors"]] == ["", "text_too_long", "text_invalid", ""]
     assert np.isnan(result["scores"]).tolist() == [False, True, True, False]
-    cut = rank(triton, kind, QUERY, ["fine", "long " * 300], truncate=["END"])
+    cut = rank(triton, kind, QUERY, ["fine", "long " * 900], truncate=["END"])
     assert cut["token_counts"][1] == MAX_TOKENS < cut["untruncated_token_counts"][1]
     np.testing.assert_allclose(cut["scores"][0], result["scores"][0], atol=1e-5)
 
@@ -101,7 +102,7 @@ def test_a_failed_item_is_nan_and_only_the_document_is_cut(triton: InferenceServ
 def test_a_query_without_room_for_a_document_fails_the_request(triton: InferenceServerClient, kind: str) -> None:
     for truncate in ("NONE", "END", "START"):
         with pytest.raises(InferenceServerException, match="text_too_long: the query takes"):
-            rank(triton, kind, "long " * 300, ["a", "b"], truncate=[truncate])
+            rank(triton, kind, "long " * 900, ["a", "b"], truncate=[truncate])
     with pytest.raises(InferenceServerException, match="text_invalid: the query must be UTF-8"):
         rank(triton, kind, b"\xff", ["a", "b"])
 

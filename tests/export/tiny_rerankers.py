@@ -1,5 +1,6 @@
 """Rerankers of every architecture with random weights, small enough to write in each test run."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
     PretrainedConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
 )
@@ -23,13 +30,15 @@ from export.tokenizer import load_tokenizer
 from export.validation.nemotron_vl import SampleItem
 from export.validation.nemotron_vl import score_with_transformers as score_items
 from export.validation.reranker import score_with_transformers
+from preprocess.splits import WORD_PATTERNS
 from tests.export.golden_inputs import cut_patches
 from tests.export.tiny_bert import character_tokenizer, write_json
 
-MAX_TOKENS = 300
+MAX_TOKENS = 600
+WORDS = next(pattern for pattern in WORD_PATTERNS if r"|\p{N}|" in pattern)  # Qwen's
 SIZES: dict[str, Any] = {
-    "vocab_size": 192, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
-    "max_position_embeddings": 600, "initializer_range": 0.3, "num_labels": 1,
+    "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48,
+    "max_position_embeddings": 800, "initializer_range": 0.3, "num_labels": 1,
 }  # fmt: skip
 
 
@@ -41,13 +50,56 @@ def write_bert(folder: Path, **changes: Any) -> Path:
 
 def write_xlm_roberta(folder: Path, **changes: Any) -> Path:
     """Write an XLM-RoBERTa cross-encoder, as bge-reranker-v2-m3: positions after padding, two separators."""
-    own = {"pad_token_id": 0, "max_position_embeddings": 601, "type_vocab_size": 1}
+    own = {"pad_token_id": 0, "max_position_embeddings": 801, "type_vocab_size": 1}
     config = XLMRobertaConfig(**SIZES | own | changes)
     tokenizer = pair_tokenizer("[CLS] $A [SEP] [SEP] $B [SEP]")
     return _write_model(folder, XLMRobertaForSequenceClassification, config, tokenizer)
 
 
-RERANKERS: Mapping[str, Callable[..., Path]] = {"bert": write_bert, "xlm-roberta": write_xlm_roberta}
+def write_modernbert(folder: Path, **changes: Any) -> Path:
+    """Write a ModernBERT cross-encoder, as gte-reranker-modernbert: a dense layer with a normalisation."""
+    own = {"local_attention": 16, "local_rope_theta": 100.0, "classifier_pooling": "mean", "pad_token_id": 0}
+    own |= {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+    tokenizer = pair_tokenizer("[CLS] $A [SEP] $B [SEP]")
+    return _write_model(
+        folder, ModernBertForSequenceClassification, ModernBertConfig(**SIZES | own | changes), tokenizer
+    )
+
+
+def write_llama(folder: Path, **changes: Any) -> Path:
+    """Write a Llama that attends in both directions, as llama-nemotron-rerank: mean pooling, a temperature."""
+    config = LlamaConfig(**SIZES | {"num_key_value_heads": 2})
+    _write_model(folder, LlamaForSequenceClassification, config, byte_tokenizer())
+    changed: dict[str, Any] = {
+        "model_type": "llama_bidirec",
+        "architectures": ["LlamaBidirectionalForSequenceClassification"],
+    }
+    changed |= {"pooling": "avg", "temperature": 0.5}
+    write_json(folder / "config.json", json.loads((folder / "config.json").read_text()) | changed | changes)
+    return folder
+
+
+def write_qwen3(folder: Path, **changes: Any) -> Path:
+    """Write a Qwen3, which answers with yes or no; its export needs `--task rank`."""
+    config = Qwen3Config(**SIZES | {"num_key_value_heads": 2, "head_dim": 16} | changes)
+    return _write_model(folder, Qwen3ForCausalLM, config, byte_tokenizer())
+
+
+RERANKERS: Mapping[str, Callable[..., Path]] = {
+    "bert": write_bert,
+    "xlm-roberta": write_xlm_roberta,
+    "modernbert": write_modernbert,
+    "llama": write_llama,
+    "qwen3": write_qwen3,
+}
+QWEN3_PROMPT = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    "<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n"
+    "<Query>: {query}\n<Document>: {document}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+)
+PROMPTS = {"llama": "question:{query} \n \n passage:{document}", "qwen3": QWEN3_PROMPT}
+"""The text of a pair for rerankers that read one; the others join two texts by their tokenizer."""
 
 
 def score_by_reference(folder: Path, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -56,9 +108,16 @@ def score_by_reference(folder: Path, query: str, texts: Sequence[str]) -> NDArra
     tokenizer = load_tokenizer((folder / "tokenizer.json").read_bytes())
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
-    encodings = [tokenizer.encode(query, text) for text in texts]
-    return score_with_transformers(checkpoint, [Pair(each.ids, each.type_ids) for each in encodings])
+    model_type = checkpoint.config["model_type"]
+    if model_type in ("qwen3", "llama_bidirec"):
+        prompt = PROMPTS[model_type.removesuffix("_bidirec")]
+        encodings = [tokenizer.encode(prompt.format(query=query, document=text)) for text in texts]
+    else:
+        tokenizer.encode_special_tokens = True
+        encodings = [tokenizer.encode(query, text) for text in texts]
+    answers = (tokenizer.token_to_id("yes"), tokenizer.token_to_id("no")) if model_type == "qwen3" else None
+    pairs = [Pair(each.ids, each.type_ids) for each in encodings]
+    return score_with_transformers(checkpoint, pairs, model_type == "llama_bidirec", answers)
 
 
 def score_with_images(
@@ -80,6 +139,21 @@ def pair_tokenizer(pair: str) -> Tokenizer:
     tokenizer = character_tokenizer()
     special = [("[CLS]", 2), ("[SEP]", 3)]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", pair, special)
+    return tokenizer
+
+
+def byte_tokenizer() -> Tokenizer:
+    """Return a tokenizer of bytes that splits words as Qwen's does, with the tokens of its chat."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*alphabet, "ye", "yes", "no", "ss", ":p", "on"]
+    merges = [("y", "e"), ("ye", "s"), ("n", "o"), ("s", "s"), (":", "p"), ("o", "n")]
+    tokenizer = Tokenizer(models.BPE({piece: index for index, piece in enumerate(pieces)}, merges))
+    words = pre_tokenizers.Split(Regex(WORDS), "isolated")
+    bytes_of_words = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, bytes_of_words])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in ("<think>", "</think>")])
     return tokenizer
 
 
