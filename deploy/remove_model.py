@@ -11,8 +11,6 @@ from export import names
 from export.errors import ExportError
 from export.publish import Staging, recover
 
-MODALITIES = ("text", "image")
-
 
 def main(models: Sequence[str], repository: Path) -> int:
     """Remove models, all or none of them, and return the exit status."""
@@ -60,7 +58,7 @@ def list_folders(model: str, repository: Path) -> list[str]:
 
 def list_possible_folders(public_id: str) -> list[str]:
     """Return the names of all folders that a model may have, ensembles before steps."""
-    return list(reversed(names.model_names(public_id, MODALITIES)))
+    return list(reversed(names.possible_model_names(public_id)))
 
 
 if __name__ == "__main__":

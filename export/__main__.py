@@ -13,7 +13,7 @@ from typing import get_args
 from export.errors import ExportError
 from export.progress import Progress
 from export.serving import describe_serving_options, parse_serving_spec
-from export.spec import Target
+from export.spec import Target, Task
 
 DEFAULT_REPOSITORY = Path("build/model_repository")
 
@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or hub id (organisation/name)")
     parser.add_argument("--name", dest="public_id", metavar="PUBLIC_ID", help="name to serve it by (default: MODEL)")
+    parser.add_argument(
+        "--task", choices=get_args(Task), help="default: what config.json says; Qwen3 rerankers need `rank`"
+    )
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="default: fp32")
     parser.add_argument(
         "--target",

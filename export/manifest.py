@@ -31,12 +31,14 @@ class Manifest:
     source: str
     revision: str | None
     created: int  # Unix seconds
+    task: str
+    activation: str | None  # of a reranker
     architecture: str
     precision: str
     target: str
     opset: int
     layout: str
-    dimensions: int
+    dimensions: int | None  # of an embedding
     max_tokens: int
     pooling: str
     query_prefix: str
@@ -77,7 +79,8 @@ def fingerprint(weights: Iterable[Path], precision: Precision, spec: ModelSpec, 
     parts: dict[str, Any] = {
         "weights": sorted(sha256_files(weights).values()),
         "precision": precision,
-        "spec": asdict(spec),
+        # Embedding models have the fingerprints that they had before there were rerankers.
+        "spec": {name: value for name, value in asdict(spec).items() if name != "rank" or value is not None},
         "tokenizer": hashlib.sha256(tokenizer).hexdigest(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -19,11 +19,11 @@ from export.repository import ModelFolders, list_replaced_models
 from export.sample_texts import SAMPLE_TEXTS
 from export.serving import ServedModel, ServingSpec
 from export.sources import Source
-from export.spec import BYTES_PER_PARAMETER, Identity, Precision
+from export.spec import BYTES_PER_PARAMETER, Identity, Precision, Task
 from export.tokenizer import survives_round_trip
 from export.triton.steps import preprocessing_parameters
-from export.validation import UNVERIFIED, Agreement, find_provider, require_agreement
-from export.validation.golden import embed_golden_text, write_golden
+from export.validation import UNVERIFIED, Agreement, ScoreAgreement, find_provider, require_agreement
+from export.validation.golden import compute_golden
 
 _OVERHEAD_BYTES = 64 << 20  # tokenizers, graphs, file system
 
@@ -35,6 +35,7 @@ class ExportRequest:
     model: str
     repository: Path
     public_id: str | None = None
+    task: Task | None = None
     precision: Precision = "fp32"
     serving: ServingSpec = field(default_factory=ServingSpec)
     revision: str | None = None
@@ -59,7 +60,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
     replaced = list_replaced_models(request.repository, public_id, replace=request.replace)
     source = sources.resolve(request.model, request.revision, progress)
     checkpoint = Checkpoint(source.folder)
-    plan = plan_export(checkpoint, request.precision, target)
+    plan = plan_export(checkpoint, request.precision, target, request.task)
     _require_steps(request.serving, plan)
     card = read_model_card(checkpoint, request.license)
     with Staging(request.repository) as staging, disk_errors(request.repository):
@@ -67,7 +68,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
         folders = ModelFolders(staging.models, public_id)
         files = _build(plan, folders, request.precision, progress)
         agreement, golden = _validate(plan, files, request, progress)
-        round_trip = _check_round_trip(plan, progress)
+        round_trip = plan.spec.task == "rank" or _check_round_trip(plan, progress)  # rerankers take no token ids
         folders.write_tokenizer(plan.tokenizer, plan.spec)
         folders.write_warmup(plan.spec)
         folders.write_profiles(plan.spec, request.serving)
@@ -75,15 +76,19 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
             manifest = _describe(request, source, checkpoint, card, plan, agreement, folders)
         folders.write_configs(_serve(manifest, golden, plan, request, round_trip))
         with progress.step(f"publish into {request.repository}"):
-            staging.publish(names.model_names(public_id, plan.spec.modalities), replaced)
+            staging.publish(names.model_names(public_id, plan.spec.modalities, plan.spec.task), replaced)
     return public_id
 
 
 def _require_steps(serving: ServingSpec, plan: Plan) -> None:
-    """Refuse options for the image steps of a model without images."""
-    absent = serving.configured_steps - {names.PREPROCESS_TEXT, *plan.graphs}
-    if absent and not plan.spec.image:
+    """Refuse options for steps that the model does not have."""
+    ensembles = names.ENSEMBLES[plan.spec.task]
+    steps = {step for modality in plan.spec.modalities for step in names.steps(ensembles[modality])}
+    absent = serving.configured_steps - steps
+    if absent and not plan.spec.image and absent <= {names.PREPROCESS_IMAGE, names.VISION_ENCODER}:
         raise ServingOptionError(f"the model takes no images, so it has no step {min(absent)} to set options of")
+    if absent:
+        raise ServingOptionError(f"the model has no step {min(absent)} (steps: {', '.join(sorted(steps))})")
 
 
 def _needed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
@@ -100,21 +105,20 @@ def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Pr
     return files
 
 
-def _validate(plan: Plan, files: GraphFiles, request: ExportRequest, progress: Progress) -> tuple[Agreement, str]:
-    """Compare the graphs with the reference, and return the agreement and the golden embedding as JSON."""
+def _validate(
+    plan: Plan, files: GraphFiles, request: ExportRequest, progress: Progress
+) -> tuple[Agreement | ScoreAgreement, str]:
+    """Compare the graphs with the reference, and return the agreement and the golden embedding or score as JSON."""
     precision, target = request.precision, request.serving.target
     task = "validate against the reference"
     with progress.step(task), stage(task, ValidationError):
         agreement = plan.compare(files)
         require_agreement(agreement, precision)
-        golden = embed_golden_text(plan.spec, plan.tokenizer, files[names.EMBEDDER], target)
-    progress.say(
-        f"over {agreement.samples} samples: largest difference {agreement.max_abs_error:.1e},"
-        f" lowest cosine {agreement.min_cosine:.6f}"
-    )
+        golden = compute_golden(plan.spec, plan.tokenizer, files[names.HEADS[plan.spec.task]], precision, target)
+    progress.say(f"over {agreement.samples} samples: {agreement.describe()}")
     if find_provider(target) is None:
         progress.say(f"this machine has no device for the target {target}: its operators were computed by the CPU")
-    return agreement, write_golden(golden, precision)
+    return agreement, golden
 
 
 def _check_round_trip(plan: Plan, progress: Progress) -> bool:
@@ -135,7 +139,7 @@ def _describe(
     checkpoint: Checkpoint,
     card: ModelCard,
     plan: Plan,
-    agreement: Agreement,
+    agreement: Agreement | ScoreAgreement,
     folders: ModelFolders,
 ) -> Manifest:
     spec = plan.spec
@@ -144,12 +148,14 @@ def _describe(
         source=source.origin,
         revision=source.revision,
         created=int(time.time()),
+        task=spec.task,
+        activation=spec.rank.activation if spec.rank else None,
         architecture=spec.architecture,
         precision=request.precision,
         target=request.serving.target,
         opset=OPSET,
         layout=plan.layout,
-        dimensions=spec.dimensions,
+        dimensions=None if spec.rank else spec.dimensions,
         max_tokens=spec.max_tokens,
         pooling=spec.pooling,
         query_prefix=spec.query_prefix,

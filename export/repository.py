@@ -37,10 +37,11 @@ class ModelFolders:
 
     def write_tokenizer(self, tokenizer: bytes, spec: ModelSpec) -> None:
         """Write the tokenizer of each preprocessing step; the second is a hard link to the first."""
-        first = self.version(names.PREPROCESS_TEXT) / _TOKENIZER
+        ensembles = [names.ENSEMBLES[spec.task][modality] for modality in spec.modalities]
+        first, *others = [self.version(names.PREPROCESSING[ensemble]) / _TOKENIZER for ensemble in ensembles]
         first.write_bytes(tokenizer)
-        if names.IMAGE in spec.modalities:
-            _link_or_copy(first, self.version(names.PREPROCESS_IMAGE) / _TOKENIZER)
+        for path in others:
+            _link_or_copy(first, path)
 
     def write_warmup(self, spec: ModelSpec) -> None:
         """Write the warm-up inputs that cannot be zeros."""
@@ -54,7 +55,8 @@ class ModelFolders:
         """Write the profiles of the engines beside the graphs, if they are for TensorRT."""
         if not is_tensorrt(serving.target):
             return
-        for step in (names.EMBEDDER, names.VISION_ENCODER) if spec.image else (names.EMBEDDER,):
+        head = names.HEADS[spec.task]
+        for step in (head, names.VISION_ENCODER) if spec.image else (head,):
             profiles = render_profiles(list_profiles(step, spec, serving))
             (self.version(step) / PROFILES_FILE).write_text(profiles, "utf-8")
 
@@ -62,7 +64,7 @@ class ModelFolders:
         """Write every `config.pbtxt`, and the version folders of the ensembles, which Triton requires too."""
         write_configs(self.root, model)
         for modality in model.spec.modalities:
-            self.version(modality)
+            self.version(names.ENSEMBLES[model.spec.task][modality])
 
 
 def write_configs(repository: Path, model: ServedModel) -> None:
@@ -91,27 +93,27 @@ def list_replaced_models(repository: Path, public_id: str, *, replace: bool) -> 
         ModelExistsError: The repository holds a model with one of the names, and `replace` is false or the model
             belongs to another public id with the same slug.
     """
-    possible = names.model_names(public_id, ("text", "image"))
+    possible, prefix = names.possible_model_names(public_id), f"{names.slug(public_id)}_"
     taken = [name for name in possible if (repository / name).exists()]
     if not taken:
         return ()
-    owner = _owner(repository, names.slug(public_id))
-    if owner not in (None, public_id):
-        raise ModelExistsError(
-            f"{repository} serves {owner}, whose Triton models have the names that {public_id} needs"
-            f" ({taken[0]}): choose another --name"
-        )
+    for name in taken:
+        owner = _owner(repository / name) if name.removeprefix(prefix) in names.PREPROCESSING else None
+        if owner not in (None, public_id):
+            raise ModelExistsError(
+                f"{repository} serves {owner}, whose Triton models have the names that {public_id} needs"
+                f" ({name}): choose another --name"
+            )
     if not replace:
         raise ModelExistsError(f"{repository} already holds {public_id} ({taken[0]}): use --replace to replace it")
     return tuple(reversed(possible))
 
 
-def _owner(repository: Path, slug: str) -> str | None:
-    """Return the public id of the text ensemble with that slug."""
-    ensemble = repository / f"{slug}_{names.TEXT}"
-    if not (ensemble / CONFIG).is_file():
+def _owner(model: Path) -> str | None:
+    """Return the public id that an ensemble serves."""
+    if not (model / CONFIG).is_file():
         return None
-    return str(read_config(ensemble).parameters["public_id"].string_value) or None
+    return str(read_config(model).parameters["public_id"].string_value) or None
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ import pydantic
 from pydantic import BaseModel, Field
 
 from export.errors import ServingOptionError
-from export.spec import Identity, ModelSpec, Target
+from export.spec import Identity, ModelSpec, Target, Task
 
 MAX_INT32 = (1 << 31) - 1
 
@@ -68,6 +68,21 @@ class ServingSpec(BaseModel, frozen=True, extra="forbid"):
     preprocess_image: ImageOptions = ImageOptions()
     vision_encoder: VisionEncoderOptions = VisionEncoderOptions()
     embedder: GraphOptions = GraphOptions()
+    preprocess_rank: StepOptions = StepOptions()
+    preprocess_rank_image: ImageOptions = ImageOptions()
+    reranker: GraphOptions = GraphOptions()
+
+    def graph(self, task: Task) -> GraphOptions:
+        """Return the options of the last step of a task."""
+        return self.reranker if task == "rank" else self.embedder
+
+    def texts(self, task: Task) -> StepOptions:
+        """Return the options of the preprocessing of texts for a task."""
+        return self.preprocess_rank if task == "rank" else self.preprocess_text
+
+    def images(self, task: Task) -> ImageOptions:
+        """Return the options of the preprocessing of images for a task."""
+        return self.preprocess_rank_image if task == "rank" else self.preprocess_image
 
     @property
     def configured_steps(self) -> frozenset[str]:
@@ -125,7 +140,8 @@ def parse_serving_spec(settings: Iterable[str], target: Target) -> ServingSpec:
         raise ServingOptionError(
             f"{step}.{option}={wrong['input']}: {wrong['msg']} ({option}: {options[option].description})"
         ) from error
-    for step, graph in (("vision_encoder", spec.vision_encoder), ("embedder", spec.embedder)):
+    graphs = (("vision_encoder", spec.vision_encoder), ("embedder", spec.embedder), ("reranker", spec.reranker))
+    for step, graph in graphs:
         if target != "cpu" and graph.max_queue_delay_us:  # what bounds batches by rows would refuse the model
             raise ServingOptionError(
                 f"{step}.max_queue_delay_us must be 0 for --target {target}, whose batches have a limit"

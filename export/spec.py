@@ -9,6 +9,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["cpu", "cuda", "tensorrt", "tensorrt-dense"]
 Pooling = Literal["mean", "cls", "max", "last"]
 Modality = Literal["text", "image"]
+Task = Literal["embed", "rank"]
+Activation = Literal["sigmoid", "identity"]
 
 # Maximum size of a parameter on the disk; token embeddings are float16 in int8 graphs.
 BYTES_PER_PARAMETER: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 2}
@@ -48,12 +50,34 @@ class ImageSpec:
 
 
 @dataclass(frozen=True)
+class RankSpec:
+    """How a reranker reads a query with a document, and what its score is.
+
+    A sequence is `head`, the query, `middle`, the document and `tail`. A model with `passage_prefix` reads query and
+    document as one text, `query_prefix` + query + `passage_prefix` + document, and has no `middle`.
+
+    Attributes:
+        activation: Function that makes a relevance of the score, which is a logit.
+        head: Token ids before the query.
+        middle: Token ids between query and document.
+        tail: Token ids after the document.
+        token_types: Whether the graph is told which tokens are the document's.
+    """
+
+    activation: Activation
+    head: tuple[int, ...] = ()
+    middle: tuple[int, ...] = ()
+    tail: tuple[int, ...] = ()
+    token_types: bool = False
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """The numbers of one checkpoint.
 
     Attributes:
         architecture: `model_type` of `config.json`.
-        dimensions: Components of an embedding.
+        dimensions: Components of an embedding; 1 for a reranker, whose score it is.
         vocab_size: Rows of the token embedding table.
         max_query_tokens: Longest query, special and prefix tokens included.
         max_passage_tokens: Longest passage, special, prefix and image tokens included.
@@ -63,6 +87,7 @@ class ModelSpec:
         passage_prefix: Text put before a passage.
         image_embeds_dim: Width of the language model; None for a model without images.
         image: How images are preprocessed; None for a model without images.
+        rank: How a reranker reads pairs; None for an embedding model.
     """
 
     architecture: str
@@ -76,6 +101,12 @@ class ModelSpec:
     passage_prefix: str = ""
     image_embeds_dim: int | None = None
     image: ImageSpec | None = None
+    rank: RankSpec | None = None
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return "rank" if self.rank else "embed"
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

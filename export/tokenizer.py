@@ -16,7 +16,11 @@ MAX_NORMALISED_GROWTH = 8  # Unicode's own normal forms lengthen few characters,
 
 
 def prepare_tokenizer(
-    tokenizer: Mapping[str, Any], *, image_token_id: int | None = None, lowercase: bool = False
+    tokenizer: Mapping[str, Any],
+    *,
+    image_token_id: int | None = None,
+    lowercase: bool = False,
+    all_special: bool = False,
 ) -> bytes:
     """Return `tokenizer.json` without truncation and padding.
 
@@ -24,11 +28,14 @@ def prepare_tokenizer(
         tokenizer: Content of the checkpoint's `tokenizer.json`.
         image_token_id: Id of the image token, which is made special so that a user's text can never produce it.
         lowercase: Whether to lower the text first (`do_lower_case` of sentence-transformers).
+        all_special: Whether to make every added token special, so that a user's text can never produce one.
 
     Raises:
         CheckpointError: The tokenizer has no added token with the id `image_token_id`.
     """
     prepared = {**tokenizer, "truncation": None, "padding": None}
+    if all_special:
+        prepared["added_tokens"] = [{**token, "special": True} for token in tokenizer.get("added_tokens") or []]
     if image_token_id is not None:
         prepared["added_tokens"] = _with_special(tokenizer.get("added_tokens") or [], image_token_id)
     if lowercase:
@@ -47,6 +54,14 @@ def load_tokenizer(tokenizer: bytes) -> Tokenizer:
         return Tokenizer.from_str(tokenizer.decode())
     except Exception as error:  # the library raises nothing more specific
         raise CheckpointError(f"tokenizer.json cannot be loaded: {error}") from error
+
+
+def read_special_tokens(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids that a tokenizer adds before and after every text."""
+    encoding = tokenizer.encode("a")
+    first = encoding.special_tokens_mask.index(0)
+    last = len(encoding.ids) - encoding.special_tokens_mask[::-1].index(0)
+    return tuple(encoding.ids[:first]), tuple(encoding.ids[last:])
 
 
 def check_token_ids(tokenizer: bytes, vocab_size: int) -> None:

@@ -18,13 +18,14 @@ from gateway.api.nim_metadata import NimMetadata
 from gateway.api.openai_nim import OpenAINim
 from gateway.api.openapi import add_openapi
 from gateway.api.openrouter import OpenRouter
+from gateway.api.rerank import Rerank
 from gateway.api.tei import TextEmbeddingsInference
 from gateway.api.tokenize import Tokenize
 from gateway.core.admission import Admission
 from gateway.core.catalogue import Catalogue
 from gateway.core.health import HealthTracker, ReadinessProbe
 from gateway.core.metrics import Metrics
-from gateway.core.service import EmbeddingService
+from gateway.core.service import InferenceService
 from gateway.core.token_ids import build_token_id_policy
 from gateway.edge.connections import CONNECTIONS, ConnectionTable
 from gateway.engine import Engine
@@ -76,6 +77,7 @@ def create_app(
         NimMetadata(services),
         OpenRouter(services),
         Cohere(services),
+        Rerank(services),
         TextEmbeddingsInference(services),
         Tokenize(services),
     )
@@ -120,7 +122,7 @@ def build_services(settings: Settings, engine: Engine, fetcher: FileFetcher, acc
     return Services(
         settings=settings,
         catalogue=catalogue,
-        embedding=EmbeddingService(
+        inference=InferenceService(
             engine, catalogue, tracker, fetcher, admission, build_token_id_policy(settings), settings
         ),
         readiness=ReadinessProbe(engine, tracker, settings),

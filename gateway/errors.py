@@ -149,7 +149,7 @@ class EngineFaultError(GatewayError):
 
 
 class InvalidVectorError(EngineFaultError):
-    """The engine returned a vector that is not made of finite numbers."""
+    """The engine returned a vector that is not made of finite numbers, or a score that is none."""
 
-    def __init__(self) -> None:
-        super().__init__("a vector has NaN or infinite components", "engine returned an invalid vector")
+    def __init__(self, kind: str = "vector") -> None:
+        super().__init__(f"a {kind} is NaN or infinite, or has such components", f"engine returned an invalid {kind}")

@@ -338,8 +338,8 @@ class Settings(BaseSettings):
     )
     default_model: str = Field(
         default="",
-        description="Model of requests that name none, as those of Text Embeddings Inference; empty: the only model "
-        "served.",
+        description="Model of embeddings requests that name none, as those of Text Embeddings Inference; empty: the "
+        "only one that embeds. Rankings that name none get the only one that ranks.",
     )
     provider_name: str = Field(
         default="tessera", description="Name of this server in OpenRouter's provider preferences."

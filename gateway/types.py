@@ -1,14 +1,15 @@
-"""The gateway's vocabulary: what can be embedded, what a client may ask for, and the words for both."""
+"""The gateway's vocabulary: what can be embedded and ranked, what a client may ask for, and the words for both."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from msgspec import Struct
 
 from gateway.errors import DeadlineError, GatewayError
 
+Task: TypeAlias = Literal["embed", "rank"]
 Modality: TypeAlias = Literal["text", "image", "text_image"]
 InputType: TypeAlias = Literal["query", "passage"]
 Truncate: TypeAlias = Literal["NONE", "START", "END"]
@@ -92,7 +93,7 @@ class TokensItem(Struct, frozen=True):
 
 ItemWithImage: TypeAlias = ImageItem | TextImageItem
 Item: TypeAlias = TextItem | ItemWithImage | TokensItem
-"""The closed union of what the engine embeds."""
+"""The closed union of what the engine embeds, and ranks."""
 
 ItemWithFile: TypeAlias = ItemWithImage | DocumentItem
 RequestItem: TypeAlias = Item | DocumentItem
@@ -153,37 +154,59 @@ class TokenLimit(Struct, frozen=True):
     max_tokens: int
 
 
-class EmbeddingsRequest(Struct, frozen=True, kw_only=True):
-    """What a client asks for, independent of the dialect.
+class InferenceRequest(Struct, frozen=True, kw_only=True):
+    """What requests for every task have in common, independent of the dialect.
 
     Attributes:
-        model: As the client wrote it, suffixes included; empty for the only model there is.
-        items: At least one, each of which gets a vector, or several if it is a PDF.
+        task: What the model has to do.
+        model: As the client wrote it, suffixes included; empty for the only model that does this.
+        items: At least one.
         places: What each of the items stands for; None: each is an item of the client's input.
-        combine: `mean`: an item of the input gets the normalised mean of the vectors of its parts. `none`: it gets all
-            of them, as a PDF does in any case but `mean`.
-        image_queries: Whether images are accepted as queries. They are embedded as they are as passages.
-        input_type: None where the request leaves it open.
-        formats: At least one; every vector is written in each of them.
         truncate: Which end of an over-long text is cut; `NONE` refuses it.
         isolate_errors: Whether an item that fails is reported in its place, instead of failing the request.
-        fingerprint: Of the embedding space that the client expects, or None.
+        fingerprint: Of the weights, precision and preprocessing that the client expects, or None.
         token_limit: None for the model's own.
         user: As the client wrote it; only its hash may be logged.
     """
 
+    task: ClassVar[Task]
     model: str
     items: Sequence[RequestItem | FailedItem]
     places: Sequence[Place] | None = None
-    combine: Combine | None = None
-    image_queries: bool = False
-    input_type: InputType | None = None
-    formats: Sequence[VectorFormat] = (VectorFormat(),)
     truncate: Truncate = "NONE"
     isolate_errors: bool = False
     fingerprint: str | None = None
     token_limit: TokenLimit | None = None
     user: str | None = None
+
+
+class EmbeddingsRequest(InferenceRequest, frozen=True, kw_only=True):
+    """Items to embed: each gets a vector, or several if it is a PDF.
+
+    Attributes:
+        combine: `mean`: an item of the input gets the normalised mean of the vectors of its parts. `none`: it gets all
+            of them, as a PDF does in any case but `mean`.
+        image_queries: Whether images are accepted as queries. They are embedded as they are as passages.
+        input_type: None where the request leaves it open.
+        formats: At least one; every vector is written in each of them.
+    """
+
+    task = "embed"
+    combine: Combine | None = None
+    image_queries: bool = False
+    input_type: InputType | None = None
+    formats: Sequence[VectorFormat] = (VectorFormat(),)
+
+
+class RankingRequest(InferenceRequest, frozen=True, kw_only=True):
+    """Items to rank: each gets a score, of how relevant it is to the query; a PDF that of its best page.
+
+    Attributes:
+        query: A text, which is never cut.
+    """
+
+    task = "rank"
+    query: str
 
 
 @dataclass(frozen=True, slots=True)

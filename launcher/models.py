@@ -39,13 +39,15 @@ class PreparedModels:
 
     @property
     def text_ensembles(self) -> Sequence[str]:
-        """Names of the text ensembles of the intact models."""
-        return [f"{names.slug(public_id)}_{names.TEXT}" for public_id in self.limits]
+        """Names of the ensembles of texts, one for each intact model."""
+        slugs = map(names.slug, self.limits)
+        is_reranker = {slug: (self.repository / f"{slug}_{names.RANK}").is_dir() for slug in slugs}
+        return [f"{slug}_{names.RANK if ranks else names.TEXT}" for slug, ranks in is_reranker.items()]
 
     @property
     def ensembles(self) -> Sequence[str]:
         """Names of all ensembles of the intact models."""
-        every = (f"{names.slug(public_id)}_{part}" for public_id in self.limits for part in (names.TEXT, names.IMAGE))
+        every = (f"{names.slug(public_id)}_{part}" for public_id in self.limits for part in names.PREPROCESSING)
         return [name for name in every if (self.repository / name).is_dir()]
 
 
@@ -90,12 +92,11 @@ def link_intact_models(repository: Path, damaged: Iterable[str], target: Path) -
         damaged: Public ids.
         target: Folder to create; an existing one is replaced.
     """
-    ensembles = {names.TEXT, names.IMAGE}
     steps = {
         name
         for model in damaged
-        for name in names.model_names(model, ("text", "image"))
-        if name not in {f"{names.slug(model)}_{modality}" for modality in ensembles}
+        for name in names.possible_model_names(model)
+        if name.removeprefix(f"{names.slug(model)}_") not in names.PREPROCESSING
     }
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)

@@ -175,35 +175,36 @@ class TritonProbe:
 
 
 def is_image(ensemble: str) -> bool:
-    """Return whether an ensemble embeds images."""
+    """Return whether an ensemble embeds or ranks images."""
     return ensemble.endswith(f"_{names.IMAGE}")
 
 
 def list_steps(ensemble: str) -> tuple[str, ...]:
     """Return the names of an ensemble's steps (docs/contract.md)."""
-    if is_image(ensemble):
-        slug = ensemble.removesuffix(f"_{names.IMAGE}")
-        return f"{slug}_{names.PREPROCESS_IMAGE}", f"{slug}_{names.VISION_ENCODER}", f"{slug}_{names.EMBEDDER}"
-    slug = ensemble.removesuffix(f"_{names.TEXT}")
-    return f"{slug}_{names.PREPROCESS_TEXT}", f"{slug}_{names.EMBEDDER}"
+    parts = sorted(names.PREPROCESSING, key=len, reverse=True)  # `rank_image` before `image`
+    part = next((part for part in parts if ensemble.endswith(f"_{part}")), names.TEXT)
+    return tuple(f"{ensemble.removesuffix(part)}{step}" for step in names.steps(part))
 
 
 class Canary:
-    """A request to embed one short text, or one small image.
+    """A request to embed one short text or one small image, or to rank it.
 
     It has no timeout and is never cancelled: either can crash Triton's front end (its issues 7368 and 8034).
 
     Attributes:
-        took_s: Time until it was answered, with an embedding or an error; None while it waits.
+        took_s: Time until it was answered, in whatever way; None while it waits.
     """
 
     def __init__(self, stub: Any, ensemble: str) -> None:
         self._sent_s = time.monotonic()
         self.took_s: float | None = None
-        name, content = ("image", CANARY_IMAGE) if is_image(ensemble) else ("text", CANARY)
+        contents = {"image": CANARY_IMAGE} if is_image(ensemble) else {"text": CANARY}
+        if ensemble.endswith((f"_{names.RANK}", f"_{names.RANK_IMAGE}")):
+            contents["query"] = CANARY
         request: Any = service_pb2.ModelInferRequest(model_name=ensemble)
-        request.inputs.add(name=name, datatype="BYTES", shape=(1, 1))
-        request.raw_input_contents.append(len(content).to_bytes(4, "little") + content)
+        for name, content in contents.items():
+            request.inputs.add(name=name, datatype="BYTES", shape=(1, 1))
+            request.raw_input_contents.append(len(content).to_bytes(4, "little") + content)
         self._call = stub.ModelInfer.future(request)
         self._call.add_done_callback(self._note_end)
 

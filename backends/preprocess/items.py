@@ -124,10 +124,12 @@ class TokenSequence:
     Attributes:
         ids: Token ids that the embedder gets, including special, prefix and image tokens.
         untruncated_count: Number of tokens before truncation.
+        text_start: Index of the first token of the item's own text; those of a reranker's query come before it.
     """
 
     ids: list[int]
     untruncated_count: int
+    text_start: int = 0
 
 
 EMPTY_SEQUENCE = TokenSequence([], 0)
@@ -154,7 +156,20 @@ def read_text_items(request: Tensors) -> list[TextItem | TokensItem | ItemError]
 
 def count_text_bytes(request: Tensors) -> int:
     """Return the size of a text request, counting a token id like a short word."""
-    return sum(map(len, request["text"])) + BYTES_PER_TOKEN_ID * len(request.get("token_ids", ()))
+    texts = sum(map(len, request["text"])) + sum(map(len, request.get("query", ())))
+    return texts + BYTES_PER_TOKEN_ID * len(request.get("token_ids", ()))
+
+
+def read_query(request: Tensors) -> str | ItemError:
+    """Return the query of a request to a reranker, or its error, which is that of every item.
+
+    Raises:
+        RequestError: There is not exactly one query.
+    """
+    if len(request["query"]) != 1:
+        raise RequestError("parameter_invalid: query must have one entry")
+    query = decode_text(request["query"][0])
+    return ItemError("text_invalid", "the query must be UTF-8") if isinstance(query, ItemError) else query
 
 
 def read_image_items(request: Tensors) -> list[ImageItem]:

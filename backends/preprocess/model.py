@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))  # Triton adds only
 
 from preprocess.items import ExpiredError, RequestError, Tensors, count_text_bytes
 from preprocess.lane import Lane, find_large
-from preprocess.steps import ImageStep, TextStep, load_step
+from preprocess.steps import ImageStep, RankStep, TextStep, load_step
 
 
 class TritonPythonModel:
@@ -72,7 +72,7 @@ def read_tensors(request: Any) -> Tensors:
     return {tensor.name(): tensor.as_numpy()[0] for tensor in request.inputs()}
 
 
-def process_texts(step: TextStep, batch: Sequence[Tensors], senders: Sequence[Any]) -> None:
+def process_texts(step: TextStep | RankStep, batch: Sequence[Tensors], senders: Sequence[Any]) -> None:
     """Process requests together and send their responses."""
     try:
         responses = [respond(result) for result in step.process(batch)]

@@ -132,7 +132,8 @@ class PromptReader:
         end = len(prompt.prefix.rstrip())
         if self.is_separate(prompt.prefix):
             return len(self.encode(prompt.prefix[:end]))
-        encoding = self.tokenizer.encode(prompt.prefix + prompt.text, add_special_tokens=False)
+        beginning = next(self.splits.cut(prompt.prefix + prompt.text, PIECE_CHARS))
+        encoding = self.tokenizer.encode(beginning, add_special_tokens=False)
         return sum(stop <= end for _, stop in encoding.offsets) if end else 0
 
     def encode(self, text: str) -> list[int]:

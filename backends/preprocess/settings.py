@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,29 @@ A page takes a decoder 65 ms of a core and the step's own process 8 ms (docs/per
 
 
 @dataclass(frozen=True)
+class PairSettings:
+    """How a reranker's tokenizer joins a query and a document.
+
+    Attributes:
+        head: Token ids before the query.
+        middle: Token ids between query and document; none if both are one text with the model's prefixes.
+        tail: Token ids after the document.
+        has_token_types: Whether the graph is told which tokens are the document's.
+    """
+
+    head: list[int]
+    middle: list[int]
+    tail: list[int]
+    has_token_types: bool
+
+    @classmethod
+    def read(cls, parameters: Mapping[str, str]) -> PairSettings:
+        """Read the settings from a model configuration's parameters."""
+        head, middle, tail = (json.loads(parameters[name]) for name in ("pair_head", "pair_middle", "pair_tail"))
+        return cls(head, middle, tail, parameters["token_types"] == "true")  # noqa: S105 - tokens of text
+
+
+@dataclass(frozen=True)
 class TextSettings:
     """How text becomes token ids.
 
@@ -34,6 +58,7 @@ class TextSettings:
         image_token_id: Id of the token replaced by a row of `image_embeds`; None if the embedder takes no images.
         image_embeds_dim: Width of a row of `image_embeds`; 0 if the embedder takes no images.
         token_ids_round_trip: Whether the tokenizer gives the same token ids again for the text of its token ids.
+        pair: How a reranker joins query and document, of which the prefixes are then parts; None for an embedder.
     """
 
     query_prefix: str
@@ -44,6 +69,7 @@ class TextSettings:
     image_token_id: int | None
     image_embeds_dim: int
     token_ids_round_trip: bool = True
+    pair: PairSettings | None = None
 
     @classmethod
     def read(cls, parameters: Mapping[str, str]) -> TextSettings:
@@ -58,6 +84,7 @@ class TextSettings:
             image_token_id=None if image_token_id is None else int(image_token_id),
             image_embeds_dim=int(parameters.get("image_embeds_dim", "0")),
             token_ids_round_trip=parameters.get("token_ids_round_trip", "true") == "true",
+            pair=PairSettings.read(parameters) if parameters.get("task") == "rank" else None,
         )
 
 

@@ -1,4 +1,4 @@
-"""The first steps of both ensembles: requests in, packed tensors or an error for each of them out."""
+"""The first steps of the ensembles: requests in, packed tensors or an error for each of them out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,12 +23,14 @@ from preprocess.items import (
     TextItem,
     TokenSequence,
     TokensItem,
-    Truncate,
+    decode_text,
     pack_sequences,
     read_image_items,
+    read_query,
     read_text_items,
     read_truncate,
 )
+from preprocess.pairs import PairTokenizer, list_token_types
 from preprocess.settings import ImageSettings, TextSettings
 from preprocess.tokenization import ImagePrompter, TextTokenizer
 
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
     from preprocess.decode_queue import TileResult
 
 Item = TypeVar("Item")
+Tokenize = Callable[[Sequence[str], Sequence[int]], list[TokenSequence | ItemError]]
+"""Tokenises the texts of valid images, of which the image tokens are counted."""
+
+TOKENIZER = "tokenizer.json"
 
 DECODE_TIME_LIMIT_S = 60.0
 """For a decoder that waits for a processor, too; what it may use of one is limited in `decode_worker`."""
@@ -53,7 +60,7 @@ class TextStep:
     """
 
     def __init__(self, version_dir: Path, settings: TextSettings) -> None:
-        self.tokenizer = TextTokenizer(version_dir / "tokenizer.json", settings)
+        self.tokenizer = TextTokenizer(version_dir / TOKENIZER, settings)
         self.image_embeds_dim = settings.image_embeds_dim
 
     def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
@@ -72,11 +79,44 @@ class TextStep:
     def pack(self, encoded: list[TokenSequence | ItemError]) -> Tensors | RequestError:
         """Return one request's tensors."""
         try:
-            tensors = pack_sequences(encoded)
+            return pack_texts(encoded, self.image_embeds_dim)
         except RequestError as error:
             return error
-        if self.image_embeds_dim:
-            tensors |= placeholder_image_row(len(encoded), self.image_embeds_dim)
+
+    def close(self) -> None:
+        """Do nothing: the step has no processes."""
+
+
+class RankStep:
+    """Tokenises the query of each request with its documents.
+
+    Args:
+        version_dir: Folder of the model version, with its `tokenizer.json`.
+        settings: Prefixes and limits of the model, and how it joins pairs.
+    """
+
+    def __init__(self, version_dir: Path, settings: TextSettings) -> None:
+        self.tokenizer = PairTokenizer(version_dir / TOKENIZER, settings)
+        self.image_embeds_dim = settings.image_embeds_dim
+
+    def process(self, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
+        """Return packed sequences for each request of a batch, or its error."""
+        return [self.process_one(request) for request in requests]
+
+    def process_one(self, request: Tensors) -> Tensors | RequestError:
+        """Return packed sequences for a request, or its error."""
+        texts = [decode_text(data) for data in request["text"]]
+        valid = [text for text in texts if not isinstance(text, ItemError)]
+        try:
+            truncate = read_truncate(request)
+            query = self.tokenizer.read(read_query(request), len(texts))
+            encoded = iter(self.tokenizer.encode(query, valid, [0] * len(valid), truncate=truncate))
+            sequences = [text if isinstance(text, ItemError) else next(encoded) for text in texts]
+            tensors = pack_texts(sequences, self.image_embeds_dim)
+        except RequestError as error:
+            return error
+        if self.tokenizer.pair.has_token_types:
+            tensors["token_types"] = list_token_types(sequences)
         return tensors
 
     def close(self) -> None:
@@ -95,7 +135,7 @@ class ImageStep:
     def __init__(self, version_dir: Path, text: TextSettings, image: ImageSettings) -> None:
         from preprocess.decode_pool import DecodePool  # text steps never load the image code
 
-        self.prompter = ImagePrompter(TextTokenizer(version_dir / "tokenizer.json", text), image)
+        self.load_tokenizer(version_dir / TOKENIZER, text, image)
         self.rows_per_tile = image.tiling.rows_per_tile
         memory_limit_bytes = DECODE_MEMORY_LIMIT_BYTES + ENCODED_COPIES * image.limits.max_bytes
         self.pool = DecodePool(
@@ -114,14 +154,14 @@ class ImageStep:
         """
         result: Future[Tensors | RequestError] = Future()
         try:
-            items, truncate = read_image_items(request), read_truncate(request)
+            items, tokenize = read_image_items(request), self.prepare(request)
         except RequestError as error:
             result.set_result(error)
             return result
 
         def finish(decoded: Future[list[TileResult]]) -> None:
             try:
-                result.set_result(self.pack(items, decoded.result(), truncate))
+                result.set_result(self.pack(items, decoded.result(), tokenize))
             except Exception as error:
                 result.set_exception(error)
 
@@ -129,11 +169,23 @@ class ImageStep:
         self.pool.submit(files, time.monotonic() + timeout_s).add_done_callback(finish)
         return result
 
+    def load_tokenizer(self, path: Path, text: TextSettings, image: ImageSettings) -> None:
+        """Load what tokenises prompts."""
+        self.prompter = ImagePrompter(TextTokenizer(path, text), image)
+
+    def prepare(self, request: Tensors) -> Tokenize:
+        """Return what tokenises the prompts of a request.
+
+        Raises:
+            RequestError: `truncate` is invalid.
+        """
+        return partial(self.prompter.encode, truncate=read_truncate(request))
+
     def pack(
-        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], truncate: Truncate
+        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], tokenize: Tokenize
     ) -> Tensors | RequestError:
         """Return one request's tensors; a failed item has neither patches nor tokens."""
-        encoded = self.encode(items, tiled, truncate)
+        encoded = self.encode(items, tiled, tokenize)
         kept = [
             None if isinstance(image, ItemError) or isinstance(sequence, ItemError) else image
             for image, sequence in zip(tiled, encoded, strict=True)
@@ -152,7 +204,7 @@ class ImageStep:
         }
 
     def encode(
-        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], truncate: Truncate
+        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], tokenize: Tokenize
     ) -> list[TokenSequence | ItemError]:
         """Tokenise the prompts of valid items and pass the errors of the others on."""
         encoded: list[TokenSequence | ItemError] = [EMPTY_SEQUENCE] * len(items)
@@ -165,7 +217,7 @@ class ImageStep:
             else:
                 valid[index] = item.text, image.tiles * self.rows_per_tile
         texts, counts = [text for text, _ in valid.values()], [count for _, count in valid.values()]
-        for index, sequence in zip(valid, self.prompter.encode(texts, counts, truncate), strict=True):
+        for index, sequence in zip(valid, tokenize(texts, counts), strict=True):
             encoded[index] = sequence
         return encoded
 
@@ -174,12 +226,39 @@ class ImageStep:
         self.pool.close()
 
 
-def load_step(version_dir: Path, parameters: dict[str, str]) -> TextStep | ImageStep:
-    """Create the step named by the parameter `modality`."""
+class RankImageStep(ImageStep):
+    """Decodes and tiles images, and tokenises the query of each request with them and their texts.
+
+    Args:
+        version_dir: Folder of the model version, with its `tokenizer.json`.
+        text: Prefixes and limits of the model, and how it joins pairs.
+        image: Tiling and prompt of its images.
+    """
+
+    def load_tokenizer(self, path: Path, text: TextSettings, image: ImageSettings) -> None:
+        """Load what tokenises pairs."""
+        self.tokenizer = PairTokenizer(path, text, image)
+
+    def prepare(self, request: Tensors) -> Tokenize:
+        """Return what tokenises the prompts of a request.
+
+        Raises:
+            RequestError: The query or `truncate` is invalid.
+        """
+        query = self.tokenizer.read(read_query(request), len(request["image"]))
+        return partial(self.tokenizer.encode, query, truncate=read_truncate(request))
+
+
+Step = TextStep | RankStep | ImageStep
+
+
+def load_step(version_dir: Path, parameters: dict[str, str]) -> Step:
+    """Create the step named by the parameters `modality` and `task`."""
     text = TextSettings.read(parameters)
     if parameters["modality"] == "text":
-        return TextStep(version_dir, text)
-    return ImageStep(version_dir, text, ImageSettings.read(parameters))
+        return RankStep(version_dir, text) if text.pair else TextStep(version_dir, text)
+    image = ImageSettings.read(parameters)
+    return RankImageStep(version_dir, text, image) if text.pair else ImageStep(version_dir, text, image)
 
 
 def read_or_fail(read: Callable[[Tensors], list[Item]], request: Tensors) -> list[Item] | RequestError:
@@ -198,6 +277,16 @@ def flatten(read: Sequence[list[Item] | RequestError]) -> list[Item]:
 def join_rows(arrays: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Concatenate arrays (rows, values) without copying a single one, which has the megabytes of a page."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def pack_texts(encoded: Sequence[TokenSequence | ItemError], image_embeds_dim: int) -> dict[str, NDArray[Any]]:
+    """Return the tensors of one request of texts.
+
+    Raises:
+        RequestError: Every item failed.
+    """
+    tensors = pack_sequences(encoded)
+    return tensors | (placeholder_image_row(len(encoded), image_embeds_dim) if image_embeds_dim else {})
 
 
 def placeholder_image_row(count: int, width: int) -> dict[str, NDArray[Any]]:

@@ -63,11 +63,7 @@ class TextTokenizer:
 
     def __init__(self, tokenizer_path: Path, settings: TextSettings) -> None:
         self.settings = settings
-        self.tokenizer: Tokenizer = Tokenizer.from_file(str(tokenizer_path))
-        self.tokenizer.no_truncation()
-        self.tokenizer.no_padding()
-        # A user's "[CLS]" or "<IMG_CONTEXT>" is text, not a special token.
-        self.tokenizer.encode_special_tokens = True
+        self.tokenizer = load_tokenizer(tokenizer_path)
         self.head, self.tail = special_tokens(self.tokenizer)
         self.reader = PromptReader(self.tokenizer)
         self.prefix_ids = {each: self.reader.encode(self.prefix(each).rstrip()) for each in InputType}
@@ -210,17 +206,19 @@ class ImagePrompter:
 
     def assemble(self, prompt: Prompt, body: list[int], image_token_count: int) -> TokenSequence | ItemError:
         """Return one sequence; its text is cut if truncation is on and cutting it is enough."""
-        limit = prompt.max_tokens
         image_token_id = self.text.settings.image_token_id
         assert image_token_id is not None  # noqa: S101 - exports write both or neither
         fixed = [*self.before, *[image_token_id] * image_token_count]
-        total = len(fixed) + len(body) + len(self.text.tail)
-        if total > limit:
-            kept = self.text.reader.count_prefix(prompt)
-            if prompt.truncate is Truncate.NONE or total - limit > len(body) - kept:
-                return too_long_error(total, limit)
-            body = cut(body, total - limit, prompt.truncate, lambda: kept)
-        return TokenSequence([*fixed, *body, *self.text.tail], total)
+        return join(fixed, body, self.text.tail, prompt, self.text.reader)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Load a tokenizer such that a user's "[CLS]" or "<IMG_CONTEXT>" is text, not a special token."""
+    tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
@@ -229,6 +227,27 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     first = encoding.special_tokens_mask.index(0)
     last = len(encoding.ids) - encoding.special_tokens_mask[::-1].index(0)
     return encoding.ids[:first], encoding.ids[last:]
+
+
+def join(
+    fixed: list[int], body: list[int], tail: list[int], prompt: Prompt, reader: PromptReader
+) -> TokenSequence | ItemError:
+    """Return a sequence of which only the text is cut, if truncation is on and cutting it is enough.
+
+    Args:
+        fixed: Token ids before those of the prompt.
+        body: Token ids of the prompt.
+        tail: Token ids after it.
+        prompt: The text and its prefix, of which the prefix is never cut.
+        reader: What has read the prompt.
+    """
+    total, limit = len(fixed) + len(body) + len(tail), prompt.max_tokens
+    if total > limit:
+        kept = reader.count_prefix(prompt)
+        if prompt.truncate is Truncate.NONE or total - limit > len(body) - kept:
+            return too_long_error(total, limit)
+        body = cut(body, total - limit, prompt.truncate, lambda: kept)
+    return TokenSequence([*fixed, *body, *tail], total, len(fixed))
 
 
 def cut(body: list[int], excess: int, truncate: Truncate, count_prefix: Callable[[], int]) -> list[int]:

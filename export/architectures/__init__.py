@@ -13,8 +13,8 @@ import onnx_ir as ir
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnknownArchitectureError
 from export.progress import stage
-from export.spec import ModelSpec, Precision, Target
-from export.validation import Agreement
+from export.spec import ModelSpec, Precision, Target, Task
+from export.validation import Agreement, ScoreAgreement
 
 Layout = Literal["ragged", "padded"]
 GraphFiles = Mapping[str, Path]  # step name → its model.onnx
@@ -26,6 +26,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "gemma3_text": "decoder",
     "llama_bidirec": "decoder",
     "llama_nemotron_vl": "nemotron_vl",
+    "llama_nemotron_vl_rerank": "nemotron_vl",
     "modernbert": "modernbert",
     "qwen3": "decoder",
     "roberta": "bert",
@@ -56,6 +57,18 @@ CLASSES: Mapping[str, frozenset[str]] = {
     "modernbert": frozenset({"ModernBertModel", "ModernBertForMaskedLM"}),
     "nemotron_vl": frozenset({"LlamaNemotronVLModel"}),
 }
+# Text generators that are rerankers if one says so, by module.
+ANSWERERS: Mapping[str, frozenset[str]] = {"decoder": frozenset({"Qwen3ForCausalLM"})}
+# Classes of rerankers, by module.
+RERANKERS: Mapping[str, frozenset[str]] = {
+    "bert": frozenset(
+        f"{family}ForSequenceClassification" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")
+    ),
+    "decoder": frozenset({"LlamaBidirectionalForSequenceClassification", "Qwen3ForSequenceClassification"}),
+    "modernbert": frozenset({"ModernBertForSequenceClassification"}),
+    "nemotron_vl": frozenset({"LlamaNemotronVLForSequenceClassification"}),
+}
+_RERANKER_TYPES = frozenset({"llama_nemotron_vl_rerank"})
 # Classes with the weights of an encoder that was trained for another task, by the end of their name.
 _OTHER_TASKS: Mapping[str, str] = {
     "ForSequenceClassification": "a sequence classifier",
@@ -83,12 +96,18 @@ class Plan:
     spec: ModelSpec
     tokenizer: bytes
     graphs: Mapping[str, Callable[[], ir.Model]]
-    compare: Callable[[GraphFiles], Agreement]
+    compare: Callable[[GraphFiles], Agreement | ScoreAgreement]
     layout: Layout = "ragged"
 
 
-def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "cpu") -> Plan:
+def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "cpu", task: Task | None = None) -> Plan:
     """Return the plan for the architecture that `config.json` names.
+
+    Args:
+        checkpoint: The files.
+        precision: Of the graphs.
+        target: Device that they will run on.
+        task: What the model is for; None for what its class says.
 
     Raises:
         UnknownArchitectureError: The architecture is not supported.
@@ -100,27 +119,39 @@ def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "
     if model_type not in ARCHITECTURES:
         raise UnknownArchitectureError(model_type, ARCHITECTURES)
     architecture = ARCHITECTURES[model_type]
-    _check_classes(checkpoint, CLASSES.get(architecture))
+    task = _find_task(checkpoint, architecture, task)
     module = import_module(f"{__name__}.{architecture}")
     with stage(f"read the files of {checkpoint.folder}", CheckpointError):
-        plan: Plan = module.plan(checkpoint, precision, target)
+        plan: Plan = (module.plan_reranker if task == "rank" else module.plan)(checkpoint, precision, target)
     return plan
 
 
-def _check_classes(checkpoint: Checkpoint, supported: frozenset[str] | None) -> None:
-    """Refuse a checkpoint whose `architectures` names only classes that are not embedding models.
+def _find_task(checkpoint: Checkpoint, architecture: str, asked: Task | None) -> Task:
+    """Return what the classes in `architectures` are for.
 
-    Args:
-        checkpoint: The files.
-        supported: Names of the classes that are; None for all but those of other tasks.
+    Raises:
+        CheckpointError: They are neither embedding models nor rerankers, or not what is asked for.
     """
+    supported = CLASSES.get(architecture)
     classes = checkpoint.config.get("architectures") or []
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise CheckpointError(f"{checkpoint.folder}/config.json: architectures is not a list of names")
+    rerankers = RERANKERS.get(architecture, frozenset())
+    if checkpoint.config["model_type"] in _RERANKER_TYPES or rerankers.intersection(classes):
+        if asked == "embed":
+            raise CheckpointError(f"{checkpoint.folder} is a reranker, not an embedding model")
+        return "rank"
+    if asked == "rank":
+        rerankers |= ANSWERERS.get(architecture, frozenset())
+        if not rerankers.intersection(classes):
+            found = ", ".join(classes) or checkpoint.config["model_type"]
+            raise CheckpointError(f"{checkpoint.folder} ({found}) is not a reranker of a kind that is supported")
+        return "rank"
     if not classes or (supported and supported.intersection(classes)):
-        return
+        return "embed"
     for suffix, task in _OTHER_TASKS.items():
         if classes[0].endswith(suffix):
             raise CheckpointError(f"{checkpoint.folder} is {task} ({classes[0]}), not an embedding model")
     if supported:
         raise UnknownArchitectureError(classes[0], supported)
+    return "embed"

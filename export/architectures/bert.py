@@ -10,12 +10,13 @@ import onnx_ir as ir
 
 from export.architectures import Plan
 from export.architectures.config import require_multiple, require_number, require_sizes
+from export.architectures.reranker import PairEncoder, plan_text_reranker, read_cross_encoder
 from export.architectures.text import TextEncoder, count_rows, plan_text_embedder
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.bert import find_bert, max_tokens, record_bert
 from export.graphs.layers import Layers, Sequences
-from export.graphs.text_embedder import build_text_embedder
+from export.graphs.text_embedder import DenseLayer, SentenceHead, build_text_embedder
 from export.spec import Precision, Target
 
 
@@ -27,6 +28,46 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
         KeyError: `config.json` lacks a number.
     """
     config = checkpoint.config
+    vocab_size = _check(checkpoint)
+
+    def record(layers: Layers, input_ids: ir.Value, lengths: ir.Value) -> tuple[ir.Value, Sequences]:
+        return record_bert(layers, config, input_ids, lengths)
+
+    width = config["hidden_size"]
+    build = partial(build_text_embedder, checkpoint.weights, record, width)
+    encoder = TextEncoder(build, width, vocab_size, max_tokens(config))
+    return plan_text_embedder(checkpoint, precision, target, encoder)
+
+
+def plan_reranker(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
+    """Return the plan of a cross-encoder: one graph, the reranker.
+
+    Raises:
+        CheckpointError: A file is missing or asks for something that the graph does not support.
+        KeyError: `config.json` lacks a number.
+    """
+    config, prefix = checkpoint.config, find_bert(checkpoint.weights, checkpoint.config)
+    vocab_size = _check(checkpoint)
+    if config["model_type"] == "bert":
+        inner, outer = f"{prefix}pooler.dense", "classifier"
+        types, _ = checkpoint.weights.shape(f"{prefix}embeddings.token_type_embeddings.weight")
+    else:  # transformers gives RoBERTa's kind no token types
+        inner, outer, types = "classifier.dense", "classifier.out_proj", 1
+    rank = read_cross_encoder(checkpoint, types)
+
+    def record(layers: Layers, input_ids: ir.Value, lengths: ir.Value) -> tuple[ir.Value, Sequences]:
+        op = layers.op
+        token_types = op.input("token_types", ir.DataType.INT64, ["tokens"]) if rank.token_types else None
+        return record_bert(layers, config, input_ids, lengths, token_types)
+
+    head = SentenceHead("cls", (DenseLayer(inner, config["hidden_size"], "tanh"), DenseLayer(outer, 1)), False)
+    encoder = PairEncoder(checkpoint.weights, record, head, vocab_size, max_tokens(config), rank)
+    return plan_text_reranker(checkpoint, precision, target, encoder)
+
+
+def _check(checkpoint: Checkpoint) -> int:
+    """Refuse impossible numbers, and return the rows of the token embedding table."""
+    config = checkpoint.config
     _check_sizes(config)
     prefix = f"{find_bert(checkpoint.weights, config)}embeddings"
     rows = count_rows(checkpoint, f"{prefix}.position_embeddings.weight", "position embeddings")
@@ -34,18 +75,7 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
         raise CheckpointError(
             f"max_position_embeddings is {config['max_position_embeddings']}, but there are {rows} position embeddings"
         )
-
-    def record(layers: Layers, input_ids: ir.Value, lengths: ir.Value) -> tuple[ir.Value, Sequences]:
-        return record_bert(layers, config, input_ids, lengths)
-
-    width = config["hidden_size"]
-    encoder = TextEncoder(
-        partial(build_text_embedder, checkpoint.weights, record, width),
-        width,
-        vocab_size=count_rows(checkpoint, f"{prefix}.word_embeddings.weight", "token embeddings"),
-        max_tokens=max_tokens(config),
-    )
-    return plan_text_embedder(checkpoint, precision, target, encoder)
+    return count_rows(checkpoint, f"{prefix}.word_embeddings.weight", "token embeddings")
 
 
 def _check_sizes(config: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ MAX_SIZES: Mapping[str, int] = {
     "num_hidden_layers": 1024,
     "num_key_value_heads": 4096,
     "p_max_length": 1 << 20,
+    "rerank_max_length": 1 << 20,
     "patch_size": 1024,
 }
 MAX_TEXT_CHARS = 4096

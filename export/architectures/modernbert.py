@@ -10,14 +10,17 @@ import onnx_ir as ir
 
 from export.architectures import Plan
 from export.architectures.config import require_multiple, require_number, require_sizes
+from export.architectures.reranker import PairEncoder, plan_text_reranker, read_cross_encoder
 from export.architectures.text import TextEncoder, count_rows, plan_text_embedder
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.layers import Layers, Sequences
 from export.graphs.modernbert import STACKED, local_rope_theta, record_modernbert
-from export.graphs.text_embedder import build_text_embedder
+from export.graphs.text_embedder import DenseLayer, RecordEncoder, SentenceHead, build_text_embedder
 from export.graphs.weights import SplitWeights, find_prefix
-from export.spec import Precision, Target
+from export.spec import Pooling, Precision, Target
+
+_POOLINGS: Mapping[str, Pooling] = {"cls": "cls", "mean": "mean"}
 
 
 def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
@@ -27,6 +30,39 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
         CheckpointError: A file is missing or asks for something that the graph does not support.
         KeyError: `config.json` lacks a number.
     """
+    weights, width = SplitWeights(checkpoint.weights, STACKED), checkpoint.config["hidden_size"]
+    record, vocab_size = _read(checkpoint)
+    build = partial(build_text_embedder, weights, record, width)
+    encoder = TextEncoder(build, width, vocab_size, checkpoint.config["max_position_embeddings"])
+    return plan_text_embedder(checkpoint, precision, target, encoder)
+
+
+def plan_reranker(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
+    """Return the plan of a cross-encoder: one graph, the reranker.
+
+    Raises:
+        CheckpointError: A file is missing or asks for something that the graph does not support.
+        KeyError: `config.json` lacks a number.
+    """
+    config = checkpoint.config
+    record, vocab_size = _read(checkpoint)
+    if config["classifier_pooling"] not in _POOLINGS:
+        raise CheckpointError(f"classifier_pooling {config['classifier_pooling']!r:.40} is not supported")
+    norm = ("head.norm", config["norm_eps"])
+    inner = DenseLayer("head.dense", config["hidden_size"], config["classifier_activation"], norm)
+    encoder = PairEncoder(
+        SplitWeights(checkpoint.weights, STACKED),
+        record,
+        SentenceHead(_POOLINGS[config["classifier_pooling"]], (inner, DenseLayer("classifier", 1)), normalize=False),
+        vocab_size,
+        config["max_position_embeddings"],
+        read_cross_encoder(checkpoint, types=1),
+    )
+    return plan_text_reranker(checkpoint, precision, target, encoder)
+
+
+def _read(checkpoint: Checkpoint) -> tuple[RecordEncoder, int]:
+    """Return what records the encoder, and the rows of its token embedding table."""
     config = checkpoint.config
     _check(config)
     prefix = find_prefix(checkpoint.weights, "embeddings.tok_embeddings.weight", ("", "model."))
@@ -34,14 +70,7 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
     def record(layers: Layers, input_ids: ir.Value, lengths: ir.Value) -> tuple[ir.Value, Sequences]:
         return record_modernbert(layers, config, prefix, input_ids, lengths)
 
-    weights, width = SplitWeights(checkpoint.weights, STACKED), config["hidden_size"]
-    encoder = TextEncoder(
-        partial(build_text_embedder, weights, record, width),
-        width,
-        vocab_size=count_rows(checkpoint, f"{prefix}embeddings.tok_embeddings.weight", "token embeddings"),
-        max_tokens=config["max_position_embeddings"],
-    )
-    return plan_text_embedder(checkpoint, precision, target, encoder)
+    return record, count_rows(checkpoint, f"{prefix}embeddings.tok_embeddings.weight", "token embeddings")
 
 
 def _check(config: Mapping[str, Any]) -> None:

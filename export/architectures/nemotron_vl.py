@@ -1,8 +1,9 @@
-"""Llama Nemotron Embed VL: texts, images, and images with text."""
+"""Llama Nemotron Embed VL and Rerank VL: texts, images, and images with text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,14 +17,30 @@ from export.architectures.config import (
     require_sizes,
     require_text,
 )
+from export.architectures.reranker import PASSAGE, QUESTION, check_score, check_target
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
-from export.graphs.nemotron_vl import POOLINGS, build_embedder, build_vision_encoder, image_tokens_per_tile
-from export.names import EMBEDDER, VISION_ENCODER
-from export.spec import ImageSpec, ModelSpec, Precision, Target
-from export.tokenizer import check_expansion, check_prefixes, check_token_ids, prepare_tokenizer
+from export.graphs.nemotron_vl import (
+    POOLINGS,
+    build_embedder,
+    build_reranker,
+    build_vision_encoder,
+    image_tokens_per_tile,
+)
+from export.graphs.weights import UnprefixedWeights, Weights
+from export.names import EMBEDDER, RERANKER, VISION_ENCODER
+from export.pairs import check_pairs
+from export.spec import ImageSpec, ModelSpec, Precision, RankSpec, Target
+from export.tokenizer import (
+    check_expansion,
+    check_prefixes,
+    check_token_ids,
+    load_tokenizer,
+    prepare_tokenizer,
+    read_special_tokens,
+)
 from export.triton.tensors import PATCH_BYTES
-from export.validation import Agreement
+from export.validation import Agreement, ScoreAgreement
 
 # Text around the image tokens of a prompt; the tokenizer has no special tokens for it.
 IMAGE_PREFIX, IMAGE_SUFFIX = "<img>", "</img> "
@@ -39,8 +56,15 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
     config, weights = checkpoint.config, checkpoint.weights
     settings = {**config, **(checkpoint.json("processor_config.json") or {})}
     _check_sizes(settings)
+    for name in ("query_prefix", "passage_prefix"):
+        require_text(settings, name)
     image = _image_spec(settings)
-    spec = _spec(checkpoint, settings, image)
+    # Training cut queries to `q_max_length`; the model takes queries as long as passages.
+    spec = replace(
+        _spec(weights, settings, image, settings["p_max_length"]),
+        query_prefix=_with_space(settings["query_prefix"]),
+        passage_prefix=_with_space(settings["passage_prefix"]),
+    )
     tokenizer = prepare_tokenizer(checkpoint.tokenizer, image_token_id=image.token_id)
     check_token_ids(tokenizer, spec.vocab_size)
     check_expansion(tokenizer)
@@ -48,6 +72,43 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
     graphs = {
         VISION_ENCODER: partial(build_vision_encoder, config, weights, precision, target),
         EMBEDDER: partial(build_embedder, config, weights, precision, target),
+    }
+    return Plan(spec, tokenizer, graphs, partial(_compare, checkpoint, spec, image, tokenizer, target))
+
+
+def plan_reranker(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
+    """Return the plan of two graphs: the vision encoder, and the reranker of text and image tokens.
+
+    Raises:
+        CheckpointError: A file is missing or asks for something that the graphs do not support.
+        KeyError: `config.json` lacks a number.
+    """
+    check_target(target)
+    config, weights = checkpoint.config, UnprefixedWeights(checkpoint.weights, "model.")
+    settings = {**config, **(checkpoint.json("processor_config.json") or {})}
+    _check_sizes(settings)
+    check_score(weights, "score")
+    require_number({"temperature": 1.0, **config}, "temperature", 0, 1e6)
+    if settings.get("prompt_template", "v1") != "v1":
+        raise CheckpointError(f"prompt_template {settings['prompt_template']!r:.40} is not supported; only 'v1' is")
+    if settings.get("rerank_max_length") is not None:
+        require_sizes(settings, "rerank_max_length")
+    image = _image_spec(settings)
+    tokenizer = prepare_tokenizer(checkpoint.tokenizer, image_token_id=image.token_id)
+    spec = replace(
+        _spec(weights, settings, image, settings.get("rerank_max_length") or settings["p_max_length"]),
+        dimensions=1,
+        normalize=False,
+        query_prefix=QUESTION,
+        passage_prefix=PASSAGE,
+        rank=RankSpec("identity", *read_special_tokens(load_tokenizer(tokenizer))),
+    )
+    check_token_ids(tokenizer, spec.vocab_size)
+    check_expansion(tokenizer)
+    check_pairs(tokenizer, spec)
+    graphs = {
+        VISION_ENCODER: partial(build_vision_encoder, config, weights, precision, target),
+        RERANKER: partial(build_reranker, config, weights, precision, target),
     }
     return Plan(spec, tokenizer, graphs, partial(_compare, checkpoint, spec, image, tokenizer, target))
 
@@ -71,8 +132,7 @@ def _check_sizes(settings: Mapping[str, Any]) -> None:
 def _check_preprocessing(settings: Mapping[str, Any]) -> None:
     for name in ("use_thumbnail", "dynamic_image_size"):
         require_flag(settings, name)
-    for name in ("query_prefix", "passage_prefix", "pooling"):
-        require_text(settings, name)
+    require_text(settings, "pooling")
     token_id = settings["img_context_token_id"]
     if not isinstance(token_id, int) or isinstance(token_id, bool):
         raise CheckpointError(f"the checkpoint's img_context_token_id is {token_id!r:.40}, not an image token's id")
@@ -80,26 +140,23 @@ def _check_preprocessing(settings: Mapping[str, Any]) -> None:
 
 def _compare(
     checkpoint: Checkpoint, spec: ModelSpec, image: ImageSpec, tokenizer: bytes, target: Target, files: GraphFiles
-) -> Agreement:
+) -> Agreement | ScoreAgreement:
     from export.validation.nemotron_vl import compare_with_transformers  # PyTorch takes seconds to import
 
     return compare_with_transformers(checkpoint, spec, image, tokenizer, files, target)
 
 
-def _spec(checkpoint: Checkpoint, settings: Mapping[str, Any], image: ImageSpec) -> ModelSpec:
+def _spec(weights: Weights, settings: Mapping[str, Any], image: ImageSpec, max_tokens: int) -> ModelSpec:
     if settings["pooling"] not in POOLINGS:
         raise CheckpointError(f"pooling {settings['pooling']!r} is not supported (supported: {', '.join(POOLINGS)})")
     width = settings["llm_config"]["hidden_size"]
     return ModelSpec(
         architecture=settings["model_type"],
         dimensions=width,
-        vocab_size=checkpoint.weights.shape("language_model.embed_tokens.weight")[0],
-        # Training cut queries to `q_max_length`; the model takes queries as long as passages.
-        max_query_tokens=settings["p_max_length"],
-        max_passage_tokens=settings["p_max_length"],
+        vocab_size=weights.shape("language_model.embed_tokens.weight")[0],
+        max_query_tokens=max_tokens,
+        max_passage_tokens=max_tokens,
         pooling=POOLINGS[settings["pooling"]],
-        query_prefix=_with_space(settings["query_prefix"]),
-        passage_prefix=_with_space(settings["passage_prefix"]),
         image_embeds_dim=width,
         image=image,
     )

@@ -17,9 +17,20 @@ _MODEL_TYPES = _POSITIONS_AFTER_PADDING | {"bert"}
 
 
 def record_bert(
-    layers: Layers, config: Mapping[str, Any], input_ids: ir.Value, lengths: ir.Value
+    layers: Layers,
+    config: Mapping[str, Any],
+    input_ids: ir.Value,
+    lengths: ir.Value,
+    token_types: ir.Value | None = None,
 ) -> tuple[ir.Value, Sequences]:
     """Record a BERT-like encoder, as `RecordEncoder` of `text_embedder` describes it.
+
+    Args:
+        layers: The graph and the checkpoint.
+        config: The checkpoint's `config.json`.
+        input_ids: Token ids `(tokens,)` int64.
+        lengths: Length of each sequence `(sequences,)` int64.
+        token_types: Row of the type table for each token `(tokens,)` int64; None for the first row.
 
     Raises:
         ValueError: The config asks for something this graph does not support, or the checkpoint lacks a tensor.
@@ -29,7 +40,7 @@ def record_bert(
     heads = Heads(count, count, config["hidden_size"] // count)
     sequences = layers.sequences(Batch(lengths, op.Shape(input_ids), heads))
     with op.scope("embeddings"):
-        hidden = _embed(layers, config, f"{prefix}embeddings", input_ids, sequences.packing)
+        hidden = _embed(layers, config, f"{prefix}embeddings", input_ids, sequences.packing, token_types)
     for index in range(config["num_hidden_layers"]):
         with op.scope(f"layer.{index}"):
             hidden = _layer(layers, config, f"{prefix}encoder.layer.{index}", hidden, sequences)
@@ -63,8 +74,15 @@ def _check_config(config: Mapping[str, Any]) -> None:
         raise ValueError("is_decoder is not supported: attention is bidirectional")
 
 
-def _embed(layers: Layers, config: Mapping[str, Any], name: str, input_ids: ir.Value, packing: Packing) -> ir.Value:
-    """Return the normalised sum of word, position and first type embeddings, `(tokens, hidden size)`."""
+def _embed(
+    layers: Layers,
+    config: Mapping[str, Any],
+    name: str,
+    input_ids: ir.Value,
+    packing: Packing,
+    token_types: ir.Value | None,
+) -> ir.Value:
+    """Return the normalised sum of word, position and type embeddings, `(tokens, hidden size)`."""
     op, weights = layers.op, layers.weights
     first = _first_position(config)
     rows, dims = weights.shape(f"{name}.position_embeddings.weight")
@@ -73,9 +91,17 @@ def _embed(layers: Layers, config: Mapping[str, Any], name: str, input_ids: ir.V
         table: Array = weights.read(f"{name}.position_embeddings.weight")[first:]
         return np.add(table, weights.read(f"{name}.token_type_embeddings.weight")[0])
 
+    def further_types() -> Array:
+        types: Array = weights.read(f"{name}.token_type_embeddings.weight")
+        return np.subtract(types, types[0])  # the first is added to the positions
+
     table = op.weight(f"{name}.positions_with_type", positions_with_type, [rows - first, dims], ir.DataType.FLOAT)
     words = layers.embedding(input_ids, f"{name}.word_embeddings")
     summed = op.Add(words, op.Gather(table, packing.position))
+    if token_types is not None:
+        shape = weights.shape(f"{name}.token_type_embeddings.weight")
+        types = op.weight(f"{name}.further_types", further_types, shape, ir.DataType.FLOAT)
+        summed = op.Add(summed, op.Gather(types, token_types))
     return layers.layer_norm(summed, f"{name}.LayerNorm", config["layer_norm_eps"])
 
 

@@ -174,19 +174,19 @@ class GraphBuilder:
         return self._constants[key]
 
 
-def build_model(op: GraphBuilder, name: str, output_name: str, output: ir.Value, dims: int) -> ir.Model:
-    """Return the model of a finished graph with one output: float32 rows of a fixed width.
+def build_model(op: GraphBuilder, name: str, output_name: str, output: ir.Value, *dims: int) -> ir.Model:
+    """Return the model of a finished graph with one output: float32 rows of a fixed width, or numbers.
 
     Args:
         op: The recorded graph.
         name: Name of the graph.
         output_name: Public name of the output.
-        output: The output `(rows, dims)`.
-        dims: Width of the output.
+        output: The output `(rows, *dims)`.
+        dims: Width of the output; none for a number in each row.
     """
     output.name = output_name
     output.type = ir.TensorType(ir.DataType.FLOAT)
-    output.shape = ir.Shape([f"{output_name}_rows", dims])
+    output.shape = ir.Shape([f"{output_name}_rows", *dims])
     return ir.Model(op.build(name, [output]), ir_version=IR_VERSION)
 
 

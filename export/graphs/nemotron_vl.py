@@ -1,4 +1,4 @@
-"""Llama Nemotron Embed VL: a vision encoder, and an embedder of text and image tokens."""
+"""Llama Nemotron VL: a vision encoder, and an embedder or reranker of text and image tokens."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from export.graphs.builder import GraphBuilder, build_model
 from export.graphs.decoder import Decoder, LayerKind
-from export.graphs.layers import Precision
+from export.graphs.layers import Layers, Precision
 from export.graphs.packed import Packing
 from export.graphs.pooling import Pooling, normalize_rows
 from export.graphs.siglip import grid_side, record_vision_tower
@@ -80,6 +80,42 @@ def build_embedder(
     Raises:
         ValueError: The config asks for something this graph does not support, or the checkpoint lacks a tensor.
     """
+    layers, pooled = _record_language_model(config, weights, precision, target)
+    op = layers.op
+    with op.scope("pooling"):
+        embeddings = normalize_rows(op, pooled)
+    return build_model(op, "embedder", "embeddings", embeddings, config["llm_config"]["hidden_size"])
+
+
+def build_reranker(
+    config: Mapping[str, Any], weights: Weights, precision: Precision = "fp32", target: Target = "cpu"
+) -> ir.Model:
+    """Build the graph from token ids and image vectors to scores.
+
+    Args:
+        config: The checkpoint's `config.json`, whose `temperature` divides the scores.
+        weights: Tensors of the checkpoint, `score.weight` `(1, hidden size)` among them.
+        precision: Precision of matrices and their products.
+        target: Device that the graph will run on.
+
+    Returns:
+        A model with the inputs of `build_embedder`, and the output `scores` float32 `(sequences,)`, NaN for an empty
+        sequence.
+
+    Raises:
+        ValueError: The config asks for something this graph does not support, or the checkpoint lacks a tensor.
+    """
+    layers, pooled = _record_language_model(config, weights, precision, target)
+    op, head = layers.op, replace(layers, precision="fp32")  # as in the model's own code
+    with op.scope("score"):
+        scores = op.Div(head.linear(pooled, "score"), float(config.get("temperature", 1.0)))
+        return build_model(op, "reranker", "scores", op.Reshape(scores, [-1]))
+
+
+def _record_language_model(
+    config: Mapping[str, Any], weights: Weights, precision: Precision, target: Target
+) -> tuple[Layers, ir.Value]:
+    """Record the graph from its inputs to the pooled hidden states `(sequences, hidden size)` float32."""
     _check_config(config)
     language = config["llm_config"]
     op = GraphBuilder()
@@ -100,8 +136,7 @@ def build_embedder(
         hidden = op.Where(op.Unsqueeze(is_image, [1]), images, decoder.embed(input_ids))
     hidden = decoder.record(hidden, [sequences] * language["num_hidden_layers"])
     with op.scope("pooling"):
-        embeddings = normalize_rows(op, sequences.pool(hidden, POOLINGS[config["pooling"]]))
-    return build_model(op, "embedder", "embeddings", embeddings, language["hidden_size"])
+        return layers, sequences.pool(hidden, POOLINGS[config["pooling"]])
 
 
 def image_token_side(config: Mapping[str, Any]) -> int:

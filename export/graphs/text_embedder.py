@@ -1,4 +1,4 @@
-"""A text embedder around any encoder: packed token ids in, one embedding per sequence out."""
+"""A text embedder or reranker around any encoder: packed token ids in, one embedding or score per sequence out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,17 +21,19 @@ returns the hidden states `(tokens, hidden size)` and the layout of the sequence
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """A linear layer after pooling, `Dense` of sentence-transformers.
+    """A linear layer after pooling, as `Dense` of sentence-transformers.
 
     Attributes:
         name: Its tensors are `<name>.weight` `(outputs, inputs)` and optionally `<name>.bias`.
         outputs: Components that it returns.
         activation: Name of the function that follows; None for none.
+        norm: Layer normalisation that follows, `<norm>.weight`, with its epsilon; None for none.
     """
 
     name: str
     outputs: int
     activation: str | None = None
+    norm: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,44 @@ def build_text_embedder(
         A model with the inputs `input_ids` int64 `(tokens,)` and `sequence_lengths` int32 `(sequences,)`, and the
         output `embeddings` float32 `(sequences, dimensions)`, NaN for a sequence of length 0.
     """
+    op, embeddings = _record(weights, record_encoder, head, precision, target)
+    return build_model(op, "text_embedder", "embeddings", embeddings, head.count_dimensions(width))
+
+
+def build_text_reranker(
+    weights: Weights,
+    record_encoder: RecordEncoder,
+    head: SentenceHead,
+    precision: Precision = "fp32",
+    target: Target = "cpu",
+) -> ir.Model:
+    """Build the reranker of a text encoder, whose sequences are a query and a document each.
+
+    Args:
+        weights: Tensors of the checkpoint.
+        record_encoder: Records the encoder, which may declare further inputs.
+        head: What follows it, up to a single component.
+        precision: Precision of matrices and their products.
+        target: Device that the graph will run on.
+
+    Returns:
+        A model with the inputs of `build_text_embedder`, those of the encoder, and the output `scores` float32
+        `(sequences,)`, NaN for a sequence of length 0.
+    """
+    op, rows = _record(weights, record_encoder, head, precision, target)
+    return build_model(op, "text_reranker", "scores", op.Reshape(rows, [-1]))
+
+
+def _record(
+    weights: Weights, record_encoder: RecordEncoder, head: SentenceHead, precision: Precision, target: Target
+) -> tuple[GraphBuilder, ir.Value]:
     op = GraphBuilder()
     layers = bind_layers(op, weights, precision, target)
     input_ids = op.input("input_ids", ir.DataType.INT64, ["tokens"])
     sequence_lengths = op.input("sequence_lengths", ir.DataType.INT32, ["sequences"])
     lengths = op.Cast(sequence_lengths, to=ir.DataType.INT64)
     hidden, sequences = record_encoder(layers, input_ids, lengths)
-    embeddings = record_head(layers, hidden, sequences, head)
-    return build_model(op, "text_embedder", "embeddings", embeddings, head.count_dimensions(width))
+    return op, record_head(layers, hidden, sequences, head)
 
 
 def record_head(layers: Layers, hidden: ir.Value, sequences: Sequences, head: SentenceHead) -> ir.Value:
@@ -107,6 +139,8 @@ def record_head(layers: Layers, hidden: ir.Value, sequences: Sequences, head: Se
             embeddings = dense.linear(embeddings, layer.name)
             if layer.activation:
                 embeddings = dense.activation(embeddings, layer.activation)
+            if layer.norm:
+                embeddings = dense.layer_norm(embeddings, *layer.norm)
     embeddings = layers.widen(embeddings)
     if head.normalize:
         with op.scope("normalize"):

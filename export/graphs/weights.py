@@ -1,6 +1,6 @@
 """The tensors of a checkpoint, as graphs read them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -63,6 +63,59 @@ class SplitWeights:
             return self._weights.read(name)
         stored, index, parts = self._place_of[name]
         return np.split(self._weights.read(stored), parts)[index]
+
+
+class UnprefixedWeights:
+    """The tensors of a checkpoint without a prefix of their names: the part that a head was put on.
+
+    Args:
+        weights: Tensors of the checkpoint.
+        prefix: Prefix of some of them; the others keep their names.
+    """
+
+    def __init__(self, weights: Weights, prefix: str) -> None:
+        self._weights = weights
+        self._stored = {name.removeprefix(prefix): name for name in weights.names}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all tensors."""
+        return frozenset(self._stored)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor without reading it."""
+        return self._weights.shape(self._stored.get(name, name))
+
+    def read(self, name: str) -> Array:
+        """Return a tensor as C-contiguous float32, whatever its stored type."""
+        return self._weights.read(self._stored.get(name, name))
+
+
+class DerivedWeights:
+    """The tensors of a checkpoint, and one that is computed from them.
+
+    Args:
+        weights: Tensors of the checkpoint.
+        name: Name of the tensor that is computed; one of that name in the checkpoint is hidden.
+        shape: Its shape.
+        derive: Computes it.
+    """
+
+    def __init__(self, weights: Weights, name: str, shape: tuple[int, ...], derive: Callable[[], Array]) -> None:
+        self._weights, self._name, self._shape, self._derive = weights, name, shape, derive
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all tensors."""
+        return self._weights.names | {self._name}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor without reading it."""
+        return self._shape if name == self._name else self._weights.shape(name)
+
+    def read(self, name: str) -> Array:
+        """Return a tensor as C-contiguous float32, whatever its stored type."""
+        return self._derive() if name == self._name else self._weights.read(name)
 
 
 def find_prefix(weights: Weights, name: str, candidates: tuple[str, ...]) -> str:

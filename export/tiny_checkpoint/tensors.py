@@ -79,8 +79,15 @@ def draw_tensor(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.floa
     return tensor
 
 
+def reranker_shapes(widths: Widths) -> Iterator[NamedShape]:
+    """Yield the name and shape of every tensor of a reranker: those of an embedder below `model.`, and a score."""
+    for name, shape in tensor_shapes(widths):
+        yield f"model.{name}", shape
+    yield "score.weight", (1, widths.hidden_size)
+
+
 def tensor_shapes(widths: Widths) -> Iterator[NamedShape]:
-    """Yield the name and shape of every tensor, in the order of the computation."""
+    """Yield the name and shape of every tensor of an embedder, in the order of the computation."""
     yield from _vision_shapes(widths.vision_hidden_size, widths.vision_intermediate_size, widths.vision_layers)
     shuffled = widths.vision_hidden_size * 4
     yield from _layer("mlp1.0", shuffled)

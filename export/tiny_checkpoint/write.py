@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from export.sample_texts import SAMPLE_TEXTS
-from export.tiny_checkpoint.tensors import NamedShape, Widths, draw_tensor, tensor_shapes
+from export.tiny_checkpoint.tensors import NamedShape, Widths, draw_tensor, reranker_shapes, tensor_shapes
 
 MAX_SHARD_BYTES = 512 << 20  # a larger tensor gets its own shard
 MAX_TOKENIZER_SIZE = 1024
@@ -25,10 +25,19 @@ license: apache-2.0
 ---
 # A stand-in with random weights
 
-Random weights in the layout of nvidia/llama-nemotron-embed-vl-1b-v2, for trying the path: the embeddings mean nothing.
+Random weights in the layout of nvidia/{model}, for trying the path: {results} mean nothing.
 
 Written by `python -m export.tiny_checkpoint` from seed {seed}.
 """
+
+RERANKER_CONFIG = {
+    "architectures": ["LlamaNemotronVLForSequenceClassification"],
+    "model_type": "llama_nemotron_vl_rerank",
+    "prompt_template": "v1",
+    "temperature": 1.0,
+    "num_labels": 1,
+}
+"""What differs from the config of an embedder."""
 
 BOS = "<|begin_of_text|>"
 EOS = "<|end_of_text|>"
@@ -49,7 +58,9 @@ _WORDS = "|".join(
 )
 
 
-def write_checkpoint(folder: Path, widths: Widths, *, seed: int = 0, dtype: str = "float32") -> None:
+def write_checkpoint(
+    folder: Path, widths: Widths, *, seed: int = 0, dtype: str = "float32", reranker: bool = False
+) -> None:
     """Write a checkpoint, holding one shard in memory at a time.
 
     Args:
@@ -57,6 +68,7 @@ def write_checkpoint(folder: Path, widths: Widths, *, seed: int = 0, dtype: str 
         widths: Widths of the model.
         seed: Seed of the weights; the same seed and widths give the same files.
         dtype: Stored type of the weights, `float32` or `bfloat16`.
+        reranker: Whether to write a reranker in place of an embedder.
 
     Raises:
         ValueError: The vocabulary is too small for the tokenizer, or the seed is negative.
@@ -67,12 +79,16 @@ def write_checkpoint(folder: Path, widths: Widths, *, seed: int = 0, dtype: str 
     if tokenizer.get_vocab_size() > widths.vocab_size:
         raise ValueError(f"the tokenizer alone has {tokenizer.get_vocab_size()} tokens: the vocabulary is too small")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "README.md").write_text(README.format(seed=seed), "utf-8")
+    model, results = ("rerank", "the scores") if reranker else ("embed", "the embeddings")
+    readme = README.format(seed=seed, model=f"llama-nemotron-{model}-vl-1b-v2", results=results)
+    (folder / "README.md").write_text(readme, "utf-8")
     tokenizer.save(str(folder / "tokenizer.json"))
     _write_json(folder / "tokenizer_config.json", {"bos_token": BOS, "eos_token": EOS, "pad_token": PAD})
-    _write_json(folder / "config.json", _model_config(widths, tokenizer.token_to_id(IMAGE), dtype))
+    config = _model_config(widths, tokenizer.token_to_id(IMAGE), dtype)
+    _write_json(folder / "config.json", config | (RERANKER_CONFIG if reranker else {}))
     _write_json(folder / "processor_config.json", _processor_config())
-    _write_weights(folder, list(tensor_shapes(widths)), seed, DTYPES[dtype])
+    shapes = reranker_shapes(widths) if reranker else tensor_shapes(widths)
+    _write_weights(folder, list(shapes), seed, DTYPES[dtype])
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import names
 from export.serving import ServedModel
 from export.triton import steps, tensors
-from export.triton.steps import embedder_inputs, set_parameters, token_id_parameters
+from export.triton.steps import head_inputs, head_output, image_inputs, set_parameters, text_inputs, token_id_parameters
 from export.triton.tensors import Tensor
 
 _HEADER = "# Written by `python -m export`. What the tensors and parameters mean: docs/contract.md\n"
@@ -20,15 +20,16 @@ def render_repository(model: ServedModel) -> dict[str, pb.ModelConfig]:
     """Return the config of every Triton model of a public id, by name, steps first and ensembles last."""
     prefix = names.slug(model.identity.public_id)
     spec, serving = model.spec, model.serving
+    text, image = names.ENSEMBLES[spec.task]["text"], names.ENSEMBLES[spec.task]["image"]
     builders = {
-        names.PREPROCESS_TEXT: lambda name: steps.preprocess_text(name, model),
-        names.PREPROCESS_IMAGE: lambda name: steps.preprocess_image(name, spec, serving.preprocess_image),
+        names.PREPROCESSING[text]: lambda name: steps.preprocess_text(name, model),
+        names.PREPROCESSING[image]: lambda name: steps.preprocess_image(name, spec, serving.images(spec.task)),
         names.VISION_ENCODER: lambda name: steps.vision_encoder(name, spec, serving),
-        names.EMBEDDER: lambda name: steps.embedder(name, spec, serving),
-        names.TEXT: lambda name: _text_ensemble(model, prefix),
-        names.IMAGE: lambda name: _image_ensemble(model, prefix),
+        names.HEADS[spec.task]: lambda name: steps.head(name, spec, serving),
+        text: lambda name: _text_ensemble(model, prefix, text),
+        image: lambda name: _image_ensemble(model, prefix, image),
     }
-    served = names.model_names(model.identity.public_id, spec.modalities)
+    served = names.model_names(model.identity.public_id, spec.modalities, spec.task)
     return {name: builders[name.removeprefix(f"{prefix}_")](name) for name in served}
 
 
@@ -37,14 +38,13 @@ def to_text(config: pb.ModelConfig) -> str:
     return _HEADER + str(text_format.MessageToString(config, as_utf8=True, use_short_repeated_primitives=True))
 
 
-def _text_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
-    """Return the ensemble from `text` to `embeddings`, the only one that carries the manifest."""
+def _text_ensemble(model: ServedModel, prefix: str, name: str) -> pb.ModelConfig:
+    """Return the ensemble from `text` to `embeddings` or `scores`, the only one that carries the manifest."""
     spec = model.spec
-    embeddings = tensors.embeddings(spec.dimensions)
-    config = _ensemble(f"{prefix}_{names.TEXT}", tensors.TEXT_INPUTS, (embeddings, *tensors.TEXT_RESULTS))
-    between = embedder_inputs(spec)
-    _add_step(config, f"{prefix}_{names.PREPROCESS_TEXT}", tensors.TEXT_INPUTS, (*between, *tensors.TEXT_RESULTS))
-    _add_step(config, f"{prefix}_{names.EMBEDDER}", between, (embeddings,))
+    inputs, between, output = text_inputs(spec), head_inputs(spec), head_output(spec)
+    config = _ensemble(f"{prefix}_{name}", inputs, (output, *tensors.TEXT_RESULTS))
+    _add_step(config, f"{prefix}_{names.PREPROCESSING[name]}", inputs, (*between, *tensors.TEXT_RESULTS))
+    _add_step(config, f"{prefix}_{names.HEADS[spec.task]}", between, (output,))
     set_parameters(config, {"modality": "text", **token_id_parameters(model), **_identity(model)})
     if model.identity.manifest is not None:
         set_parameters(config, {"manifest": model.identity.manifest})
@@ -53,22 +53,22 @@ def _text_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
     return config
 
 
-def _image_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
-    """Return the ensemble from encoded images to `embeddings`."""
+def _image_ensemble(model: ServedModel, prefix: str, name: str) -> pb.ModelConfig:
+    """Return the ensemble from encoded images to `embeddings` or `scores`."""
     spec, image = model.spec, model.spec.image
     if image is None or spec.image_embeds_dim is None:
         raise ValueError("a model without images has no image ensemble")
-    embeddings, image_embeds = tensors.embeddings(spec.dimensions), tensors.image_embeds(spec.image_embeds_dim)
-    config = _ensemble(f"{prefix}_{names.IMAGE}", tensors.IMAGE_INPUTS, (embeddings, *tensors.IMAGE_RESULTS))
+    inputs, output, image_embeds = image_inputs(spec), head_output(spec), tensors.image_embeds(spec.image_embeds_dim)
+    config = _ensemble(f"{prefix}_{name}", inputs, (output, *tensors.IMAGE_RESULTS))
     between = (tensors.PATCHES, tensors.INPUT_IDS, tensors.SEQUENCE_LENGTHS, tensors.IMAGE_ROWS)
-    _add_step(config, f"{prefix}_{names.PREPROCESS_IMAGE}", tensors.IMAGE_INPUTS, (*between, *tensors.IMAGE_RESULTS))
+    _add_step(config, f"{prefix}_{names.PREPROCESSING[name]}", inputs, (*between, *tensors.IMAGE_RESULTS))
     _add_step(config, f"{prefix}_{names.VISION_ENCODER}", (tensors.PATCHES,), (image_embeds,))
-    _add_step(config, f"{prefix}_{names.EMBEDDER}", embedder_inputs(spec), (embeddings,))
+    _add_step(config, f"{prefix}_{names.HEADS[spec.task]}", head_inputs(spec), (output,))
     values = {
         "modality": "image",
         "max_tiles": str(image.max_tiles_with_thumbnail),
         "tokens_per_tile": str(image.tokens_per_tile),
-        "max_image_bytes": str(model.serving.preprocess_image.max_image_bytes),
+        "max_image_bytes": str(model.serving.images(spec.task).max_image_bytes),
     }
     set_parameters(config, {**values, **_identity(model)})
     return config
@@ -99,11 +99,14 @@ def _identity(model: ServedModel) -> dict[str, str]:
     identity = model.identity
     values = {
         "public_id": identity.public_id,
-        "dimensions": str(model.spec.dimensions),
         "max_tokens": str(model.spec.max_tokens),
         "precision": identity.precision,
         "license": identity.license,
     }
+    if model.spec.rank:
+        values |= {"task": "rank", "activation": model.spec.rank.activation}
+    else:
+        values["dimensions"] = str(model.spec.dimensions)
     if identity.fingerprint is not None:
         values["fingerprint"] = identity.fingerprint
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 
 from PIL import Image
@@ -10,7 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
 from export.serving import GraphOptions, ImageOptions, ServedModel, ServingSpec, StepOptions
-from export.spec import ImageSpec, ModelSpec, Target, is_tensorrt
+from export.spec import ImageSpec, ModelSpec, RankSpec, Target, is_tensorrt
 from export.triton import tensors
 from export.triton.profiles import ENGINE_FILE, Profile, list_profiles
 from export.triton.tensors import Tensor
@@ -28,11 +29,14 @@ _CUDA_MEMORY = {"arena_extend_strategy": "1", "gpu_mem_limit": str(32 << 30)}
 
 
 def preprocess_text(name: str, model: ServedModel) -> pb.ModelConfig:
-    """Return the step from `text` to the embedder's inputs."""
-    outputs = (*embedder_inputs(model.spec), *tensors.TEXT_RESULTS)
-    config = _preprocess(name, tensors.TEXT_INPUTS, outputs, model.serving.preprocess_text)
-    set_parameters(config, {"modality": names.TEXT, **_text_parameters(model.spec), **token_id_parameters(model)})
-    _fill_from_file(config.model_warmup.add(name="one_text", batch_size=1), tensors.TEXT, TEXT_FILE)
+    """Return the step from `text`, and the query of a reranker, to the inputs of the last graph."""
+    spec = model.spec
+    outputs = (*head_inputs(spec), *tensors.TEXT_RESULTS)
+    config = _preprocess(name, text_inputs(spec), outputs, model.serving.texts(spec.task))
+    set_parameters(config, {"modality": names.TEXT, **_text_parameters(spec), **token_id_parameters(model)})
+    warmup = config.model_warmup.add(name="one_text", batch_size=1)
+    for tensor in (tensors.QUERY, tensors.TEXT) if spec.rank else (tensors.TEXT,):
+        _fill_from_file(warmup, tensor, TEXT_FILE)
     return config
 
 
@@ -45,12 +49,15 @@ def preprocess_image(name: str, spec: ModelSpec, options: ImageOptions) -> pb.Mo
         tensors.IMAGE_ROWS,
         *tensors.IMAGE_RESULTS,
     )
-    config = _preprocess(name, tensors.IMAGE_INPUTS, outputs, options)
+    config = _preprocess(name, image_inputs(spec), outputs, options)
     set_parameters(config, {"modality": names.IMAGE, **preprocessing_parameters(spec)})
     set_parameters(config, {"max_image_bytes": str(options.max_image_bytes)})
     if options.decode_workers is not None:
         set_parameters(config, {"decode_workers": str(options.decode_workers)})
-    _fill_from_file(config.model_warmup.add(name="one_image", batch_size=1), tensors.IMAGE, IMAGE_FILE)
+    warmup = config.model_warmup.add(name="one_image", batch_size=1)
+    _fill_from_file(warmup, tensors.IMAGE, IMAGE_FILE)
+    if spec.rank:
+        _fill_from_file(warmup, tensors.QUERY, TEXT_FILE)
     return config
 
 
@@ -69,12 +76,11 @@ def vision_encoder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.Model
     return config
 
 
-def embedder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
-    """Return the step from token ids, and image rows if the model takes images, to `embeddings`."""
-    inputs = embedder_inputs(spec)
-    output = tensors.embeddings(spec.dimensions)
-    config = _graph(name, inputs, output, tensors.SEQUENCE_LENGTHS, serving.embedder, serving.target)
-    _set_profiles(config, list_profiles(names.EMBEDDER, spec, serving), serving.target)
+def head(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
+    """Return the step from token ids, and image rows if the model takes images, to `embeddings` or `scores`."""
+    inputs, options = head_inputs(spec), serving.graph(spec.task)
+    config = _graph(name, inputs, head_output(spec), tensors.SEQUENCE_LENGTHS, options, serving.target)
+    _set_profiles(config, list_profiles(names.HEADS[spec.task], spec, serving), serving.target)
     warmup = config.model_warmup.add(name="one_short_text", batch_size=1)
     for tensor in inputs:
         if tensor is tensors.SEQUENCE_LENGTHS:
@@ -82,19 +88,23 @@ def embedder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig
         elif tensor is tensors.IMAGE_ROWS:
             _fill_from_file(warmup, tensor, IMAGE_ROWS_FILE)
         else:
-            _fill_with_zeros(warmup, tensor, rows=WARMUP_TOKENS if tensor is tensors.INPUT_IDS else 1)
+            is_of_tokens = tensor in (tensors.INPUT_IDS, tensors.TOKEN_TYPES)
+            _fill_with_zeros(warmup, tensor, rows=WARMUP_TOKENS if is_of_tokens else 1)
     return config
 
 
 def warmup_files(spec: ModelSpec) -> dict[str, dict[str, bytes]]:
     """Return the files that Triton reads from the `warmup/` folder of each step: little-endian INT32, or BYTES."""
+    head, ensembles = names.HEADS[spec.task], names.ENSEMBLES[spec.task]
+    text = {TEXT_FILE: _as_bytes_tensor(b"warm-up")}
     files = {
-        names.PREPROCESS_TEXT: {TEXT_FILE: _as_bytes_tensor(b"warm-up")},
-        names.EMBEDDER: {SEQUENCE_LENGTHS_FILE: WARMUP_TOKENS.to_bytes(4, "little")},
+        names.PREPROCESSING[ensembles["text"]]: text,
+        head: {SEQUENCE_LENGTHS_FILE: WARMUP_TOKENS.to_bytes(4, "little")},
     }
-    if names.IMAGE in spec.modalities:
-        files[names.PREPROCESS_IMAGE] = {IMAGE_FILE: _as_bytes_tensor(_small_image())}
-        files[names.EMBEDDER][IMAGE_ROWS_FILE] = (1).to_bytes(4, "little")
+    if spec.image:
+        image = {IMAGE_FILE: _as_bytes_tensor(_small_image())}
+        files[names.PREPROCESSING[ensembles["image"]]] = image | (text if spec.rank else {})
+        files[head][IMAGE_ROWS_FILE] = (1).to_bytes(4, "little")
     return files
 
 
@@ -109,16 +119,29 @@ def _small_image() -> bytes:
     return file.getvalue()
 
 
-def embedder_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
-    """Return the inputs of the embedder, which are the outputs of `preprocess_text`."""
-    if spec.image_embeds_dim is None:
-        return (tensors.INPUT_IDS, tensors.SEQUENCE_LENGTHS)
-    return (
-        tensors.INPUT_IDS,
-        tensors.SEQUENCE_LENGTHS,
-        tensors.image_embeds(spec.image_embeds_dim),
-        tensors.IMAGE_ROWS,
-    )
+def text_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
+    """Return the inputs of the ensemble of texts."""
+    return tensors.RANK_INPUTS if spec.rank else tensors.TEXT_INPUTS
+
+
+def image_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
+    """Return the inputs of the ensemble of images."""
+    return tensors.RANK_IMAGE_INPUTS if spec.rank else tensors.IMAGE_INPUTS
+
+
+def head_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
+    """Return the inputs of the last graph, which are outputs of the preprocessing of texts."""
+    inputs: tuple[Tensor, ...] = (tensors.INPUT_IDS, tensors.SEQUENCE_LENGTHS)
+    if spec.rank and spec.rank.token_types:
+        inputs += (tensors.TOKEN_TYPES,)
+    if spec.image_embeds_dim is not None:
+        inputs += (tensors.image_embeds(spec.image_embeds_dim), tensors.IMAGE_ROWS)
+    return inputs
+
+
+def head_output(spec: ModelSpec) -> Tensor:
+    """Return the output of the last graph, with an entry for each item."""
+    return tensors.SCORES if spec.rank else tensors.embeddings(spec.dimensions)
 
 
 def preprocessing_parameters(spec: ModelSpec) -> dict[str, str]:
@@ -228,7 +251,17 @@ def _text_parameters(spec: ModelSpec) -> dict[str, str]:
     }
     if spec.image and spec.image_embeds_dim is not None:
         values |= {"image_token_id": str(spec.image.token_id), "image_embeds_dim": str(spec.image_embeds_dim)}
-    return values
+    return values | (_rank_parameters(spec.rank) if spec.rank else {})
+
+
+def _rank_parameters(rank: RankSpec) -> dict[str, str]:
+    return {
+        "task": "rank",
+        "pair_head": json.dumps(rank.head),
+        "pair_middle": json.dumps(rank.middle),
+        "pair_tail": json.dumps(rank.tail),
+        "token_types": "true" if rank.token_types else "false",
+    }
 
 
 def _image_parameters(image: ImageSpec) -> dict[str, str]:

@@ -57,7 +57,9 @@ def embeddings(dimensions: int) -> Tensor:
     return Tensor("embeddings", "FP32", (-1, dimensions))
 
 
+SCORES = Tensor("scores", "FP32")
 INPUT_IDS = Tensor("input_ids", "INT64")
+TOKEN_TYPES = Tensor("token_types", "INT64")
 SEQUENCE_LENGTHS = Tensor("sequence_lengths", "INT32")
 IMAGE_ROWS = Tensor("image_rows", "INT32")
 PATCHES = Tensor("patches", "UINT8", (-1, PATCH_BYTES))
@@ -71,6 +73,7 @@ ERRORS = Tensor("errors", "BYTES")
 TRUNCATE = Tensor("truncate", "BYTES", (1,), optional=True)
 TEXT = Tensor("text", "BYTES")
 IMAGE = Tensor("image", "BYTES")
+QUERY = Tensor("query", "BYTES", (1,))
 TEXT_INPUTS = (
     TEXT,
     Tensor("input_type", "BYTES", (1,), optional=True),
@@ -81,4 +84,6 @@ TEXT_INPUTS = (
 )
 TEXT_RESULTS = (TOKEN_COUNTS, UNTRUNCATED_TOKEN_COUNTS, ERRORS)
 IMAGE_INPUTS = (IMAGE, Tensor("page", "INT32", optional=True), Tensor("text", "BYTES", optional=True), TRUNCATE)
+RANK_INPUTS = (QUERY, TEXT, TRUNCATE)
+RANK_IMAGE_INPUTS = (QUERY, *IMAGE_INPUTS)
 IMAGE_RESULTS = (TOKEN_COUNTS, UNTRUNCATED_TOKEN_COUNTS, IMAGE_TOKEN_COUNTS, TILE_COUNTS, PAGE_COUNTS, ERRORS)

@@ -44,6 +44,34 @@ class Agreement:
     mean_cosine: float
     samples: int
 
+    def describe(self) -> str:
+        """Return the distance in words."""
+        return f"largest difference {self.max_abs_error:.1e}, lowest cosine {self.min_cosine:.6f}"
+
+
+@dataclass(frozen=True)
+class ScoreAgreement:
+    """Distance between two scores of each of the same pairs of query and document.
+
+    Attributes:
+        max_abs_error: Largest difference.
+        max_abs_score: Largest score, as an absolute value.
+        correlation: Of both lists of scores, by Pearson.
+        samples: Number of pairs.
+    """
+
+    max_abs_error: float
+    max_abs_score: float
+    correlation: float
+    samples: int
+
+    def describe(self) -> str:
+        """Return the distance in words."""
+        return (
+            f"largest difference {self.max_abs_error:.1e} of scores up to {self.max_abs_score:.1f}, correlation"
+            f" {self.correlation:.6f}"
+        )
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -58,6 +86,11 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
     "fp16": Tolerance(min_cosine=0.999),
     "int8": Tolerance(min_cosine=0.95),
 }
+SCORE_TOLERANCE = 1e-4
+"""Largest difference of a score in fp32, as a part of the largest score if that is above 1."""
+
+MIN_CORRELATIONS: Mapping[Precision, float] = {"fp16": 0.999, "int8": 0.95}
+"""Lowest correlation of the scores in other precisions, which change them more than their order."""
 
 
 @cache
@@ -105,12 +138,15 @@ def compare_embeddings(found: NDArray[np.float32], expected: NDArray[np.float32]
     )
 
 
-def require_agreement(agreement: Agreement, precision: Precision) -> None:
+def require_agreement(agreement: Agreement | ScoreAgreement, precision: Precision) -> None:
     """Refuse graphs that do not compute what the reference computes.
 
     Raises:
         ValidationError: The agreement is outside the tolerance of the precision.
     """
+    if isinstance(agreement, ScoreAgreement):
+        _require_scores(agreement, precision)
+        return
     tolerance = TOLERANCES[precision]
     if agreement.max_abs_error > tolerance.max_abs_error:
         raise ValidationError(
@@ -121,4 +157,19 @@ def require_agreement(agreement: Agreement, precision: Precision) -> None:
         raise ValidationError(
             f"the {precision} graphs have a cosine of {agreement.min_cosine:.4f} to the reference"
             f" (allowed: {tolerance.min_cosine}) over {agreement.samples} samples"
+        )
+
+
+def _require_scores(agreement: ScoreAgreement, precision: Precision) -> None:
+    if precision == "fp32":
+        allowed = SCORE_TOLERANCE * max(1.0, agreement.max_abs_score)
+        agrees = agreement.max_abs_error <= allowed
+        expected = f"a difference of at most {allowed:.0e}"
+    else:
+        agrees = agreement.correlation >= MIN_CORRELATIONS[precision]
+        expected = f"a correlation of at least {MIN_CORRELATIONS[precision]}"
+    if not agrees:
+        raise ValidationError(
+            f"the {precision} graph does not agree with the reference over {agreement.samples} samples:"
+            f" {agreement.describe()} (needed: {expected})"
         )

@@ -1,4 +1,4 @@
-"""The golden text of a model and its embedding, with which a server checks that it still embeds correctly."""
+"""The golden input of a model and its embedding or score, with which a server checks that it still computes them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.pairs import SAMPLE_QUERIES, encode_pair
 from export.sample_texts import SAMPLE_TEXTS
 from export.spec import ModelSpec, Precision, Target
 from export.tokenizer import load_tokenizer
 from export.validation import open_graph
+from export.validation.scores import score_with_graph
 
 GOLDEN_TEXT = SAMPLE_TEXTS[0]
+GOLDEN_QUERY = SAMPLE_QUERIES[1]
 
 MIN_COSINES: Mapping[Precision, float] = {"fp32": 0.9999, "fp16": 0.999, "int8": 0.95}
 """Lowest cosine between the golden embedding and that of a sound server, whose ONNX Runtime and hardware may differ."""
+
+MAX_SCORE_ERRORS: Mapping[Precision, float] = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.2}
+"""Largest difference of the golden score on such a server, as a part of the score if that is above 1."""
+
+
+def compute_golden(spec: ModelSpec, tokenizer: bytes, head: Path, precision: Precision, target: Target) -> str:
+    """Return the `golden` parameter of the ensemble of texts, as JSON (docs/contract.md).
+
+    Args:
+        spec: Numbers of the model.
+        tokenizer: Content of the `tokenizer.json` to serve.
+        head: File of the embedder or reranker.
+        precision: Its precision.
+        target: Device that the graph is for.
+    """
+    if spec.rank:
+        return write_golden_score(score_golden_pair(spec, tokenizer, head, target), precision)
+    return write_golden(embed_golden_text(spec, tokenizer, head, target), precision)
 
 
 def embed_golden_text(spec: ModelSpec, tokenizer: bytes, embedder: Path, target: Target) -> NDArray[np.float32]:
@@ -43,6 +64,26 @@ def embed_golden_text(spec: ModelSpec, tokenizer: bytes, embedder: Path, target:
         }
     embedding: NDArray[np.float32] = open_graph(embedder, target).run(["embeddings"], inputs)[0][0]
     return embedding
+
+
+def score_golden_pair(spec: ModelSpec, tokenizer: bytes, reranker: Path, target: Target) -> float:
+    """Score the golden pair, alone, with the written graph.
+
+    Args:
+        spec: Numbers of the reranker.
+        tokenizer: Content of the `tokenizer.json` to serve.
+        reranker: File of the graph.
+        target: Device that the graph is for.
+    """
+    pair = encode_pair(load_tokenizer(tokenizer), spec, GOLDEN_QUERY, GOLDEN_TEXT)
+    return float(score_with_graph(reranker, [pair], target, spec.image_embeds_dim)[0])
+
+
+def write_golden_score(score: float, precision: Precision) -> str:
+    """Return the `golden` parameter of the ensemble that scores texts, as JSON (docs/contract.md)."""
+    max_abs_error = MAX_SCORE_ERRORS[precision] * max(1.0, abs(score))
+    golden = {"query": GOLDEN_QUERY, "text": GOLDEN_TEXT, "score": score, "max_abs_error": max_abs_error}
+    return json.dumps(golden, ensure_ascii=False)
 
 
 def write_golden(embedding: NDArray[np.float32], precision: Precision) -> str:

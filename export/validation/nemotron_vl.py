@@ -1,4 +1,4 @@
-"""Llama Nemotron Embed VL against transformers' SigLIP and Llama, put together as its model card says."""
+"""Llama Nemotron VL against transformers' SigLIP and Llama, put together as the model cards say."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from transformers.modeling_utils import no_init_weights
 from export.architectures import GraphFiles
 from export.checkpoint import Checkpoint
 from export.graphs.nemotron_vl import image_token_side
-from export.graphs.weights import Weights
-from export.names import EMBEDDER, VISION_ENCODER
+from export.graphs.weights import UnprefixedWeights, Weights
+from export.names import HEADS, VISION_ENCODER
+from export.pairs import SAMPLE_QUERIES, encode_pair, encode_sample_pairs
 from export.sample_texts import SAMPLE_TEXTS
 from export.spec import ImageSpec, ModelSpec, Target
 from export.tokenizer import load_tokenizer
-from export.validation import Agreement, compare_embeddings, open_graph
+from export.validation import Agreement, ScoreAgreement, compare_embeddings, open_graph
+from export.validation.scores import compare_scores
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -30,7 +32,7 @@ _TILES_SEED = 20240229
 
 @dataclass(frozen=True)
 class SampleItem:
-    """One sequence to embed.
+    """One sequence to embed, or to score.
 
     Attributes:
         input_ids: Token ids, image tokens included.
@@ -44,11 +46,29 @@ class SampleItem:
 
 def compare_with_transformers(
     checkpoint: Checkpoint, spec: ModelSpec, image: ImageSpec, tokenizer: bytes, files: GraphFiles, target: Target
-) -> Agreement:
-    """Embed texts and images with the written graphs, in one packed batch, and with transformers, one at a time."""
-    items = _sample_items(checkpoint.config, spec, image, tokenizer)
-    found = _embed_with_graphs(files, target, items, spec.dimensions)
-    return compare_embeddings(found, embed_with_transformers(checkpoint.config, checkpoint.weights, items))
+) -> Agreement | ScoreAgreement:
+    """Embed texts and images, or score them for queries, with the written graphs and with transformers.
+
+    The graphs get one packed batch, transformers one item at a time.
+    """
+    config = checkpoint.config
+    if spec.rank:
+        pairs, weights = _sample_pairs(config, spec, image, tokenizer), UnprefixedWeights(checkpoint.weights, "model.")
+        return compare_scores(_run_graphs(files, target, pairs, spec), score_with_transformers(config, weights, pairs))
+    items = _sample_items(config, spec, image, tokenizer)
+    found = _run_graphs(files, target, items, spec)
+    return compare_embeddings(found, embed_with_transformers(config, checkpoint.weights, items))
+
+
+def _sample_pairs(config: Mapping[str, Any], spec: ModelSpec, image: ImageSpec, tokenizer: bytes) -> list[SampleItem]:
+    """Return queries with texts, with an image alone, and with two tiles and a text."""
+    items = [SampleItem(pair.input_ids) for pair in encode_sample_pairs(tokenizer, spec)]
+    loaded = load_tokenizer(tokenizer)
+    loaded.encode_special_tokens = True
+    for rows, text in _sample_images(config, image):
+        tiles = len(rows) // image.tokens_per_tile
+        items.append(SampleItem(encode_pair(loaded, spec, SAMPLE_QUERIES[0], text, tiles).input_ids, rows))
+    return items
 
 
 def _sample_items(config: Mapping[str, Any], spec: ModelSpec, image: ImageSpec, tokenizer: bytes) -> list[SampleItem]:
@@ -57,13 +77,18 @@ def _sample_items(config: Mapping[str, Any], spec: ModelSpec, image: ImageSpec, 
     loaded.encode_special_tokens = True
     prompts = [spec.passage_prefix + text for text in SAMPLE_TEXTS] + [spec.query_prefix + SAMPLE_TEXTS[0]]
     items = [SampleItem(encoding.ids[: spec.max_tokens]) for encoding in loaded.encode_batch(prompts)]
-    tiles = _paint_tiles(3, image.tile_size)
-    patches = _cut_patches(tiles, config["vision_config"]["patch_size"], image_token_side(config))
     head = loaded.encode(spec.passage_prefix + image.prefix).ids
-    for rows, text in ((patches[: image.tokens_per_tile], ""), (patches[image.tokens_per_tile :], SAMPLE_TEXTS[1])):
+    for rows, text in _sample_images(config, image):
         tail = loaded.encode(image.suffix + text, add_special_tokens=False).ids
         items.append(SampleItem([*head, *[image.token_id] * len(rows), *tail], rows))
     return items
+
+
+def _sample_images(config: Mapping[str, Any], image: ImageSpec) -> list[tuple[NDArray[np.uint8], str]]:
+    """Return the rows of an image of one tile, without a text, and of one of two tiles, with a text."""
+    tiles = _paint_tiles(3, image.tile_size)
+    patches = _cut_patches(tiles, config["vision_config"]["patch_size"], image_token_side(config))
+    return [(patches[: image.tokens_per_tile], ""), (patches[image.tokens_per_tile :], SAMPLE_TEXTS[1])]
 
 
 def _paint_tiles(count: int, side: int) -> NDArray[np.uint8]:
@@ -89,13 +114,13 @@ def _cut_patches(tiles: NDArray[np.uint8], patch: int, block: int) -> NDArray[np
     return grid.transpose(0, 1, 4, 2, 5, 3, 6, 7).reshape(count * blocks * blocks, block * block * patch * patch * 3)
 
 
-def _embed_with_graphs(files: GraphFiles, target: Target, items: list[SampleItem], width: int) -> NDArray[np.float32]:
+def _run_graphs(files: GraphFiles, target: Target, items: list[SampleItem], spec: ModelSpec) -> NDArray[np.float32]:
     """Run both graphs as the ensembles do; a text brings one row of `image_embeds`, which is never read."""
     patches = np.concatenate([item.patches for item in items if item.patches is not None])
     vision_encoder = open_graph(files[VISION_ENCODER], target)
     rows: NDArray[np.float32] = vision_encoder.run(["image_embeds"], {"patches": patches.ravel()})[0]
     image_rows = [1 if item.patches is None else len(item.patches) for item in items]
-    image_embeds = np.full((sum(image_rows), width), np.nan, np.float32)
+    image_embeds = np.full((sum(image_rows), rows.shape[1]), np.nan, np.float32)
     image_embeds[np.repeat([item.patches is not None for item in items], image_rows)] = rows
     inputs = {
         "input_ids": np.concatenate([np.asarray(item.input_ids, np.int64) for item in items]),
@@ -103,8 +128,8 @@ def _embed_with_graphs(files: GraphFiles, target: Target, items: list[SampleItem
         "sequence_lengths": np.asarray([len(item.input_ids) for item in items], np.int32),
         "image_rows": np.asarray(image_rows, np.int32),
     }
-    embeddings: NDArray[np.float32] = open_graph(files[EMBEDDER], target).run(["embeddings"], inputs)[0]
-    return embeddings
+    results: NDArray[np.float32] = open_graph(files[HEADS[spec.task]], target).run(None, inputs)[0]
+    return results
 
 
 def embed_with_transformers(
@@ -121,13 +146,37 @@ def embed_with_transformers(
         Embeddings `(items, hidden size)` of length 1.
     """
     with torch.inference_mode():
-        image_embeds = _encode_images(config, weights, items)
-        language_model = load_language_model(config["llm_config"], weights)
-        embeddings = [
-            _embed(language_model, config, item.input_ids, rows) for item, rows in zip(items, image_embeds, strict=True)
-        ]
-    stacked: NDArray[np.float32] = torch.stack(embeddings).numpy()
-    return stacked
+        embeddings: NDArray[np.float32] = nn.functional.normalize(_pool(config, weights, items)).numpy()
+    return embeddings
+
+
+def score_with_transformers(
+    config: Mapping[str, Any], weights: Weights, items: Sequence[SampleItem]
+) -> NDArray[np.float32]:
+    """Score pairs one at a time in float32, with one of the two towers in memory at a time.
+
+    Args:
+        config: The checkpoint's `config.json`.
+        weights: Tensors of the checkpoint, named as those of the embedding model.
+        items: Pairs to score.
+
+    Returns:
+        Scores `(items,)`, logits.
+    """
+    with torch.inference_mode():
+        score = torch.from_numpy(weights.read("score.weight")[0])
+        logits = _pool(config, weights, items) @ score / config.get("temperature", 1.0)
+    scores: NDArray[np.float32] = logits.numpy()
+    return scores
+
+
+def _pool(config: Mapping[str, Any], weights: Weights, items: Sequence[SampleItem]) -> torch.Tensor:
+    """Return the mean of the last hidden states of each item, `(items, hidden size)`."""
+    image_embeds = _encode_images(config, weights, items)
+    language_model = load_language_model(config["llm_config"], weights)
+    return torch.stack(
+        [_encode(language_model, config, item.input_ids, rows) for item, rows in zip(items, image_embeds, strict=True)]
+    )
 
 
 def _encode_images(
@@ -182,17 +231,18 @@ def shuffle_pixels(vectors: torch.Tensor, block: int) -> torch.Tensor:
     return grid.reshape(tiles * blocks * blocks, block * block * width)
 
 
-def _embed(
+def _encode(
     language_model: LlamaModel, config: Mapping[str, Any], input_ids: Sequence[int], image_rows: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return the normalised mean of the last hidden states, `(hidden size,)`."""
+    """Return the mean of the last hidden states, `(hidden size,)`."""
     ids = torch.tensor(input_ids)
     embedded = language_model.embed_tokens(ids)
     if image_rows is not None:
         embedded[ids == config["img_context_token_id"]] = image_rows
     bidirectional_mask = torch.zeros(1, 1, len(ids), len(ids))  # without a mask, Llama would make a causal one
     hidden = language_model(inputs_embeds=embedded[None], attention_mask=bidirectional_mask, use_cache=False)
-    return nn.functional.normalize(hidden.last_hidden_state[0].mean(dim=0), dim=0)
+    mean: torch.Tensor = hidden.last_hidden_state[0].mean(dim=0)
+    return mean
 
 
 def load_vision_model(vision: Mapping[str, Any], weights: Weights) -> SiglipVisionModel:

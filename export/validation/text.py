@@ -15,7 +15,7 @@ from transformers.utils import logging
 from export.checkpoint import Checkpoint
 from export.graphs.text_embedder import SentenceHead
 from export.sample_texts import SAMPLE_TEXTS
-from export.spec import ModelSpec, Target
+from export.spec import ModelSpec, Pooling, Target
 from export.tokenizer import load_tokenizer
 from export.validation import Agreement, compare_embeddings, open_graph
 
@@ -68,12 +68,12 @@ def embed_with_transformers(
         Embeddings `(sequences, dimensions)`.
     """
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it warns that heads are left out
-    model = _load(checkpoint.folder / checkpoint.transformer, is_bidirectional)
+    model = load_encoder(checkpoint.folder / checkpoint.transformer, is_bidirectional)
     dense = [_load_dense(checkpoint, layer.name) for layer in head.dense]
     embeddings = []
     with torch.inference_mode():
         for ids in input_ids:
-            pooled = _pool(_encode(model, ids, is_bidirectional), head)
+            pooled = pool(encode(model, ids, is_bidirectional), head.pooling)
             for linear, layer in zip(dense, head.dense, strict=True):
                 pooled = linear(pooled)
                 if layer.activation:
@@ -83,7 +83,7 @@ def embed_with_transformers(
     return stacked
 
 
-def _load(folder: Path, is_bidirectional: bool) -> nn.Module:
+def load_encoder(folder: Path, is_bidirectional: bool) -> nn.Module:
     """Load a checkpoint by its own class, or as Llama, whose code a bidirectional checkpoint brings changed."""
     if is_bidirectional:
         config = LlamaConfig.from_pretrained(folder)
@@ -96,7 +96,7 @@ def _load(folder: Path, is_bidirectional: bool) -> nn.Module:
     return loaded
 
 
-def _encode(model: nn.Module, ids: Sequence[int], is_bidirectional: bool) -> torch.Tensor:
+def encode(model: nn.Module, ids: Sequence[int], is_bidirectional: bool) -> torch.Tensor:
     """Return the last hidden states of a sequence, `(tokens, width)`."""
     inputs = {"input_ids": torch.tensor([ids])}
     if is_bidirectional:  # without a mask, Llama would make a causal one
@@ -116,8 +116,9 @@ def _load_dense(checkpoint: Checkpoint, name: str) -> nn.Linear:
     return linear
 
 
-def _pool(hidden: torch.Tensor, head: SentenceHead) -> torch.Tensor:
-    match head.pooling:
+def pool(hidden: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Reduce the hidden states of a sequence, `(tokens, width)`, to one, `(width,)`."""
+    match pooling:
         case "mean":
             return hidden.mean(dim=0)
         case "max":

@@ -12,8 +12,8 @@ from gateway.core.admission import Admission
 from gateway.core.catalogue import Catalogue
 from gateway.core.health import ReadinessProbe
 from gateway.core.metrics import Metrics
-from gateway.core.results import EmbeddingsResult
-from gateway.core.service import EmbeddingService
+from gateway.core.results import InferenceResult
+from gateway.core.service import InferenceService
 from gateway.errors import OverloadedError
 from gateway.settings import Settings
 from gateway.types import Deadline
@@ -27,7 +27,7 @@ class Services:
 
     settings: Settings
     catalogue: Catalogue
-    embedding: EmbeddingService
+    inference: InferenceService
     readiness: ReadinessProbe
     access: AccessPolicy
     admission: Admission
@@ -103,7 +103,7 @@ class RequestContext:
     items: int = 0
     user_hash: str = ""
     error_type: str = ""
-    result: EmbeddingsResult | None = None
+    result: InferenceResult | None = None
     stage_s: dict[str, float] = field(default_factory=dict)
 
     def age_s(self) -> float:

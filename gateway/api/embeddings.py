@@ -22,10 +22,10 @@ from gateway.api.error_responses import ErrorDetails, describe_error
 from gateway.api.inputs import build_request
 from gateway.api.request import Body, EmbeddingsBody
 from gateway.core.checks import FINGERPRINT_HEADER
-from gateway.core.results import EmbeddingsResult, Truncation
+from gateway.core.results import EmbeddingsResult, InferenceResult, Truncation
 from gateway.core.work import Effort
 from gateway.errors import InvalidRequestError, OverloadedError, TooLargeError
-from gateway.types import Client, EmbeddingsRequest, Place, TextItem
+from gateway.types import Client, Deadline, EmbeddingsRequest, InferenceRequest, Place, TextItem
 
 USER_HASH_CHARS = 16
 
@@ -35,6 +35,8 @@ WATCH_AFTER_S = 0.05
 Count = Annotated[int, Meta(ge=0)]
 B = TypeVar("B", bound=Body)
 E = TypeVar("E", bound=EmbeddingsBody)
+Q = TypeVar("Q", bound=InferenceRequest)
+R = TypeVar("R", bound=InferenceResult)
 
 
 @dataclass(slots=True)
@@ -114,7 +116,7 @@ async def embed_request(
 async def receive_body(
     request: Request, services: Services, body_type: type[B], extended_type: type[B] | None = None
 ) -> B:
-    """Read and parse the body of an embeddings request, unless the queues are full; see `read_embeddings_body`."""
+    """Read and parse the body of a request for inference, unless the queues are full; see `read_embeddings_body`."""
     services.admission.check_room(client_of(request))
     max_bytes = services.settings.max_body_bytes
     body = await read_embeddings_body(request, body_type, max_bytes=max_bytes, extended_kind=extended_type)
@@ -123,7 +125,19 @@ async def receive_body(
 
 
 async def embed(request: Request, services: Services, embeddings_request: EmbeddingsRequest) -> EmbeddingsResult:
-    """Embed the items of a request, and note in its context what becomes known on the way.
+    """Embed the items of a request; arguments and errors as those of `infer`."""
+    if services.settings.image_queries and context_of(request).dialect.allows_image_queries:
+        embeddings_request = replace(embeddings_request, image_queries=True)
+    return await infer(request, services, embeddings_request, services.inference.embed)
+
+
+async def infer(
+    request: Request,
+    services: Services,
+    inference_request: Q,
+    run: Callable[[Q, Deadline, Client, Effort], Awaitable[R]],
+) -> R:
+    """Have the service answer a request, and note in its context what becomes known on the way.
 
     A request that made the engine work in vain is charged the estimate of its tokens: one with a bad item, one whose
     client left, or one that took too long. Faults of the engine cost nothing.
@@ -131,31 +145,30 @@ async def embed(request: Request, services: Services, embeddings_request: Embedd
     Args:
         request: Its body has been read.
         services: Of the application.
-        embeddings_request: What the body asks for.
+        inference_request: What the body asks for.
+        run: The service's method for it.
 
     Raises:
         GatewayError: The request is invalid, or could not be served.
         ClientDisconnect: The client has closed the connection.
     """
     context = context_of(request)
-    context.items = len(embeddings_request.items)
-    context.user_hash = hash_user(embeddings_request.user)
+    context.items = len(inference_request.items)
+    context.user_hash = hash_user(inference_request.user)
     context.stage_s["read"] = context.age_s()
     if fingerprint := read_fingerprint(request):
-        embeddings_request = replace(embeddings_request, fingerprint=fingerprint)
-    if services.settings.image_queries and context.dialect.allows_image_queries:
-        embeddings_request = replace(embeddings_request, image_queries=True)
+        inference_request = replace(inference_request, fingerprint=fingerprint)
     effort = Effort()
     try:
         with DisconnectWatch(request):
-            result = await services.embedding.embed(embeddings_request, context.deadline, client_of(request), effort)
+            result = await run(inference_request, context.deadline, client_of(request), effort)
     except (InvalidRequestError, TooLargeError, ClientDisconnect, asyncio.CancelledError):
         if effort.tokens:
             await services.access.charge(context.caller, effort.tokens)
         raise
     except OverloadedError as error:
-        if context.items == 1 and isinstance(embeddings_request.items[0], TextItem):
-            request.state.refusal = Refusal(error, embeddings_request.model, context.route, context.dialect)
+        if context.items == 1 and isinstance(inference_request.items[0], TextItem):
+            request.state.refusal = Refusal(error, inference_request.model, context.route, context.dialect)
         raise
     context.model = result.model.public_id
     context.result = result

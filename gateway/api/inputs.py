@@ -1,6 +1,6 @@
 """From the `input` field, in all its published forms, to items; an item's kind is decided here and nowhere else."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from gateway.api.images import InlineImage, decode_data_url, decode_pdf_url, find_image, is_data_url, is_pdf_url
@@ -95,10 +95,18 @@ def build_items(
         build(index, value, modality, settings.max_image_bytes)
         for index, value, modality in zip(indices, values, modalities, strict=True)
     ]
-    images = sum(isinstance(item, ItemWithFile) for item in items)
-    if images > settings.max_images:
-        raise InvalidRequestError(f"input must have at most {settings.max_images} images", param="input")
+    check_image_count(items, settings.max_images)
     return items, places
+
+
+def check_image_count(items: Iterable[RequestItem | FailedItem], max_images: int) -> None:
+    """Check the number of images and PDFs against this server's limit.
+
+    Raises:
+        InvalidRequestError: There are too many.
+    """
+    if sum(isinstance(item, ItemWithFile) for item in items) > max_images:
+        raise InvalidRequestError(f"input must have at most {max_images} images", param="input")
 
 
 def split_parts(

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypedDict
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -24,13 +24,27 @@ from gateway.api.openapi import (
     json_responses,
     path_parameter,
 )
-from gateway.api.request import EmbeddingsBody
+from gateway.api.ranking import Document, Query, RankingUsage, list_best, rank
+from gateway.api.request import Body, EmbeddingsBody
 from gateway.core.health import ModelStatus
 from gateway.engine import ServedModel
 from gateway.engine.triton import read_triton_metrics
 from gateway.errors import EngineUnavailableError, NotFoundError
+from gateway.types import Truncate
 
 DIALECT = Dialect("openai_nim", "OpenAI and NVIDIA NIM", allows_image_queries=False)
+
+RANKING_EXAMPLES: dict[str, dict[str, Any]] = {
+    "passages": {
+        "summary": "Texts, as for the reranking NIM",
+        "value": {
+            "model": "cross-encoder/ms-marco-MiniLM-L6-v2",
+            "query": {"text": "Which animal is loyal?"},
+            "passages": [{"text": "Cats sleep all day"}, {"text": "Dogs are loyal companions"}],
+            "truncate": "END",
+        },
+    },
+}
 
 
 class Model(TypedDict):
@@ -40,6 +54,7 @@ class Model(TypedDict):
     object: Literal["model"]
     created: Annotated[int, Meta(description="When it was exported, in Unix seconds.")]
     owned_by: str
+    task: NotRequired[Annotated[Literal["rank"], Meta(description="Of a model that ranks; absent if it embeds.")]]
     root: NotRequired[Annotated[str, Meta(description="Of an alias: the public id of its model.")]]
 
 
@@ -74,6 +89,44 @@ class Ready(TypedDict):
     ]
 
 
+class RankingQuery(Struct, forbid_unknown_fields=True):
+    """What passages are ranked by."""
+
+    text: Query
+
+
+class RankingBody(Body, kw_only=True):
+    """What to rank, as clients of the reranking NIM send it."""
+
+    model: Annotated[str, Meta(min_length=1, description="Id of a served model that ranks.")]
+    query: Annotated[RankingQuery, Meta(description="What the passages are ranked by; it is never cut.")]
+    passages: Annotated[list[Document], Meta(description="Texts, images, and texts with an image, in any mixture.")]
+    truncate: Annotated[
+        Truncate | None, Meta(description="Which end of a passage above the model's limit is cut; `NONE` refuses it.")
+    ] = None
+
+    field_messages: ClassVar[Mapping[str, str]] = {
+        "query": 'query must be an object with "text"',
+        "passages": 'passages must be an array of objects with "text", "image" or both',
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A passage and its score."""
+
+    index: Annotated[int, Meta(ge=0, description="Position of the passage in the request.")]
+    logit: Annotated[float, Meta(description="The model's own score, of any range.")]
+
+
+@dataclass(frozen=True, slots=True)
+class RankingResponse:
+    """The passages, the most relevant first."""
+
+    rankings: list[Ranking]
+    usage: RankingUsage
+
+
 class OpenAINim:
     """Handlers of the dialect's routes."""
 
@@ -103,6 +156,13 @@ class OpenAINim:
                 responses=json_responses(DIALECT, EmbeddingsResponse, *EMBEDDING),
                 openapi_extra=json_body(EmbeddingsBody, CompatibleBody),
             ),
+            route(
+                "/v1/ranking",
+                self.rank,
+                methods=["POST"],
+                responses=json_responses(DIALECT, RankingResponse, *EMBEDDING),
+                openapi_extra=json_body(RankingBody, examples=RANKING_EXAMPLES),
+            ),
             route("/v1/models", self.list_models, responses=json_responses(DIALECT, ModelList, *CALLING_ENGINE)),
             route(
                 "/v1/models/{model:path}",
@@ -128,6 +188,22 @@ class OpenAINim:
         body = await receive_body(request, self._services, EmbeddingsBody, CompatibleBody)
         embeddings_request = build_compatible_request(body, self._services.settings)
         return json_response(build_response(await embed(request, self._services, embeddings_request)))
+
+    async def rank(self, request: Request) -> Response:
+        """Order passages by their relevance to a query."""
+        body = await receive_body(request, self._services, RankingBody)
+        result = await rank(
+            request,
+            self._services,
+            body.passages,
+            field="passages",
+            model=body.model,
+            query=body.query.text,
+            truncate=body.truncate or self._services.settings.truncate,
+        )
+        rankings = [Ranking(index, score) for index, score in list_best(result)]
+        total = result.usage.total_tokens
+        return json_response(RankingResponse(rankings, RankingUsage(total, total)))
 
     async def list_models(self, request: Request) -> Response:
         """List the served models, and their aliases."""
@@ -175,4 +251,7 @@ def read_model_name(request: Request) -> str:
 
 def describe_model(model: ServedModel) -> Model:
     """Return a model as OpenAI lists it."""
-    return {"id": model.public_id, "object": "model", "created": model.created_s, "owned_by": model.owner}
+    entry: Model = {"id": model.public_id, "object": "model", "created": model.created_s, "owned_by": model.owner}
+    if model.task == "rank":
+        entry["task"] = "rank"
+    return entry

@@ -27,11 +27,11 @@ SCHEMA_PATH = "#/components/schemas/{name}"
 
 KEYS = "A key that this server's operator has issued; where none are configured, any key or none will do."
 
-DESCRIPTION = """Embeddings of texts and images over the APIs that clients already speak: OpenAI's and that of NVIDIA's
-embedding NIM under `/v1`, OpenRouter's under `/api/v1`, Cohere's at `/v2/embed`, and that of Hugging Face's Text
-Embeddings Inference at `/embed`.
+DESCRIPTION = """Embeddings and rankings of texts and images over the APIs that clients already speak: OpenAI's and
+those of NVIDIA's NIMs under `/v1`, OpenRouter's under `/api/v1`, Cohere's at `/v2/embed` and `/v2/rerank`, and that of
+Hugging Face's Text Embeddings Inference at `/embed` and `/rerank`.
 
-Every response carries `x-request-id`, the client's own if it sends a plain one. Responses with vectors carry
+Every response carries `x-request-id`, the client's own if it sends a plain one. Responses with vectors or scores carry
 `x-total-time`, `x-queue-time` and `x-inference-time` in milliseconds, and `x-compute-tokens`.
 """
 
@@ -110,7 +110,7 @@ SCHEMAS = SchemaRegistry()
 
 
 def json_body(*kinds: type, examples: dict[str, Any] = EXAMPLES) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route that reads an embeddings body of one of these types."""
+    """Return the `openapi_extra` of a route that reads a body of one of these types."""
     content = content_of(*kinds)
     content["application/json"]["examples"] = examples
     return {"requestBody": {"required": True, "content": content}}
@@ -160,6 +160,11 @@ def content_of(*kinds: type) -> dict[str, Any]:
     """Return the OpenAPI `content` of JSON of one of these types."""
     references = [SCHEMAS.reference(kind) for kind in kinds]
     return {"application/json": {"schema": references[0] if len(kinds) == 1 else {"anyOf": references}}}
+
+
+def array_of(kind: type) -> dict[str, Any]:
+    """Return the OpenAPI `content` of a JSON array of a type."""
+    return {"application/json": {"schema": {"type": "array", "items": SCHEMAS.reference(kind)}}}
 
 
 def add_openapi(app: FastAPI, settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """OpenRouter's API, under `/api/v1`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -34,6 +34,7 @@ from gateway.api.openrouter_models import describe_endpoints, describe_model
 from gateway.api.provider_preferences import ProviderPreferences, check_provider, check_quantizations
 from gateway.api.request import EmbeddingsBody
 from gateway.core.results import Truncation
+from gateway.engine import ServedModel
 from gateway.errors import InvalidRequestError, NotFoundError
 
 DIALECT = Dialect("openrouter", "OpenRouter", status_overrides={503: 529})
@@ -120,7 +121,6 @@ class OpenRouter:
         route = partial(DialectRoute, dialect=DIALECT, access=self._services.access)
         list_route = partial(
             route,
-            handler=self.list_models,
             responses=json_responses(DIALECT, ModelPage, InvalidRequestError, *CALLING_ENGINE),
             openapi_extra=query_parameters(
                 {"type": "integer", "minimum": 0, "maximum": 999_999_999},
@@ -141,8 +141,8 @@ class OpenRouter:
                 responses=json_responses(DIALECT, OpenRouterResponse, *EMBEDDING),
                 openapi_extra=json_body(OpenRouterBody),
             ),
-            list_route("/api/v1/embeddings/models"),
-            list_route("/api/v1/models"),
+            list_route("/api/v1/embeddings/models", handler=self.list_embedding_models),
+            list_route("/api/v1/models", handler=self.list_models),
             route(
                 "/api/v1/models/count",
                 self.count_models,
@@ -155,14 +155,22 @@ class OpenRouter:
 
     async def create_embeddings(self, request: Request) -> Response:
         """Generate embeddings of texts, images, or both together."""
-        response = build_response(await embed_request(request, self._services, OpenRouterBody, self._check_provider))
+        response = build_response(await embed_request(request, self._services, OpenRouterBody, self._check_body))
         usage = add_cost(response.usage)
         response_id = f"embd-{context_of(request).request_id}"
         return json_response(OpenRouterResponse(response.object, response.data, response.model, usage, response_id))
 
     async def list_models(self, request: Request) -> Response:
         """List the served models, in pages."""
-        models = list((await self._services.catalogue.models()).values())
+        return self._show_page(request, (await self._services.catalogue.models()).values())
+
+    async def list_embedding_models(self, request: Request) -> Response:
+        """List the served models that embed, in pages."""
+        models = (await self._services.catalogue.models()).values()
+        return self._show_page(request, [model for model in models if model.task == "embed"])
+
+    def _show_page(self, request: Request, served: Iterable[ServedModel]) -> Response:
+        models = list(served)
         offset = read_count(request, "offset", 0)
         limit = read_count(request, "limit", MAX_PAGE)
         page = [describe_model(model) for model in models[offset : offset + limit]]
@@ -183,19 +191,27 @@ class OpenRouter:
         resolved = await self._services.catalogue.resolve(read_model_name(request))
         return json_response(ModelDetails(describe_endpoints(resolved.model, self._services.settings.provider_name)))
 
-    async def _check_provider(self, body: OpenRouterBody) -> None:
-        """Apply the `provider` field.
+    async def _check_body(self, body: OpenRouterBody) -> None:
+        await check_preferences(
+            self._services, body.provider, body.model, has_ignored_parameter=has_ignored_parameter(body)
+        )
 
-        Raises:
-            NotFoundError: It excludes this server.
-            InvalidRequestError: It asks for what this server cannot do.
-        """
-        if body.provider is None:
-            return
-        check_provider(body.provider, self._services.settings.provider_name, has_ignored_parameter(body))
-        if body.provider.quantizations:
-            resolved = await self._services.catalogue.resolve(body.model)
-            check_quantizations(body.provider, resolved.model)
+
+async def check_preferences(
+    services: Services, preferences: ProviderPreferences | None, model: str, *, has_ignored_parameter: bool
+) -> None:
+    """Apply the `provider` field.
+
+    Raises:
+        NotFoundError: It excludes this server.
+        InvalidRequestError: It asks for what this server cannot do.
+    """
+    if preferences is None:
+        return
+    check_provider(preferences, services.settings.provider_name, has_ignored_parameter)
+    if preferences.quantizations:
+        resolved = await services.catalogue.resolve(model)
+        check_quantizations(preferences, resolved.model)
 
 
 def add_cost(usage: Usage) -> OpenRouterUsage:

@@ -73,10 +73,11 @@ def describe_endpoints(model: ServedModel, provider_name: str) -> dict[str, Any]
 def describe_architecture(model: ServedModel) -> dict[str, Any]:
     """Return what a model takes and returns."""
     modalities = ["text", "image"] if model.takes_images else ["text"]
+    output = "rerank" if model.task == "rank" else "embeddings"
     return {
-        "modality": "+".join(modalities) + "->embeddings",
+        "modality": "+".join(modalities) + f"->{output}",
         "input_modalities": modalities,
-        "output_modalities": ["embeddings"],
+        "output_modalities": [output],
         "tokenizer": "Other",
         "instruct_type": None,
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypeAlias, TypedDict
 
 from msgspec import Meta
 from starlette.requests import Request
@@ -15,8 +15,26 @@ from gateway.api.embeddings import embed, json_response, receive_body
 from gateway.api.inputs import build_request
 from gateway.api.middleware import DialectRoute
 from gateway.api.nim_metadata import read_query_parameter
-from gateway.api.openapi import CALLING_ENGINE, EMBEDDING, error_responses, json_body, json_responses, query_parameters
+from gateway.api.openapi import (
+    CALLING_ENGINE,
+    EMBEDDING,
+    array_of,
+    error_responses,
+    json_body,
+    json_responses,
+    query_parameters,
+)
+from gateway.api.ranking import (
+    NOT_A_COUNT,
+    Document,
+    PositiveCount,
+    Query,
+    list_best,
+    rank,
+    to_relevance,
+)
 from gateway.api.request import Body, EmbeddingsBody, Text, TokenId, TokenIds
+from gateway.engine import ServedModel
 from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.settings import Settings
 from gateway.types import EmbeddingsRequest, InputType, Truncate
@@ -29,6 +47,21 @@ DTYPES: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bflo
 VECTORS = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
 
 EXAMPLES: dict[str, dict[str, Any]] = {"texts": {"summary": "Two texts", "value": {"inputs": ["a", "b"]}}}
+RERANK_EXAMPLES: dict[str, dict[str, Any]] = {
+    "texts": {
+        "summary": "Two texts",
+        "value": {
+            "query": "Which animal is loyal?",
+            "texts": ["Cats sleep all day", "Dogs are loyal companions"],
+            "return_text": True,
+        },
+    },
+}
+
+TruncationDirection: TypeAlias = Literal["left", "right", "Left", "Right"]
+
+TRUNCATE = "Whether a text above the model's limit is cut."
+TRUNCATION_DIRECTION = "Which end is cut; `right` if absent."
 
 
 class TeiBody(Body, kw_only=True):
@@ -38,10 +71,8 @@ class TeiBody(Body, kw_only=True):
         Text | list[Text | TokenId | TokenIds],
         Meta(description="A text, an array of texts, the token ids of one item, or an array of those of several."),
     ]
-    truncate: Annotated[bool | None, Meta(description="Whether a text above the model's limit is cut.")] = None
-    truncation_direction: Annotated[
-        Literal["left", "right", "Left", "Right"] | None, Meta(description="Which end is cut; `right` if absent.")
-    ] = None
+    truncate: Annotated[bool | None, Meta(description=TRUNCATE)] = None
+    truncation_direction: Annotated[TruncationDirection | None, Meta(description=TRUNCATION_DIRECTION)] = None
     prompt_name: Annotated[
         Literal["query", "passage", "document"] | None,
         Meta(description="Whether texts are queries or documents, which are also called passages; those if absent."),
@@ -62,6 +93,38 @@ class TeiBody(Body, kw_only=True):
     }
 
 
+class TeiRerankBody(Body, kw_only=True):
+    """What to rank, as clients of TEI send it."""
+
+    query: Query
+    texts: Annotated[list[str], Meta(description="The texts to rank.")]
+    raw_scores: Annotated[
+        bool | None, Meta(description="Whether to return the model's own scores, not their sigmoid.")
+    ] = None
+    return_text: Annotated[bool | None, Meta(description="Whether to return the texts.")] = None
+    truncate: Annotated[bool | None, Meta(description=TRUNCATE)] = None
+    truncation_direction: Annotated[TruncationDirection | None, Meta(description=TRUNCATION_DIRECTION)] = None
+    top_n: Annotated[PositiveCount | None, Meta(description="Most texts to return, as LiteLLM sends it.")] = None
+
+    field_messages: ClassVar[Mapping[str, str]] = {
+        "query": "query must be a string",
+        "texts": "texts must be an array of strings",
+        "raw_scores": "raw_scores must be a boolean",
+        "return_text": "return_text must be a boolean",
+        "truncate": TeiBody.field_messages["truncate"],
+        "truncation_direction": TeiBody.field_messages["truncation_direction"],
+        "top_n": NOT_A_COUNT.format(field="top_n"),
+    }
+
+
+class Rank(TypedDict):
+    """A text and its score."""
+
+    index: Annotated[int, Meta(ge=0, description="Position of the text in the request.")]
+    score: float
+    text: NotRequired[str]
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
     """What kind of embedding model it is."""
@@ -70,10 +133,18 @@ class EmbeddingModel:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelType:
-    """That the model is an embedding model."""
+class Reranker:
+    """The labels of a model that ranks: its score is the only one."""
+
+    id2label: dict[str, str]
+    label2id: dict[str, int]
+
+
+class ModelType(TypedDict, total=False):
+    """What the model does: it has one of these."""
 
     embedding: EmbeddingModel
+    reranker: Reranker
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +183,17 @@ class TextEmbeddingsInference:
             embed_route("/embed"),
             embed_route("/"),
             route(
+                "/rerank",
+                self.rerank,
+                methods=["POST"],
+                responses={200: {"description": "Success.", "content": array_of(Rank)}}
+                | error_responses(DIALECT, *EMBEDDING),
+                openapi_extra=json_body(TeiRerankBody, examples=RERANK_EXAMPLES)
+                | query_parameters(
+                    {"type": "string"}, model="Id of a served model that ranks, or none for the only one."
+                ),
+            ),
+            route(
                 "/info",
                 self.show_info,
                 responses=json_responses(DIALECT, Info, InvalidRequestError, NotFoundError, *CALLING_ENGINE),
@@ -125,6 +207,25 @@ class TextEmbeddingsInference:
         embeddings_request = build_tei_request(body, self._name_model(request), self._services.settings)
         return json_response((await embed(request, self._services, embeddings_request)).vectors)
 
+    async def rerank(self, request: Request) -> Response:
+        """Return the texts' indices and scores, the most relevant first."""
+        body = await receive_body(request, self._services, TeiRerankBody)
+        result = await rank(
+            request,
+            self._services,
+            [Document(text) for text in body.texts],
+            field="texts",
+            model=read_query_parameter(request, "model") or "",
+            query=body.query,
+            truncate=read_truncate(body) or self._services.settings.truncate,
+        )
+        ranks: list[Rank] = []
+        for index, score in list_best(result, body.top_n):
+            ranks.append({"index": index, "score": score if body.raw_scores else to_relevance(score)})
+            if body.return_text:
+                ranks[-1]["text"] = body.texts[index]
+        return json_response(ranks)
+
     async def show_info(self, request: Request) -> Response:
         """Return the model and its limits."""
         settings = self._services.settings
@@ -134,7 +235,7 @@ class TextEmbeddingsInference:
             model_id=model.public_id,
             model_sha=str(revision) if revision else None,
             model_dtype=DTYPES.get(model.precision, model.precision),
-            model_type=ModelType(EmbeddingModel(str(model.manifest.get("pooling", "")))),
+            model_type=describe_type(model),
             max_input_length=model.max_tokens,
             max_batch_tokens=settings.chunk_tokens,
             max_client_batch_size=settings.max_items,
@@ -155,10 +256,6 @@ def build_tei_request(body: TeiBody, model: str, settings: Settings) -> Embeddin
     """
     if body.normalize is False:
         raise InvalidRequestError(body.field_messages["normalize"], param="normalize")
-    truncate: Truncate | None = None
-    if body.truncate is not None:
-        cut: Truncate = "START" if body.truncation_direction in ("left", "Left") else "END"
-        truncate = cut if body.truncate else "NONE"
     input_type: InputType | None = "query" if body.prompt_name == "query" else None
     plain = EmbeddingsBody(
         model=model,
@@ -166,6 +263,22 @@ def build_tei_request(body: TeiBody, model: str, settings: Settings) -> Embeddin
         input_type=input_type,
         modality="text",
         dimensions=body.dimensions,
-        truncate=truncate,
+        truncate=read_truncate(body),
     )
     return build_request(plain, settings)
+
+
+def read_truncate(body: TeiBody | TeiRerankBody) -> Truncate | None:
+    """Return which end of a long text is cut; None if the body does not say."""
+    if body.truncate is None:
+        return None
+    if not body.truncate:
+        return "NONE"
+    return "START" if body.truncation_direction in ("left", "Left") else "END"
+
+
+def describe_type(model: ServedModel) -> ModelType:
+    """Return what a model does, as TEI tells it."""
+    if model.task == "rank":
+        return {"reranker": Reranker({"0": "LABEL_0"}, {"LABEL_0": 0})}
+    return {"embedding": EmbeddingModel(str(model.manifest.get("pooling", "")))}

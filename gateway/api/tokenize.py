@@ -72,7 +72,7 @@ class Tokenize:
         body.on_error = "item"  # whatever it says: counting one item does not depend on another
         parsed = build_request(body, self._services.settings)
         deadline, client = context_of(request).deadline, client_of(request)
-        tokenized = await self._services.embedding.tokenize(parsed, deadline, client)
+        tokenized = await self._services.inference.tokenize(parsed, deadline, client)
         return json_response(build_response(tokenized))
 
 

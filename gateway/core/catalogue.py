@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from gateway.engine import Engine, ServedModel
 from gateway.engine.discovery import make_slug
-from gateway.errors import EngineUnavailableError, ModelNotFoundError, quote
-from gateway.types import InputType
+from gateway.errors import EngineUnavailableError, InvalidRequestError, ModelNotFoundError, quote
+from gateway.types import InputType, Task
 
 logger = logging.getLogger(__name__)
 
 FREE_SUFFIX = ":free"
 """OpenRouter's mark of a model that costs nothing, as all do here."""
+
+VERBS: Mapping[Task, str] = {"embed": "embeds", "rank": "ranks"}
 
 INPUT_TYPE_SUFFIXES: Mapping[str, InputType] = {"-query": "query", "-passage": "passage"}
 
@@ -74,38 +76,35 @@ class Catalogue:
             if public_id in models and split_name(alias, models) is None
         }
 
-    async def resolve(self, name: str) -> ResolvedName:
+    async def resolve(self, name: str, task: Task | None = None) -> ResolvedName:
         """Find the model of a name.
 
         Args:
             name: A public id or an alias, with or without `-query` or `-passage`, and `:free`; empty for the only model
                 there is.
+            task: What the model has to do; None for anything.
 
         Raises:
             ModelNotFoundError: There is none.
+            InvalidRequestError: It does something else.
             EngineUnavailableError: The engine cannot be reached, the model could not be loaded, or no model is ready.
         """
         models = await self._read_models()
-        found = match_name(name, models, self._aliases)
+        found = match_name(name, models, self._aliases, task)
         now_s = time.monotonic()
         if found is None and now_s - self._refreshed_s > MIN_REFRESH_S:
             self._refreshed_s = now_s
             models = await self._read_models(refresh=True)
-            found = match_name(name, models, self._aliases)
+            found = match_name(name, models, self._aliases, task)
+        if found is not None and task in (None, found.model.task):
+            return found
         if found is None and self._is_unavailable(name):
             raise EngineUnavailableError(
                 f"model {quote(name)} is not available: the server could not load it", retry_after_s=UNAVAILABLE_RETRY_S
             )
         if not models:
             raise EngineUnavailableError("no model is ready yet")
-        if found is None and not name:
-            raise ModelNotFoundError("several models are served, and the request names none", param="model")
-        if found is None:
-            available = ", ".join(f"'{public_id}'" for public_id in list(models)[:MAX_NAMES_SHOWN])
-            shown = quote(name)
-            subject = f"model {shown}" if shown.startswith("'") else "the model was"
-            raise ModelNotFoundError(f"{subject} not found; available: {available}", param="model")
-        return found
+        raise explain_mismatch(name, found, models, task)
 
     def _is_unavailable(self, name: str) -> bool:
         """Return whether a name means a model that the engine could not load."""
@@ -141,10 +140,31 @@ class UnavailableIds(Container[str]):
         return make_slug(str(public_id)) in self._slugs
 
 
-def match_name(name: str, models: Mapping[str, ServedModel], aliases: Mapping[str, str]) -> ResolvedName | None:
-    """Return what a name means: a served model's own name wins over an alias."""
-    if not name and len(models) == 1:
-        return ResolvedName(next(iter(models.values())))
+def explain_mismatch(
+    name: str, found: ResolvedName | None, models: Mapping[str, ServedModel], task: Task | None
+) -> InvalidRequestError | ModelNotFoundError:
+    """Return the error for a name that means no model, or one that does something else than the task."""
+    suitable = [public_id for public_id, model in models.items() if task in (None, model.task)]
+    available = ", ".join(f"'{public_id}'" for public_id in suitable[:MAX_NAMES_SHOWN]) or "none"
+    if found is not None:
+        subject = f"model '{found.model.public_id}' {VERBS[found.model.task]} and cannot {task}"
+        return InvalidRequestError(f"{subject}; models that can: {available}", param="model")
+    if not name and task and not suitable:
+        return ModelNotFoundError(f"no model that {VERBS[task]} is served", param="model")
+    if not name:
+        return ModelNotFoundError("several models are served, and the request names none", param="model")
+    shown = quote(name)
+    subject = f"model {shown}" if shown.startswith("'") else "the model was"
+    return ModelNotFoundError(f"{subject} not found; available: {available}", param="model")
+
+
+def match_name(
+    name: str, models: Mapping[str, ServedModel], aliases: Mapping[str, str], task: Task | None = None
+) -> ResolvedName | None:
+    """Return what a name means: a served model's own name wins over an alias; no name means the task's only model."""
+    if not name:
+        suitable = [model for model in models.values() if task in (None, model.task)]
+        return ResolvedName(suitable[0]) if len(suitable) == 1 else None
     if own := split_name(name, models):
         return ResolvedName(models[own[0]], own[1])
     alias = split_name(name, aliases)

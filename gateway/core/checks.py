@@ -123,6 +123,21 @@ def check_modality(
         raise InvalidRequestError(IMAGE_QUERY, param="input_type")
 
 
+def check_query(query: str, model: ServedModel) -> None:
+    """Check the query of a ranking, which is never cut.
+
+    Raises:
+        InvalidRequestError: It is blank, or longer than the engine reads.
+    """
+    if not query or query.isspace():
+        raise InvalidRequestError("query must not be blank or empty", param="query")
+    if len(query) > model.max_read_chars:
+        raise InvalidRequestError(
+            f"query: {len(query)} characters exceed the limit of {model.max_read_chars} for {model.max_tokens} tokens",
+            param="query",
+        )
+
+
 def check_length(index: int, item: RequestItem, model: ServedModel, truncate: Truncate) -> RequestItem:
     """Return the item without the characters of a very long text that the engine would not read.
 

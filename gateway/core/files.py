@@ -116,5 +116,14 @@ class FileReader:
         with gate.admit(work.client, sum(page_tokens), work.deadline) as ticket:
             pages = list(documents.values())
             return await self._engine.tokenize(
-                EmbedBatch(work.model, pages, page_tokens, "passage", "NONE", ticket.enter, deadline=work.deadline)
+                EmbedBatch(
+                    work.model,
+                    pages,
+                    page_tokens,
+                    "passage",
+                    "NONE",
+                    ticket.enter,
+                    deadline=work.deadline,
+                    query=work.query,
+                )
             )

@@ -1,4 +1,4 @@
-"""Readiness: whether every served model embeds correctly at this moment."""
+"""Readiness: whether every served model embeds or ranks correctly at this moment."""
 
 import asyncio
 import logging
@@ -7,24 +7,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from gateway.engine import EmbedBatch, EmbedResult, Engine, ServedModel
+from gateway.engine import EmbedBatch, EmbedResult, Engine, GoldenScore, ServedModel
 from gateway.engine.chunking import estimate_tokens
 from gateway.engine.interface import enter_freely
 from gateway.errors import EngineUnavailableError, GatewayError, InvalidVectorError
 from gateway.settings import Settings
-from gateway.types import TextItem
+from gateway.types import Task, TextItem
 
 logger = logging.getLogger(__name__)
 
 CANARY = TextItem("Are you ready?")
-"""Embedded to see whether a model without a golden text responds."""
+"""Embedded, or ranked by itself, to see whether a model without a golden text responds."""
 
 GOLDEN_INTERVAL_S = 10.0
 """How often a model's golden text is embedded, however well clients' requests go: their vectors cannot be checked."""
 
 NEVER_S = float("-inf")
 
-ModelStatus: TypeAlias = Literal["ready", "not ready", "wrong vectors", "unavailable"]
+ModelStatus: TypeAlias = Literal["ready", "not ready", "wrong vectors", "wrong scores", "unavailable"]
+
+WRONG_OUTPUTS: Mapping[Task, ModelStatus] = {"embed": "wrong vectors", "rank": "wrong scores"}
 
 
 class HealthTracker:
@@ -53,22 +55,28 @@ class HealthTracker:
         return any(failure_s >= moment_s for failure_s in self._failure_s.values())
 
     def record_check(self, model: ServedModel, *, is_correct: bool) -> None:
-        """Note whether the model has just embedded its canary correctly."""
+        """Note whether the model has just embedded, or ranked, its canary correctly."""
         if is_correct and model.public_id in self._distrusted:
-            logger.warning("model %s returns correct vectors again", model.public_id)
+            logger.warning("model %s is correct again", model.public_id)
             self._distrusted.discard(model.public_id)
         elif not is_correct and model.public_id not in self._distrusted:
-            logger.error("model %s returns wrong vectors: its requests are refused until it does not", model.public_id)
+            logger.error(
+                "model %s returns %s: its requests are refused until it does not",
+                model.public_id,
+                WRONG_OUTPUTS[model.task],
+            )
             self._distrusted.add(model.public_id)
 
     def check_trusted(self, model: ServedModel) -> None:
-        """Refuse requests of a model that has last embedded its canary wrongly: a wrong vector is worse than none.
+        """Refuse requests of a model that was wrong about its canary: a wrong vector or score is worse than none.
 
         Raises:
             EngineUnavailableError: It has.
         """
         if model.public_id in self._distrusted:
-            raise EngineUnavailableError("the model returns wrong vectors at the moment, and is not served")
+            raise EngineUnavailableError(
+                f"the model returns {WRONG_OUTPUTS[model.task]} at the moment, and is not served"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,17 +168,20 @@ class ReadinessProbe:
             return "not ready"
         self._compared_s[model.public_id] = time.monotonic() if is_correct else NEVER_S
         self._tracker.record_check(model, is_correct=is_correct)
-        return "ready" if is_correct else "wrong vectors"
+        return "ready" if is_correct else WRONG_OUTPUTS[model.task]
 
 
 def make_canary(model: ServedModel) -> EmbedBatch:
     """Return the batch of the model's golden text, or of the canary if it has none."""
     item = TextItem(model.golden.text) if model.golden else CANARY
-    return EmbedBatch(model, [item], [estimate_tokens(item, model)], "passage", "END", enter_freely)
+    query = None
+    if model.task == "rank":
+        query = model.golden.query if isinstance(model.golden, GoldenScore) else CANARY.text
+    return EmbedBatch(model, [item], [estimate_tokens(item, model)], "passage", "END", enter_freely, query=query)
 
 
 def is_canary_right(model: ServedModel, result: EmbedResult) -> bool:
-    """Return whether a result is the vector of the model's canary.
+    """Return whether a result is the vector, or the score, of the model's canary.
 
     Raises:
         EngineUnavailableError: There is no vector.

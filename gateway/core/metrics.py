@@ -51,12 +51,14 @@ class Metrics:
         )
         self._seconds = self._histogram("tessera_request_seconds", "Time from arrival to response.", ["route"])
         self._stage_seconds = self._histogram(
-            "tessera_stage_seconds", "Time in each stage of an embeddings request.", ["stage"]
+            "tessera_stage_seconds", "Time in each stage of an inference request.", ["stage"]
         )
-        self._items = self._counter("tessera_items_total", "Items embedded.", ["model"])
-        self._tokens = self._counter("tessera_tokens_total", "Tokens embedded.", ["model", "modality"])
-        self._tiles = self._counter("tessera_tiles_total", "Image tiles embedded.", ["model"])
-        self._image_bytes = self._counter("tessera_image_bytes_total", "Bytes of encoded images embedded.", ["model"])
+        self._items = self._counter("tessera_items_total", "Items embedded or ranked.", ["model"])
+        self._tokens = self._counter("tessera_tokens_total", "Tokens embedded or ranked.", ["model", "modality"])
+        self._tiles = self._counter("tessera_tiles_total", "Image tiles embedded or ranked.", ["model"])
+        self._image_bytes = self._counter(
+            "tessera_image_bytes_total", "Bytes of encoded images embedded or ranked.", ["model"]
+        )
 
     def _gauge(self, name: str, description: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(name, description, labels, registry=self._registry, multiprocess_mode="livesum")
@@ -107,7 +109,7 @@ class Metrics:
             self._child(self._stage_seconds, stage).observe(seconds)
 
     def count_usage(self, model: str, items: int, usage: Usage) -> None:
-        """Count what a successful embeddings request consumed."""
+        """Count what a successful request consumed."""
         self._child(self._items, model).inc(items)
         self._child(self._tokens, model, "text").inc(usage.text_tokens)
         if usage.image_bytes:

@@ -1,10 +1,11 @@
-"""What the embedding service returns, independent of the dialect."""
+"""What the service returns, independent of the dialect."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.engine import EmbedResult, ServedModel, TokenizeResult
+from gateway.engine.interface import FloatVectors
 from gateway.errors import EngineFaultError, GatewayError
 from gateway.types import ItemWithImage, Place, RequestItem
 
@@ -47,32 +48,70 @@ class Truncation:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingsResult:
-    """The embeddings of a request.
+class Run:
+    """What the stages that all tasks share make of a request.
 
     Attributes:
-        model: The model that embedded the items.
-        outputs: For each requested format the vectors, as `postprocess.encode` returns them; None for an item that
-            failed.
+        vectors: A row for each item that is left: its vector, or its score alone.
         usage: Exact counts.
-        stage_s: Seconds spent in each stage, by its name.
+        stage_s: Seconds spent in each of these stages; empty if all items had failed before.
         truncations: The items that were cut.
-        places: What each vector stands for; None: each stands for an item of the client's input, in its order.
+    """
+
+    vectors: FloatVectors
+    usage: Usage = field(default_factory=Usage)
+    stage_s: dict[str, float] = field(default_factory=dict)
+    truncations: Sequence[Truncation] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceResult:
+    """What the results of all tasks have in common.
+
+    Attributes:
+        model: The model that did it.
+        usage: Exact counts.
+        stage_s: Seconds spent in each stage, by its name; empty if all items had failed before.
+        truncations: The items that were cut.
         errors: Of the items that failed, by index; empty unless the request isolates errors.
     """
 
     model: ServedModel
-    outputs: list[list[Any]]
-    usage: Usage
-    stage_s: dict[str, float]
+    usage: Usage = field(default_factory=Usage)
+    stage_s: dict[str, float] = field(default_factory=dict)
     truncations: Sequence[Truncation] = ()
-    places: Sequence[Place] | None = None
     errors: Mapping[int, GatewayError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingsResult(InferenceResult):
+    """The embeddings of a request.
+
+    Attributes:
+        outputs: For each requested format the vectors, as `postprocess.encode` returns them; None for an item that
+            failed.
+        places: What each vector stands for; None: each stands for an item of the client's input, in its order.
+    """
+
+    outputs: list[list[Any]]
+    places: Sequence[Place] | None = None
 
     @property
     def vectors(self) -> list[Any]:
         """The vectors in the first format, which is the only one in most dialects."""
         return self.outputs[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankingResult(InferenceResult):
+    """The scores of a request.
+
+    Attributes:
+        scores: `(n,)` float32, in the order of the client's input: the model's own, of any range; NaN for an item that
+            failed.
+    """
+
+    scores: FloatVectors
 
 
 @dataclass(frozen=True, slots=True)

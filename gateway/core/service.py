@@ -1,9 +1,10 @@
-"""The embedding service: model lookup, files, admission, inference, post-processing."""
+"""The service behind every route that embeds or ranks: model lookup, files, admission, inference, post-processing."""
 
 import time
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 from msgspec.structs import replace
 
 from gateway.core.admission import Admission, Ticket
@@ -14,6 +15,7 @@ from gateway.core.checks import (
     check_length,
     check_modality,
     check_page_count,
+    check_query,
     check_token_limit,
     describe_failure,
     resolve_input_type,
@@ -21,10 +23,20 @@ from gateway.core.checks import (
 from gateway.core.files import FileReader
 from gateway.core.health import HealthTracker
 from gateway.core.postprocess import write_vectors
-from gateway.core.results import EmbeddingsResult, ItemErrors, TokenizedRequest, Usage, count_usage, find_truncations
+from gateway.core.results import (
+    EmbeddingsResult,
+    ItemErrors,
+    RankingResult,
+    Run,
+    TokenizedRequest,
+    count_usage,
+    find_truncations,
+)
 from gateway.core.token_ids import TokenIdPolicy
 from gateway.core.work import Effort, Work, average_by_item, fill_gaps
 from gateway.engine import EmbedBatch, EmbedResult, Engine
+from gateway.engine.chunking import estimate_tokens
+from gateway.engine.interface import FloatVectors
 from gateway.errors import EngineUnavailableError, InvalidRequestError, TooLargeError
 from gateway.fetch import FileFetcher
 from gateway.settings import Settings
@@ -34,17 +46,19 @@ from gateway.types import (
     DocumentItem,
     EmbeddingsRequest,
     FailedItem,
+    InferenceRequest,
     Item,
     ItemWithFile,
     Place,
+    RankingRequest,
     TextItem,
 )
 
 ANYBODY = Client()
 
 
-class EmbeddingService:
-    """Answers embeddings requests.
+class InferenceService:
+    """Answers requests for embeddings and rankings.
 
     Args:
         engine: Started before the first request.
@@ -93,29 +107,37 @@ class EmbeddingService:
             GatewayError: Of many kinds; the failure of an item names the item.
         """
         work = await self._begin(request, deadline, client, request.isolate_errors)
-        self._tracker.check_trusted(work.model)
+        run = await self._run(work, effort or Effort())
         started_s = time.perf_counter()
-        await self._files.read(work)
-        fetched_s = time.perf_counter()
-        if not work.items:
-            outputs, places = fill_gaps([[] for _ in request.formats], (), work.errors)
-            return EmbeddingsResult(work.model, outputs, Usage(), {}, (), places, work.errors)
-        with self._admit(work) as ticket:
-            if effort is not None:
-                effort.ticket = ticket
-            result = await self._infer(self._build_batch(work, ticket))
-        inferred_s = time.perf_counter()
-        waited_s = ticket.waited_s or 0.0
-        usage = count_usage(work.items.values(), result)
-        truncations = find_truncations(map(work.index_of, work.items), result)
-        outputs, written_places = self._write(work, result)
-        stage_s = {"fetch": fetched_s - started_s} if work.has_files else {}
-        stage_s |= {
-            "admission": waited_s,
-            "inference": inferred_s - fetched_s - waited_s,
-            "postprocess": time.perf_counter() - inferred_s,
-        }
-        return EmbeddingsResult(work.model, outputs, usage, stage_s, truncations, written_places, work.errors)
+        outputs, places = self._write(work, request, run.vectors)
+        stage_s = run.stage_s | {"postprocess": time.perf_counter() - started_s} if run.stage_s else {}
+        return EmbeddingsResult(
+            model=work.model,
+            usage=run.usage,
+            stage_s=stage_s,
+            truncations=run.truncations,
+            errors=work.errors,
+            outputs=outputs,
+            places=places,
+        )
+
+    async def rank(
+        self, request: RankingRequest, deadline: Deadline, client: Client = ANYBODY, effort: Effort | None = None
+    ) -> RankingResult:
+        """Score the items of a request by its query; arguments and errors as those of `embed`."""
+        work = await self._begin(request, deadline, client, request.isolate_errors)
+        run = await self._run(work, effort or Effort())
+        scores = np.full(len(request.items), np.nan, np.float32)
+        indices = np.array([work.index_of(position) for position in work.items], np.intp)
+        np.fmax.at(scores, indices, run.vectors[:, 0])  # a document of several pages gets the score of the best
+        return RankingResult(
+            model=work.model,
+            usage=run.usage,
+            stage_s=run.stage_s,
+            truncations=run.truncations,
+            errors=work.errors,
+            scores=scores,
+        )
 
     async def tokenize(
         self, request: EmbeddingsRequest, deadline: Deadline, client: Client = ANYBODY
@@ -138,22 +160,26 @@ class EmbeddingService:
             work.errors.add(places[row].index, describe_failure(places[row], failure))
         return TokenizedRequest(work.model, places, result, work.errors)
 
-    async def _begin(
-        self, request: EmbeddingsRequest, deadline: Deadline, client: Client, isolate_errors: bool
-    ) -> Work:
+    async def _begin(self, request: InferenceRequest, deadline: Deadline, client: Client, isolate_errors: bool) -> Work:
         """Check a request against the model that it names.
 
         Raises:
             GatewayError: The request does not fit the model.
         """
-        resolved = await self._catalogue.resolve(request.model)
-        model, input_type = resolved.model, resolve_input_type(request.input_type, resolved.input_type)
-        for vector_format in request.formats:
-            check_dimensions(vector_format.dimensions, model)
+        resolved = await self._catalogue.resolve(request.model, request.task)
+        model = resolved.model
+        work = Work(request, client, deadline, model, ItemErrors(isolate_errors), request.places)
+        image_queries = True
+        if isinstance(request, EmbeddingsRequest):
+            work.input_type = resolve_input_type(request.input_type, resolved.input_type)
+            image_queries = request.image_queries
+            for vector_format in request.formats:
+                check_dimensions(vector_format.dimensions, model)
+        elif isinstance(request, RankingRequest):
+            check_query(request.query, model)
+            work.query, work.query_tokens = request.query, estimate_tokens(TextItem(request.query), model)
         check_token_limit(request.token_limit, model)
         check_fingerprint(request.fingerprint, model)
-        errors = ItemErrors(isolate_errors)
-        work = Work(request, client, deadline, model, input_type, errors, {}, request.places, {})
         for position, item in enumerate(request.items):
             if isinstance(item, TextItem) and len(item.text) <= model.max_read_chars:  # which every model takes
                 work.add(position, item)
@@ -163,7 +189,7 @@ class EmbeddingService:
             try:
                 if isinstance(item, FailedItem):
                     raise item.error
-                check_modality(index, item, model, input_type, request.image_queries)
+                check_modality(index, item, model, work.input_type, image_queries)
                 if isinstance(item, DocumentItem):
                     check_page_count(index, 1, self._settings.max_pdf_pages)
                 item = self._token_ids.apply(index, item, model)
@@ -172,6 +198,30 @@ class EmbeddingService:
                 work.fail(position, error)
         work.drop_failed()
         return work
+
+    async def _run(self, work: Work, effort: Effort) -> Run:
+        """Take work through the stages that all tasks share: files, admission, inference.
+
+        Raises:
+            GatewayError: The request failed as a whole.
+        """
+        self._tracker.check_trusted(work.model)
+        started_s = time.perf_counter()
+        await self._files.read(work)
+        fetched_s = time.perf_counter()
+        if not work.items:
+            return Run(np.empty((0, work.model.dimensions), np.float32))
+        with self._admit(work) as ticket:
+            effort.ticket = ticket
+            result = await self._infer(self._build_batch(work, ticket))
+        inferred_s = time.perf_counter()
+        waited_s = ticket.waited_s or 0.0
+        usage = count_usage(work.items.values(), result)
+        truncations = find_truncations(map(work.index_of, work.items), result)
+        vectors = drop_failures(work, result) if result.failures else result.embeddings
+        stage_s = {"fetch": fetched_s - started_s} if work.has_files else {}
+        stage_s |= {"admission": waited_s, "inference": inferred_s - fetched_s - waited_s}
+        return Run(vectors, usage, stage_s, truncations)
 
     def _admit(self, work: Work) -> Ticket:
         """Give a request its share of the engine; see `AdmissionGate.admit`."""
@@ -189,6 +239,7 @@ class EmbeddingService:
             chunk_tokens=ticket.chunk_tokens,
             check_token_ids=self._token_ids.is_checked,
             deadline=work.deadline,
+            query=work.query,
         )
 
     async def _infer(self, batch: EmbedBatch) -> EmbedResult:
@@ -206,19 +257,27 @@ class EmbeddingService:
         self._tracker.record_success(batch.model)
         return result
 
-    def _write(self, work: Work, result: EmbedResult) -> tuple[list[list[Any]], Sequence[Place] | None]:
+    def _write(
+        self, work: Work, request: EmbeddingsRequest, vectors: FloatVectors
+    ) -> tuple[list[list[Any]], Sequence[Place] | None]:
         """Return, for each format, the vectors, None for an item that failed; and what they stand for."""
-        vectors, positions = result.embeddings, list(work.items)
-        if result.failures:
-            for row, failure in result.failures.items():
-                work.fail(positions[row], describe_failure(work.place_of(positions[row]), failure))
-            work.drop_failed()
-            kept = [row for row, position in enumerate(positions) if position in work.items]
-            vectors, positions = vectors[kept], list(work.items)
         places = None
         if work.places is not None or work.errors:
-            places = [work.place_of(position) for position in positions]
-            if work.request.combine == "mean" and places:
+            places = [work.place_of(position) for position in work.items]
+            if request.combine == "mean" and places:
                 vectors, places = average_by_item(vectors, places)
-        outputs = [write_vectors(vectors, each, self._settings.int8_scale) for each in work.request.formats]
+        outputs = [write_vectors(vectors, each, self._settings.int8_scale) for each in request.formats]
         return (outputs, None) if places is None else fill_gaps(outputs, places, work.errors)
+
+
+def drop_failures(work: Work, result: EmbedResult) -> FloatVectors:
+    """Note the errors of the items that the engine reports, and return the vectors of those that are left.
+
+    Raises:
+        GatewayError: The request does not isolate errors, or the engine is at fault.
+    """
+    positions = list(work.items)
+    for row, failure in result.failures.items():
+        work.fail(positions[row], describe_failure(work.place_of(positions[row]), failure))
+    work.drop_failed()
+    return result.embeddings[[row for row, position in enumerate(positions) if position in work.items]]

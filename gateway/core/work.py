@@ -19,8 +19,8 @@ from gateway.types import (
     Client,
     Deadline,
     DocumentItem,
-    EmbeddingsRequest,
     ImageItem,
+    InferenceRequest,
     InputType,
     ItemWithImage,
     Place,
@@ -56,24 +56,28 @@ class Work:
         client: Who asks.
         deadline: Of the request.
         model: That it names.
-        input_type: Of its texts.
         errors: Of the items that failed, by their index in the client's input.
-        items: What is left to embed, by position.
         places: What the positions stand for; None: the position is the index in the client's input.
+        input_type: Of its texts; `passage` where they are ranked.
+        query: What the items are ranked by; None if they are embedded.
+        query_tokens: Estimated; they count for each item, which the model reads together with the query.
+        items: What is left to embed or rank, by position.
         tokens: Estimated, by position; with what decoding costs, for an image whose header could be read.
         image_sizes: Of these images, by position.
         has_files: Whether there were images or PDFs among the items.
     """
 
-    request: EmbeddingsRequest
+    request: InferenceRequest
     client: Client
     deadline: Deadline
     model: ServedModel
-    input_type: InputType
     errors: ItemErrors
-    items: dict[int, RequestItem]
     places: Sequence[Place] | None
-    tokens: dict[int, int]
+    input_type: InputType = "passage"
+    query: str | None = None
+    query_tokens: int = 0
+    items: dict[int, RequestItem] = field(default_factory=dict)
+    tokens: dict[int, int] = field(default_factory=dict)
     image_sizes: dict[int, ImageSize] = field(default_factory=dict)
     has_files: bool = False
 
@@ -88,7 +92,7 @@ class Work:
     def add(self, position: int, item: RequestItem, size: ImageSize | None = None) -> None:
         """Add an item, and the size of its image if that is known."""
         self.items[position] = item
-        self.tokens[position] = estimate_tokens(item, self.model)
+        self.tokens[position] = estimate_tokens(item, self.model) + self.query_tokens
         if size is not None:
             self.image_sizes[position] = size
             self.tokens[position] += size.decode_pixels // DECODED_PIXELS_PER_TOKEN

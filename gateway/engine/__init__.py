@@ -1,14 +1,24 @@
-"""What turns items into vectors: the interface that the gateway calls, and Triton behind it."""
+"""What turns items into vectors and scores: the interface that the gateway calls, and Triton behind it."""
 
+from gateway.engine.golden import Golden, GoldenScore
 from gateway.engine.interface import (
     EmbedBatch,
     EmbedResult,
     Engine,
-    Golden,
     ItemFailure,
     ServedModel,
     Slot,
     TokenizeResult,
 )
 
-__all__ = ["EmbedBatch", "EmbedResult", "Engine", "Golden", "ItemFailure", "ServedModel", "Slot", "TokenizeResult"]
+__all__ = [
+    "EmbedBatch",
+    "EmbedResult",
+    "Engine",
+    "Golden",
+    "GoldenScore",
+    "ItemFailure",
+    "ServedModel",
+    "Slot",
+    "TokenizeResult",
+]

@@ -1,6 +1,5 @@
 """Finds the models that Triton serves, by its repository index and its ensembles' parameters (`docs/contract.md`)."""
 
-import base64
 import json
 import logging
 import re
@@ -11,13 +10,15 @@ from typing import Any
 from tritonclient.grpc import service_pb2
 
 from gateway.engine.chunking import EnsembleModality
+from gateway.engine.golden import read_golden, read_golden_score
 from gateway.engine.grpc_errors import grpc_errors_translated
-from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES, Golden, ServedModel
+from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES, ServedModel
+from gateway.types import Task
 
 logger = logging.getLogger(__name__)
 
-ENSEMBLE_NAME = re.compile(r"(.+?)(?<!_preprocess)_(?:text|image)")
-"""Name of a public id's ensemble: its slug and a modality. Those of steps may end in the same way."""
+ENSEMBLE_NAME = re.compile(r"(.+?)(?<!_preprocess)(?<!_preprocess_rank)_(?:text|image|rank|rank_image)")
+"""Name of a public id's ensemble: its slug, and its task or modality. Those of steps may end in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +109,6 @@ def make_slug(public_id: str) -> str:
     return re.sub(r"[^a-z0-9]", "_", public_id.rsplit("/", 1)[-1].lower())
 
 
-def read_golden(parameter: str | None, dimensions: int) -> Golden | None:
-    """Read the `golden` parameter of a text ensemble.
-
-    Raises:
-        KeyError: A field is missing.
-        ValueError: It is not JSON of this shape, or the embedding has another size.
-    """
-    if parameter is None:
-        return None
-    fields = json.loads(parameter)
-    embedding = base64.b64decode(fields["embedding"], validate=True)
-    if len(embedding) != 4 * dimensions:
-        raise ValueError("the golden embedding has another size than the model's")
-    return Golden(str(fields["text"]), embedding, float(fields["min_cosine"]))
-
-
 def read_ensemble(config: Any) -> Ensemble | None:
     """Return the entry point that a Triton `ModelConfig` describes, or None for a step or a model that is not ours."""
     parameters = {key: value.string_value for key, value in config.parameters.items()}
@@ -132,6 +117,9 @@ def read_ensemble(config: Any) -> Ensemble | None:
         return None
     if modality != "text" and modality != "image":
         logger.error("ignoring model %s: its modality is neither text nor image", config.name)
+        return None
+    if parameters.get("task", "embed") not in ("embed", "rank"):
+        logger.error("ignoring model %s: its task is neither embed nor rank", config.name)
         return None
     inputs = frozenset(tensor.name for tensor in config.input)
     steps = config.ensemble_scheduling.step
@@ -150,14 +138,18 @@ def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensem
         logger.error("ignoring model %s: it has no text ensemble", public_id)
         return None
     image = ensembles.get("image")
+    task: Task = "rank" if text.parameters.get("task") == "rank" else "embed"
+    golden = text.parameters.get("golden")
     image_parameters = image.parameters if image else {"max_tiles": "0", "tokens_per_tile": "0"}
     try:
+        dimensions = 1 if task == "rank" else int(text.parameters["dimensions"])
         served = ServedModel(
             public_id=public_id,
-            dimensions=int(text.parameters["dimensions"]),
+            dimensions=dimensions,
             max_tokens=int(text.parameters["max_tokens"]),
             takes_images=image is not None,
             takes_pdfs=image is not None and "page" in image.inputs,
+            task=task,
             precision=text.parameters.get("precision", "fp32"),
             license=text.parameters.get("license", ""),
             fingerprint=text.parameters.get("fingerprint", ""),
@@ -167,7 +159,7 @@ def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensem
             checks_token_ids="token_id_policy" in text.inputs
             and text.parameters.get("token_ids_round_trip", "true") == "true",
             manifest=json.loads(text.parameters.get("manifest", "{}")),
-            golden=read_golden(text.parameters.get("golden"), int(text.parameters["dimensions"])),
+            golden=read_golden_score(golden) if task == "rank" else read_golden(golden, dimensions),
         )
     except (KeyError, ValueError) as error:
         logger.error("ignoring model %s: its parameters are incomplete: %r", public_id, error)

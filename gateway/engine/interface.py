@@ -9,8 +9,9 @@ from typing import Any, Protocol, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from gateway.engine.golden import Golden, GoldenScore
 from gateway.errors import InvalidVectorError
-from gateway.types import Deadline, InputType, Item, Truncate
+from gateway.types import Deadline, InputType, Item, Task, Truncate
 
 FloatVectors: TypeAlias = npt.NDArray[np.float32]
 Counts: TypeAlias = npt.NDArray[np.int32]
@@ -24,37 +25,16 @@ DEFAULT_MAX_IMAGE_BYTES = 25 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Golden:
-    """A text whose embedding is known, to check that a model still embeds correctly.
-
-    Attributes:
-        text: Embedded as a passage.
-        embedding: `(dimensions,)` little-endian float32, as bytes.
-        min_cosine: Lowest cosine similarity between it and what a sound engine returns.
-    """
-
-    text: str
-    embedding: bytes
-    min_cosine: float
-
-    def matches(self, vector: FloatVectors) -> bool:
-        """Return whether a vector `(dimensions,)` is the golden text's, within the tolerance."""
-        expected = np.frombuffer(self.embedding, "<f4").astype(np.float64)
-        found = vector.astype(np.float64)
-        lengths = float(np.linalg.norm(expected) * np.linalg.norm(found))
-        return float(expected @ found) >= self.min_cosine * lengths > 0
-
-
-@dataclass(frozen=True, slots=True)
 class ServedModel:
     """What the engine reports about one model.
 
     Attributes:
         public_id: The name clients use.
-        dimensions: Size of its vectors.
-        max_tokens: Longest sequence in tokens; special, prefix and image tokens included.
-        takes_images: Whether it embeds images, alone or with text.
-        takes_pdfs: Whether it embeds pages of PDFs.
+        dimensions: Size of its vectors; 1 for a model that ranks, whose "vectors" are scores.
+        max_tokens: Longest sequence in tokens; special, prefix and image tokens, and the query of a ranking, included.
+        takes_images: Whether it takes images, alone or with text.
+        takes_pdfs: Whether it takes pages of PDFs.
+        task: What it does with an item.
         precision: Such as `fp32`.
         license: SPDX id or name.
         fingerprint: Of weights, precision and preprocessing; vectors of equal fingerprints are comparable.
@@ -63,7 +43,7 @@ class ServedModel:
         max_image_bytes: Size limit of one encoded image.
         checks_token_ids: Whether the engine can tell the model's own token ids from those of another tokenizer.
         manifest: The export's manifest, as in `docs/contract.md`; empty if the model carries none.
-        golden: What the readiness probe compares vectors with; None for older exports.
+        golden: What the readiness probe compares vectors or scores with; None for older exports.
     """
 
     public_id: str
@@ -71,6 +51,7 @@ class ServedModel:
     max_tokens: int
     takes_images: bool
     takes_pdfs: bool = False
+    task: Task = "embed"
     precision: str = "fp32"
     license: str = ""
     fingerprint: str = ""
@@ -79,7 +60,7 @@ class ServedModel:
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
     checks_token_ids: bool = True
     manifest: Mapping[str, Any] = field(default_factory=dict)
-    golden: Golden | None = None
+    golden: Golden | GoldenScore | None = None
 
     @property
     def max_read_chars(self) -> int:
@@ -171,13 +152,14 @@ class EmbedBatch:
         model: One that `Engine.models` returned.
         items: Of any kind the model takes; images as files, never as URLs.
         item_tokens: Estimated tokens of each item, as `chunking.estimate_tokens` has them.
-        input_type: Whether the texts are queries or passages.
+        input_type: Whether the texts are queries or passages; `passage` where they are ranked.
         truncate: Which end of an over-long text is cut; `NONE` refuses it.
         enter: Waits for the turn of an inference request, of which it is told the estimated tokens. Its slot is held
             while the engine works on it, which may be after its client has disconnected.
         chunk_tokens: Most estimated tokens of an inference request with several items; None for the engine's own limit.
         check_token_ids: Whether to refuse token ids that are not the model's own.
         deadline: After which nobody waits for the result; None if that is not known.
+        query: What the items are ranked by; None for a model that embeds.
     """
 
     model: ServedModel
@@ -189,11 +171,12 @@ class EmbedBatch:
     chunk_tokens: int | None = None
     check_token_ids: bool = True
     deadline: Deadline | None = None
+    query: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ItemFailure:
-    """Why one item has no vector.
+    """Why one item has no vector or score.
 
     Attributes:
         code: One of the codes in `docs/contract.md`, or empty for what the contract does not know.
@@ -206,10 +189,10 @@ class ItemFailure:
 
 @dataclass(frozen=True, slots=True)
 class EmbedResult:
-    """The vectors of a batch of n items.
+    """The vectors, or scores, of a batch of n items.
 
     Attributes:
-        embeddings: `(n, dimensions)` float32 rows of unit length; NaN for an item that failed.
+        embeddings: `(n, dimensions)` float32 rows of unit length, or `(n, 1)` scores; NaN for an item that failed.
         token_counts: `(n,)` tokens that reached the model; special, prefix and image tokens included.
         untruncated_token_counts: `(n,)` tokens before truncation, equal to `token_counts` where nothing was cut.
         image_token_counts: `(n,)` image tokens among them.
@@ -236,14 +219,14 @@ class EmbedResult:
         )
 
     def check_finite(self) -> None:
-        """Check that the vectors of all items that did not fail are made of finite numbers.
+        """Check that the vectors or scores of all items that did not fail are made of finite numbers.
 
         Raises:
             InvalidVectorError: A component is NaN or infinite.
         """
         vectors = np.delete(self.embeddings, list(self.failures), axis=0) if self.failures else self.embeddings
         if not math.isfinite(np.vdot(vectors, vectors)):  # NaN and infinity survive a sum
-            raise InvalidVectorError
+            raise InvalidVectorError("vector" if vectors.shape[1] > 1 else "score")
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +277,7 @@ class Engine(Protocol):
         ...
 
     async def embed(self, batch: EmbedBatch) -> EmbedResult:
-        """Embed every item, or report which ones failed. Has no timeout: the caller cancels it.
+        """Embed or rank every item, or report which ones failed. Has no timeout: the caller cancels it.
 
         Raises:
             GatewayError: The batch failed as a whole.

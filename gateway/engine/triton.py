@@ -111,7 +111,7 @@ class TritonEngine:
                 )
 
     async def embed(self, batch: EmbedBatch) -> EmbedResult:
-        """Embed the items in one or several concurrent inference requests; a few texts share one with other clients'.
+        """Embed or rank items in one or several concurrent inference requests; a few texts share one with others'.
 
         Raises:
             GatewayError: A request failed as a whole; chunks not yet sent are dropped.
@@ -154,7 +154,7 @@ class TritonEngine:
         response, failures = await self._call_for_items(batch, chunk, slot)
         if failures:
             return all_failed(failures, batch.model.dimensions)
-        return read_response(response, chunk, batch.model.dimensions)
+        return read_response(response, chunk, batch.model)
 
     async def tokenize(self, batch: EmbedBatch) -> TokenizeResult:
         """Run the ensembles' first steps alone.

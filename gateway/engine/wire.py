@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2
 
 from gateway.engine.chunking import Chunk
 from gateway.engine.discovery import Ensemble
-from gateway.engine.interface import Counts, EmbedBatch, EmbedResult, ItemFailure, TokenizeResult
+from gateway.engine.interface import Counts, EmbedBatch, EmbedResult, ItemFailure, ServedModel, TokenizeResult
 from gateway.errors import EngineFaultError
 from gateway.types import ImageItem, Item, ItemWithImage, TextImageItem, TextItem, TokensItem
 
@@ -65,9 +65,11 @@ def build_request(ensemble: Ensemble, batch: EmbedBatch, chunk: Chunk, *, only_t
     request: Any = service_pb2.ModelInferRequest(model_name=ensemble.name)
     if only_tokenize:
         request.model_name = ensemble.preprocessing
-        for name in ("input_ids", "sequence_lengths", *(ensemble.outputs - {"embeddings"})):
+        for name in ("input_ids", "sequence_lengths", *(ensemble.outputs - {"embeddings", "scores"})):
             request.outputs.add(name=name)
     items = [batch.items[index] for index in chunk.indices]
+    if batch.query is not None:
+        add_bytes(request, "query", [batch.query.encode()])
     if chunk.modality == "text":
         add_texts(request, items)
         if batch.input_type != "passage":
@@ -122,20 +124,21 @@ def add_integers(request: Any, name: str, datatype: str, values: npt.NDArray[Any
     request.raw_input_contents.append(values.astype(DTYPE_OF_TRITON[datatype]).tobytes())
 
 
-def read_response(message: Any, chunk: Chunk, dimensions: int) -> EmbedResult:
-    """Return the vectors and counts of a chunk.
+def read_response(message: Any, chunk: Chunk, model: ServedModel) -> EmbedResult:
+    """Return the vectors, or scores, and the counts of a chunk.
 
     Args:
         message: A `ModelInferResponse` with raw contents.
         chunk: What the request carried.
-        dimensions: Size of the model's vectors.
+        model: That computed them.
 
     Raises:
         EngineFaultError: An output is missing or has another shape.
     """
     response = ResponseReader(message)
     count = len(chunk.indices)
-    vectors = response.array("embeddings", (count, dimensions))
+    name, shape = ("scores", (count,)) if model.task == "rank" else ("embeddings", (count, model.dimensions))
+    vectors = response.array(name, shape).reshape(count, model.dimensions)
     return EmbedResult(vectors, *read_counts(response, chunk), read_failures(response.texts("errors", count)))
 
 

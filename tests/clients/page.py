@@ -1,8 +1,9 @@
-"""The content of docs/clients.md: its table of clients and the code of its sections."""
+"""The content of docs/clients.md: its table of clients and the code of its sections; and code on other pages."""
 
 import re
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from tests.service import PROJECT
 
@@ -75,8 +76,8 @@ def read_clients() -> tuple[Client, ...]:
 
 
 @cache
-def read_blocks() -> tuple[Block, ...]:
-    [_, *parts] = SECTION.split(PAGE.read_text())
+def read_blocks(page: Path = PAGE) -> tuple[Block, ...]:
+    [_, *parts] = SECTION.split(page.read_text())
     return tuple(
         Block(section, language, source)
         for section, text in zip(parts[::2], parts[1::2], strict=True)

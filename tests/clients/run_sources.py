@@ -1,4 +1,4 @@
-"""Execute pieces of code in a client's environment, and print what each assigned to `vectors`, `query` and `models`.
+"""Execute pieces of code in a client's environment, and print what each assigned to some names, such as `vectors`.
 
 Standard input is a JSON list of sources, the last line of the output a JSON list of results. An exception takes the
 place of its source's result.
@@ -8,6 +8,8 @@ import json
 import sys
 from typing import Any
 
+ASSIGNED = ("vectors", "query", "models", "ranking")
+
 
 def execute(source: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
@@ -15,7 +17,7 @@ def execute(source: str) -> dict[str, Any]:
         exec(compile(source, "docs/clients.md", "exec"), names)
     except Exception as error:
         return {"error": type(error).__name__, "message": str(error)}
-    return {name: to_json(names[name]) for name in ("vectors", "query", "models") if name in names}
+    return {name: to_json(names[name]) for name in ASSIGNED if name in names}
 
 
 def to_json(value: Any) -> Any:

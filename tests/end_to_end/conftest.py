@@ -11,7 +11,7 @@ from tritonclient.grpc import InferenceServerClient
 
 from export.progress import Progress
 from export.sources import resolve
-from tests.end_to_end.samples import MINILM, TINY, TINY_CHECKPOINT
+from tests.end_to_end.samples import MINILM, RERANKER, TINY, TINY_CHECKPOINT
 from tests.sentences import load_sentences
 from tests.service import PROJECT, Service, run_service
 
@@ -29,6 +29,25 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def service(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with run_service(repository, tmp_path_factory.mktemp("service")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a small cross-encoder with random weights."""
+    from tests.export.tiny_rerankers import RERANKERS
+
+    return RERANKERS["bert"](tmp_path_factory.mktemp("rerankers") / "bert")
+
+
+@pytest.fixture(scope="session")
+def ranking_service(reranker: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Serve the cross-encoder beside a model that embeds."""
+    path = tmp_path_factory.mktemp("ranking_models") / "repository"
+    for arguments in ([str(reranker), "--name", RERANKER], [str(TINY_CHECKPOINT), "--name", TINY]):
+        command = [sys.executable, "-m", "export", *arguments, "--repository", str(path)]
+        subprocess.run(command, cwd=PROJECT, check=True)
+    with run_service(path, tmp_path_factory.mktemp("ranking_service")) as running:
         yield running
 
 

@@ -6,6 +6,7 @@ from tests.service import PROJECT
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 TINY = "reference/tiny-checkpoint"
+RERANKER = "tiny/reranker"
 TINY_CHECKPOINT = PROJECT / "tests" / "data" / "tiny-checkpoint"
 
 

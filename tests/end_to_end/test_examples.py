@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.node_packages import install, run_script
-from tests.end_to_end.samples import IMAGE_URL, MINILM, TINY
+from tests.end_to_end.samples import IMAGE_URL, MINILM, RERANKER, TINY
 from tests.service import PROJECT, Service
 
 pytestmark = pytest.mark.triton
@@ -23,6 +23,7 @@ OPENROUTER_MODELS = rf'\{{"data":\[\{{"id":"{TINY}",.*"context_length":10240,.*\
 DIMENSIONS = r"Embedding dimension: {}"
 BATCH = "\n".join(f"Embedding {index}: 384 dimensions" for index in range(3))
 RANKING = r"Search results:\n1\. Dogs .*\n2\. The cat .*\n(\d\. .* \(similarity: \d\.\d{4}\)\n?){3}"
+RESULT = rf'\{{"index":\d,"relevance_score":{NUMBER}\}}'
 
 
 def vectors(sizes: list[int], number: str = NUMBER) -> str:
@@ -47,6 +48,7 @@ OUTPUT = {
     "curl/openrouter/image_url.sh": vectors([96]),
     "curl/openrouter/text_and_image.sh": vectors([96]),
     "curl/openrouter/list_models.sh": OPENROUTER_MODELS,
+    "curl/rerank.sh": rf'\{{"id":"[^"]+","model":"{RERANKER}","results":\[({RESULT},?){{2}}\],.*\}}',
     "python/basic.py": DIMENSIONS.format(384),
     "python/batch.py": BATCH,
     "python/image_url.py": DIMENSIONS.format(96),
@@ -54,6 +56,7 @@ OUTPUT = {
     "python/list_models.py": f"{TINY}: 10240 tokens\n{MINILM}: 256 tokens",
     "python/semantic_search.py": RANKING,
     "python/openai_client.py": r"(Embedding \d: 384 dimensions\n){2}Query: 64 dimensions, 5 tokens",
+    "python/rerank.py": r"(\d\. .+ \(relevance: [01]\.\d{4}\)\n?){3}",
     "python/cross_modal_search.py": rf"(.*\?? {{2}}→ (,? \w+ {NUMBER}){{4}}\n?){{3}}",
     "typescript/fetch/basic.ts": DIMENSIONS.format(384),
     "typescript/fetch/batch.ts": BATCH,
@@ -80,9 +83,15 @@ def settings(service: Service, example: str) -> dict[str, str]:
     return {
         "TESSERA_URL": service.http_url,
         "TESSERA_API_KEY": "any",
-        "TESSERA_MODEL": TINY if sends_images else MINILM,
+        "TESSERA_MODEL": RERANKER if "rerank" in example else TINY if sends_images else MINILM,
         "IMAGE_URL": IMAGE_URL,
     }
+
+
+def find_service(request: pytest.FixtureRequest, example: str) -> Service:
+    """Return the service that has the example's model; no other is started."""
+    service: Service = request.getfixturevalue("ranking_service" if "rerank" in example else "service")
+    return service
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
@@ -104,12 +113,14 @@ def test_every_example_has_an_expected_output() -> None:
 
 
 @pytest.mark.parametrize("example", list_examples("curl/**/*.sh"))
-def test_curl_example(service: Service, tmp_path: Path, example: str) -> None:
+def test_curl_example(request: pytest.FixtureRequest, tmp_path: Path, example: str) -> None:
+    service = find_service(request, example)
     check(example, run(["bash", str(EXAMPLES / example)], tmp_path, settings(service, example)))
 
 
 @pytest.mark.parametrize("example", list_examples("python/*.py"))
-def test_python_example(service: Service, tmp_path: Path, example: str) -> None:
+def test_python_example(request: pytest.FixtureRequest, tmp_path: Path, example: str) -> None:
+    service = find_service(request, example)
     check(example, run([sys.executable, str(EXAMPLES / example)], tmp_path, settings(service, example)))
 
 

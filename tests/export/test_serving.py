@@ -42,7 +42,8 @@ def test_options_have_defaults():
         ("=3", "like embedder.max_batch_size=32"),
         (
             "encoder.instances=1",
-            "no step 'encoder' (steps: preprocess_text, preprocess_image, vision_encoder, embedder)",
+            "no step 'encoder' (steps: preprocess_text, preprocess_image, vision_encoder, embedder, preprocess_rank,"
+            " preprocess_rank_image, reranker)",
         ),
         ("target.instances=1", "no step 'target' (steps: preprocess_text"),
         (
@@ -73,10 +74,10 @@ def test_help_lists_each_option_with_its_default(capsys):
     text = capsys.readouterr().out
     assert describe_serving_options() in text
     for line in (
-        "preprocess_text.instances            number of instances (default: 1)",
-        "preprocess_image.max_image_bytes     maximum size of an encoded image, in bytes (default: 26214400)",
-        "vision_encoder.max_batch_size        maximum number of requests in a batch (default: 8)",
-        "embedder.intra_op_threads            threads of an instance; unset: all cores",
+        "preprocess_text.instances                 number of instances (default: 1)",
+        "preprocess_image.max_image_bytes          maximum size of an encoded image, in bytes (default: 26214400)",
+        "vision_encoder.max_batch_size             maximum number of requests in a batch (default: 8)",
+        "embedder.intra_op_threads                 threads of an instance; unset: all cores",
     ):
         assert f"  {line}\n" in f"{text}\n"
 

@@ -13,9 +13,11 @@ from gateway.api.body import parse_body
 from gateway.api.cohere import CohereBody
 from gateway.api.compatibility import CompatibleBody, build_compatible_request
 from gateway.api.inputs import read_string
+from gateway.api.openai_nim import RankingBody
 from gateway.api.openrouter import OpenRouterBody
 from gateway.api.request import Body, EmbeddingsBody
-from gateway.api.tei import TeiBody
+from gateway.api.rerank import OpenRouterRerankBody, RerankBody
+from gateway.api.tei import TeiBody, TeiRerankBody
 from gateway.errors import GatewayError
 from gateway.fetch.urls import UnfetchableError, UrlRules
 from gateway.settings import Settings
@@ -39,7 +41,17 @@ LIMITS = ImageLimits(max_bytes=1 << 20, max_long_side=2048, max_short_side=1024)
 DECODE_TIME_LIMIT_S = 20.0
 
 SETTINGS = Settings()
-BODIES: tuple[type[Body], ...] = (EmbeddingsBody, CompatibleBody, OpenRouterBody, CohereBody, TeiBody)
+BODIES: tuple[type[Body], ...] = (
+    EmbeddingsBody,
+    CompatibleBody,
+    OpenRouterBody,
+    CohereBody,
+    TeiBody,
+    RankingBody,
+    RerankBody,
+    OpenRouterRerankBody,
+    TeiRerankBody,
+)
 URL_RULES = UrlRules(schemes=frozenset({"http", "https"}))
 
 

@@ -1,9 +1,9 @@
-"""An engine without weights: vectors from a hash of the item, tokens from its length."""
+"""An engine without weights: vectors and scores from a hash of the item, tokens from its length."""
 
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,6 +22,8 @@ IMAGE_MODEL = ServedModel(
     max_tiles=7,
     tokens_per_tile=256,
 )
+RANK_MODEL = ServedModel("cross-encoder/ms-marco-MiniLM-L6-v2", 1, 512, takes_images=False, task="rank")
+IMAGE_RANK_MODEL = replace(IMAGE_MODEL, public_id="nvidia/llama-nemotron-rerank-vl-1b-v2", dimensions=1, task="rank")
 
 
 def item_bytes(item: Item, input_type: str) -> bytes:
@@ -45,6 +47,12 @@ def fake_vector(item: Item, input_type: str, dimensions: int) -> np.ndarray:
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
+def fake_score(item: Item, query: str) -> float:
+    """A score that is always the same for the same item and query, from -10 to 10."""
+    digest = hashlib.sha256(query.encode() + b"|" + item_bytes(item, "passage")).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32 * 20 - 10
+
+
 @dataclass
 class FakeEngine:
     """An `Engine` in memory.
@@ -53,6 +61,7 @@ class FakeEngine:
         served: its models.
         available: whether it answers at all.
         unavailable: models that it could not load.
+        make_vector, make_score: what it returns for an item.
         fail_item: why an item fails, or None.
         delay_s: how long an answer takes.
         canary_delay_s: how long an answer about the readiness text takes.
@@ -67,6 +76,7 @@ class FakeEngine:
     unavailable: frozenset[str] = frozenset()
     fail_item: Callable[[Item], ItemFailure | None] = lambda item: None
     make_vector: Callable[[Item, str, int], np.ndarray] = fake_vector
+    make_score: Callable[[Item, str], float] = fake_score
     delay_s: float = 0.0
     canary_delay_s: float = 0.0
     embeds: bool = True
@@ -113,7 +123,12 @@ class FakeEngine:
         tiles = np.array([isinstance(item, ImageItem | TextImageItem) for item in batch.items], np.int32)
         failures = {i: failure for i, item in enumerate(batch.items) if (failure := self.fail_item(item))}
         texts = np.array([len(item_bytes(item, "").split()) for item in batch.items], np.int32)
-        embeddings = np.stack([self.make_vector(item, batch.input_type, size) for item in batch.items])
+        assert (batch.query is not None) == (batch.model.task == "rank")
+        if batch.query is not None:
+            texts += len(batch.query.split())
+            embeddings = np.array([[self.make_score(item, batch.query)] for item in batch.items], np.float32)
+        else:
+            embeddings = np.stack([self.make_vector(item, batch.input_type, size) for item in batch.items])
         embeddings[list(failures)] = np.nan
         assert embeddings.shape == (count, size)
         tokens = texts + 256 * tiles

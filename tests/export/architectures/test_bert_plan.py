@@ -72,12 +72,8 @@ def test_classes_of_published_embedders_are_accepted(own_tiny_bert, classes):
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (
-            ["BertForSequenceClassification"],
-            "is a sequence classifier .*, not an embedding",
-        ),
-        (["XLMRobertaForSequenceClassification"], r"is a sequence classifier \(XLMRobertaForSequenceClassification\)"),
-        (["RobertaForTokenClassification"], "is a token classifier"),
+        (["BertForTokenClassification"], "is a token classifier .*, not an embedding"),
+        (["XLMRobertaForTokenClassification"], r"is a token classifier \(XLMRobertaForTokenClassification\)"),
         (["BertForQuestionAnswering"], "is a question answering model"),
         (["BertLMHeadModel"], "is a text generator"),
         (["HF_ColBERT"], "architecture 'HF_ColBERT' is not supported"),

@@ -9,7 +9,7 @@ import httpx
 import msgspec
 import pytest
 
-from gateway.api import cohere, tei
+from gateway.api import cohere, openai_nim, rerank, tei
 from gateway.api.embeddings import EmbeddingsResponse
 from gateway.api.error_responses import ErrorBody
 from gateway.api.nim_metadata import Version
@@ -18,7 +18,7 @@ from gateway.api.openapi import EXAMPLES
 from gateway.api.openrouter import ModelPage, OpenRouterResponse
 from gateway.app import create_app
 from gateway.settings import Settings
-from tests.gateway.fake_engine import TEXT_MODEL, FakeEngine
+from tests.gateway.fake_engine import RANK_MODEL, TEXT_MODEL, FakeEngine
 from tests.gateway.requests import DATA_URL, post
 
 
@@ -57,9 +57,23 @@ async def test_embeddings_routes_document_every_error(document: dict[str, Any]) 
     shared = {"200", "400", "401", "402", "404", "408", "409", "413", "415", "429", "500", "504"}
     assert document["paths"]["/v1/embeddings"]["post"]["responses"].keys() == shared | {"503"}
     assert document["paths"]["/api/v1/embeddings"]["post"]["responses"].keys() == shared | {"529"}
+    assert document["paths"]["/v1/ranking"]["post"]["responses"].keys() == shared | {"503"}
+    assert document["paths"]["/api/v1/rerank"]["post"]["responses"].keys() == shared | {"529"}
 
 
-@pytest.mark.parametrize("body", ["EmbeddingsBody", "CompatibleBody", "CohereBody", "TeiBody"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "EmbeddingsBody",
+        "CompatibleBody",
+        "CohereBody",
+        "TeiBody",
+        "RankingBody",
+        "RerankBody",
+        "OpenRouterRerankBody",
+        "TeiRerankBody",
+    ],
+)
 async def test_every_field_of_the_body_is_described(document: dict[str, Any], body: str) -> None:
     for name, field in document["components"]["schemas"][body]["properties"].items():
         assert field.get("description"), name
@@ -78,12 +92,17 @@ async def test_examples_work(client: httpx.AsyncClient, path: str, name: str) ->
         ("/v2/embed", cohere.EXAMPLES["texts"]),
         ("/v1/embed", cohere.EXAMPLES["texts"]),
         ("/embed", tei.EXAMPLES["texts"]),
+        ("/v1/ranking", openai_nim.RANKING_EXAMPLES["passages"]),
+        ("/v2/rerank", rerank.EXAMPLES["texts"]),
+        ("/v1/rerank", rerank.EXAMPLES["texts"]),
+        ("/api/v1/rerank", rerank.EXAMPLES["texts"]),
+        ("/rerank", tei.RERANK_EXAMPLES["texts"]),
     ],
 )
 async def test_examples_of_other_dialects_work(
     client: httpx.AsyncClient, engine: FakeEngine, path: str, example: dict[str, Any]
 ) -> None:
-    engine.served = (TEXT_MODEL,)
+    engine.served = (TEXT_MODEL, RANK_MODEL)
     assert (await client.post(path, json=example["value"])).status_code == 200
 
 
@@ -115,6 +134,22 @@ async def test_vectors_of_other_dialects_are_as_described(client: httpx.AsyncCli
     by_type = await client.post("/v2/embed", json={"texts": ["a"], "embedding_types": ["float", "base64"]})
     check_shape(by_type.content, cohere.CohereResponse)
     check_shape((await client.post("/v1/embed", json={"texts": ["a"]})).content, cohere.CohereFloatsResponse)
+    check_shape((await client.get("/info")).content, tei.Info)
+
+
+async def test_rankings_are_as_described(client: httpx.AsyncClient, engine: FakeEngine) -> None:
+    engine.served = (RANK_MODEL,)
+    nim = await client.post("/v1/ranking", json=openai_nim.RANKING_EXAMPLES["passages"]["value"])
+    check_shape(nim.content, openai_nim.RankingResponse)
+    body = rerank.EXAMPLES["texts"]["value"]
+    check_shape(
+        (await client.post("/v2/rerank", json=body | {"return_documents": True})).content, rerank.RerankResponse
+    )
+    check_shape((await client.post("/api/v1/rerank", json=body)).content, rerank.OpenRouterRerankResponse)
+    ranks = await client.post("/rerank", json=tei.RERANK_EXAMPLES["texts"]["value"])
+    assert [entry.keys() for entry in msgspec.json.decode(ranks.content, type=list[tei.Rank])] == [
+        tei.Rank.__annotations__.keys()
+    ] * 2
     check_shape((await client.get("/info")).content, tei.Info)
 
 

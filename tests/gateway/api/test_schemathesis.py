@@ -14,19 +14,23 @@ from schemathesis.openapi import from_asgi
 
 from gateway.app import create_app
 from gateway.settings import Settings
-from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine
+from tests.gateway.fake_engine import IMAGE_MODEL, IMAGE_RANK_MODEL, RANK_MODEL, TEXT_MODEL, FakeEngine
 
-SERVED = (IMAGE_MODEL.public_id, TEXT_MODEL.public_id)
+EMBEDDING_MODELS = (IMAGE_MODEL, TEXT_MODEL)
+RANKING_MODELS = (IMAGE_RANK_MODEL, RANK_MODEL)
 EXAMPLES_PER_ROUTE = 500
 
-schema = from_asgi("/openapi.json", create_app(Settings(image_urls="off"), FakeEngine()))
+schema = from_asgi(
+    "/openapi.json", create_app(Settings(image_urls="off"), FakeEngine(served=EMBEDDING_MODELS + RANKING_MODELS))
+)
 schema.config.seed = 1
 
 
 def name_served_model(body: Any) -> None:
     """Most invented ids end at a 404: let the others of a body's fields be looked at."""
     if isinstance(body, dict) and isinstance(model := body.get("model"), str) and len(model) % 4:
-        body["model"] = SERVED[len(model) % 2]
+        models = RANKING_MODELS if "query" in body else EMBEDDING_MODELS
+        body["model"] = models[len(model) % 2].public_id
 
 
 @pytest.mark.slow

@@ -142,6 +142,6 @@ async def test_info_describes_the_model(client: httpx.AsyncClient) -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["/embed_all", "/embed_sparse", "/predict", "/rerank"])
+@pytest.mark.parametrize("path", ["/embed_all", "/embed_sparse", "/predict"])
 async def test_other_routes_of_the_api_do_not_exist(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.post(path, json={"inputs": "a"})).status_code == 404

@@ -7,8 +7,9 @@ import pytest
 
 from gateway.core.catalogue import Catalogue, ResolvedName, match_name
 from gateway.engine import ServedModel
-from gateway.errors import EngineUnavailableError, ModelNotFoundError
-from tests.gateway.fake_engine import TEXT_MODEL, FakeEngine
+from gateway.errors import EngineUnavailableError, InvalidRequestError, ModelNotFoundError
+from gateway.types import Task
+from tests.gateway.fake_engine import RANK_MODEL, TEXT_MODEL, FakeEngine
 
 PLAIN = replace(TEXT_MODEL, public_id="a/plain")
 ODD = replace(TEXT_MODEL, public_id="a/plain-query")
@@ -100,6 +101,37 @@ async def test_only_some_of_many_models_are_named() -> None:
     with pytest.raises(ModelNotFoundError) as unknown:
         await Catalogue(engine).resolve("b")
     assert len(unknown.value.message) < 500
+
+
+RANKER = replace(RANK_MODEL, public_id="a/ranker")
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "found"),
+    [
+        ("", "embed", PLAIN),
+        ("", "rank", RANKER),
+        ("a/ranker", "rank", RANKER),
+        ("a/ranker:free", "rank", RANKER),
+        ("alias", "rank", RANKER),
+        ("a/ranker", None, RANKER),
+    ],
+)
+async def test_a_task_chooses_among_models_without_a_name(name: str, task: Task | None, found: ServedModel) -> None:
+    catalogue = Catalogue(FakeEngine(served=(PLAIN, RANKER)), {"alias": "a/ranker"})
+    assert (await catalogue.resolve(name, task)).model is found
+
+
+async def test_models_for_another_task_are_not_offered() -> None:
+    catalogue = Catalogue(FakeEngine(served=(PLAIN, RANKER)))
+    with pytest.raises(ModelNotFoundError, match=r"model 'b' not found; available: 'a/ranker'$"):
+        await catalogue.resolve("b", "rank")
+    with pytest.raises(
+        InvalidRequestError, match="model 'a/ranker' ranks and cannot embed; models that can: 'a/plain'"
+    ):
+        await catalogue.resolve("a/ranker", "embed")
+    with pytest.raises(InvalidRequestError, match="model 'a/plain' embeds and cannot rank; models that can: none"):
+        await Catalogue(FakeEngine(served=(PLAIN,))).resolve("a/plain", "rank")
 
 
 async def test_no_models_yet_is_unavailable_rather_than_not_found() -> None:

@@ -12,10 +12,10 @@ import pytest
 from gateway.app import create_app
 from gateway.core import health
 from gateway.core.health import CANARY
-from gateway.engine import Golden, ServedModel
+from gateway.engine import Golden, GoldenScore, ServedModel
 from gateway.settings import Settings
 from gateway.types import TextItem
-from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine, fake_vector
+from tests.gateway.fake_engine import IMAGE_MODEL, RANK_MODEL, TEXT_MODEL, FakeEngine, fake_score, fake_vector
 
 
 def client_of(engine: FakeEngine, **settings: Any) -> httpx.AsyncClient:
@@ -125,6 +125,32 @@ async def test_a_wrong_vector_is_said_and_its_model_is_refused_until_it_is_right
         engine.make_vector = fake_vector
         assert await ready(client)
         assert await embed(client) == 200
+
+
+async def test_a_wrong_score_is_said_and_its_model_is_refused(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "GOLDEN_INTERVAL_S", 0.0)
+    score = fake_score(TextItem(GOLDEN_TEXT), "What is eaten?")
+    engine.served = (replace(RANK_MODEL, golden=GoldenScore("What is eaten?", GOLDEN_TEXT, score, 1e-3)),)
+    body = {"model": RANK_MODEL.public_id, "query": "a", "documents": ["b"]}
+    async with client_of(engine, ready_ttl_s=0) as client:
+        assert await ready(client)
+        assert [batch.query for batch in engine.batches] == ["What is eaten?"]
+        engine.make_score = lambda item, query: fake_score(item, query) + 1e-2
+        response = await client.get("/v1/health/ready")
+        assert (response.status_code, response.json()["models"]) == (503, {RANK_MODEL.public_id: "wrong scores"})
+        refused = await client.post("/v2/rerank", json=body)
+        assert (refused.status_code, "returns wrong scores" in refused.json()["message"]) == (503, True)
+        engine.make_score = fake_score
+        assert await ready(client)
+        assert (await client.post("/v2/rerank", json=body)).status_code == 200
+
+
+async def test_a_model_that_ranks_is_ready_without_a_golden_score(engine: FakeEngine) -> None:
+    engine.served = (RANK_MODEL,)
+    async with client_of(engine, ready_ttl_s=0) as client:
+        assert await ready(client)
 
 
 async def test_successful_requests_do_not_spare_the_golden_text_for_long(

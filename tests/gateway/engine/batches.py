@@ -13,6 +13,7 @@ def make_batch(
     truncate: Truncate = "NONE",
     enter: Enter = enter_freely,
     deadline: Deadline | None = None,
+    query: str | None = None,
 ) -> EmbedBatch:
     tokens = [estimate_tokens(item, model) for item in items]
-    return EmbedBatch(model, items, tokens, input_type, truncate, enter, deadline=deadline)
+    return EmbedBatch(model, items, tokens, input_type, truncate, enter, deadline=deadline, query=query)

@@ -30,6 +30,19 @@ OUTPUTS = {
 }
 
 
+RANK_INPUTS = {"text": ("query", "text", "truncate"), "image": ("query", "image", "page", "text", "truncate")}
+
+
+def rank_config(name: str, modality: str, **changes: str) -> Any:
+    """The config of an ensemble that ranks; arguments as those of `ensemble_config`."""
+    config = ensemble_config(name, modality, is_old=False, **{"dimensions": "", "task": "rank"} | changes)
+    del config.input[:]
+    for tensor in RANK_INPUTS[modality]:
+        config.input.add(name=tensor)
+    config.output[0].name = "scores"
+    return config
+
+
 def ensemble_config(name: str, modality: str, *, is_old: bool = False, **changes: str) -> Any:
     """The config of an ensemble as an export writes it; a change to an empty text takes the parameter away.
 
@@ -76,6 +89,11 @@ def item_vector(text: bytes, image: bytes) -> np.ndarray:
     """The vector of one item."""
     digest = hashlib.sha256(text + b"|" + image).digest()[:DIMENSIONS]
     return np.frombuffer(digest, np.uint8).astype(np.float32) / 255
+
+
+def item_score(query: bytes, text: bytes, image: bytes) -> float:
+    """The score of one item."""
+    return float(item_vector(query + b"|" + text, image)[0])
 
 
 @dataclass
@@ -162,13 +180,19 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
             "untruncated_token_counts": ("INT32", (1, count), (counts + 3).tobytes()),
             "errors": ("BYTES", (1, count), encode_bytes(errors)),
         }
+        if "query" in inputs:
+            [query] = inputs["query"]
+            scores = [item_score(query, text, image) for text, image in zip(texts, images, strict=True)]
+            raw = np.where([bool(error) for error in errors], np.nan, scores).astype("<f4").tobytes()
+            outputs["scores"] = ("FP32", (1, count), raw)
+            del outputs["embeddings"]
         if "image" in inputs:
             outputs["image_token_counts"] = ("INT32", (1, count), (counts * 256).tobytes())
             outputs["tile_counts"] = ("INT32", (1, count), counts.tobytes())
             pages = inputs.get("page", np.zeros(count, np.int32))
             outputs["page_counts"] = ("INT32", (1, count), (7 * (pages > 0)).astype(np.int32).tobytes())
         if request.model_name.startswith("preprocess_"):
-            del outputs["embeddings"]
+            outputs = {name: output for name, output in outputs.items() if name not in ("embeddings", "scores")}
             outputs["sequence_lengths"] = ("INT32", (1, count), counts.tobytes())
             total = int(counts.sum())
             outputs["input_ids"] = ("INT64", (1, total), np.arange(total, dtype=np.int64).tobytes())

@@ -5,7 +5,6 @@ import base64
 import gc
 import json
 import socket
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -31,29 +30,6 @@ from tests.gateway.engine.fake_triton import (
     read_inputs,
     step_config,
 )
-
-
-@pytest.fixture
-def triton() -> FakeTriton:
-    return FakeTriton()
-
-
-@pytest.fixture
-async def port(triton: FakeTriton) -> AsyncIterator[int]:
-    server = grpc.aio.server()
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    yield port
-    await server.stop(0)
-
-
-@pytest.fixture
-async def engine(port: int) -> AsyncIterator[TritonEngine]:
-    engine = TritonEngine(Settings(triton_url=f"127.0.0.1:{port}", chunk_items=4, chunk_concurrency=3))
-    await engine.start()
-    yield engine
-    await engine.close()
 
 
 async def embed(engine: TritonEngine, *items: Item, **options: Any) -> EmbedResult:

@@ -1,0 +1,154 @@
+"""Ranking over HTTP: from a query and documents to scores, as all dialects share it."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta, Struct
+from starlette.requests import Request
+
+from gateway.api.context import Services
+from gateway.api.embeddings import Count, infer
+from gateway.api.images import is_pdf_url
+from gateway.api.inputs import build_item, check_image_count
+from gateway.api.request import ContentBlock, ImagePart, ImageSource, TextPart
+from gateway.core.results import RankingResult
+from gateway.errors import GatewayError, InvalidItemError, InvalidRequestError
+from gateway.settings import Settings
+from gateway.types import RankingRequest, RequestItem, TextItem, TokenLimit, Truncate
+
+INPUT = re.compile(r"input(?=\[| must|$)")
+"""How errors begin that the core, and parsers of images, report about an item or about all."""
+
+Query = Annotated[str, Meta(description="A text that is not blank; it is never cut.")]
+PositiveCount = Annotated[int, Meta(ge=1)]
+
+NOT_A_COUNT = "{field} must be a positive integer"
+
+
+class Document(Struct, forbid_unknown_fields=True):
+    """A text, an image, or both together."""
+
+    text: Annotated[str | None, Meta(description="The text.")] = None
+    image: Annotated[str | None, Meta(description="A data URL, or an http(s) URL if the server fetches them.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RankingUsage:
+    """Tokens that reached the model; those of the query count for each document."""
+
+    prompt_tokens: Count
+    total_tokens: Count
+
+
+async def rank(
+    request: Request,
+    services: Services,
+    documents: Sequence[Document],
+    *,
+    field: str,
+    model: str,
+    query: str,
+    truncate: Truncate,
+    token_limit: TokenLimit | None = None,
+    user: str | None = None,
+) -> RankingResult:
+    """Score the documents of a request.
+
+    Args:
+        request: Its body has been read.
+        services: Of the application.
+        documents: As parsed.
+        field: What the dialect calls them, for the errors.
+        model: As the client wrote it; empty for the only model that ranks.
+        query: What the documents are ranked by.
+        truncate: Which end of an over-long document is cut; `NONE` refuses it.
+        token_limit: That the client sets, or None.
+        user: As the client wrote it, or None.
+
+    Raises:
+        GatewayError: The request is invalid, or could not be served.
+        ClientDisconnect: The client has closed the connection.
+    """
+    with documents_named(field):
+        ranking_request = RankingRequest(
+            model=model,
+            query=query,
+            items=build_documents(documents, services.settings),
+            truncate=truncate,
+            token_limit=token_limit,
+            user=user,
+        )
+        return await infer(request, services, ranking_request, services.inference.rank)
+
+
+@contextmanager
+def documents_named(field: str) -> Iterator[None]:
+    """Make errors speak of the field that the client sent, such as `documents[3]`; elsewhere, it is `input[3]`."""
+    try:
+        yield
+    except GatewayError as error:
+        if error.param and INPUT.match(error.param):
+            error.param = INPUT.sub(field, error.param, count=1)
+            error.message = INPUT.sub(field, error.message, count=1)
+        raise
+
+
+def build_documents(documents: Sequence[Document], settings: Settings) -> list[RequestItem]:
+    """Return the items that documents make.
+
+    Args:
+        documents: As parsed; a text is never read as an image.
+        settings: Limits of documents, images and image bytes.
+
+    Raises:
+        InvalidRequestError: There are none, or too many documents or images; or what `build_document` finds.
+    """
+    if not documents:
+        raise InvalidRequestError("input must not be empty", param="input")
+    if len(documents) > settings.max_items:
+        message = f"input must have at most {settings.max_items} items; got {len(documents)}"
+        raise InvalidRequestError(message, param="input")
+    items = [build_document(index, document, settings.max_image_bytes) for index, document in enumerate(documents)]
+    check_image_count(items, settings.max_images)
+    return items
+
+
+def build_document(index: int, document: Document, max_bytes: int) -> RequestItem:
+    """Return the item of one document.
+
+    Raises:
+        InvalidItemError: It is blank, or its image is malformed.
+        TooLargeError: Its file is above the limit.
+    """
+    text = document.text if document.text and not document.text.isspace() else ""
+    if not document.image:
+        if not text:
+            raise InvalidItemError(index, "must not be blank or empty")
+        return TextItem(text)
+    if text and is_pdf_url(document.image):
+        raise InvalidItemError(index, "has text beside a PDF, which is ranked alone")
+    parts = [TextPart(text)] if text else []
+    return build_item(index, ContentBlock([*parts, ImagePart(ImageSource(document.image))]), None, max_bytes)
+
+
+def list_best(result: RankingResult, top_n: int | None = None) -> list[tuple[int, float]]:
+    """Return the index and score of the documents, the most relevant first; those of equal scores keep their order.
+
+    Args:
+        result: In which no document has failed.
+        top_n: Most documents; None for all.
+    """
+    scores = result.scores.tolist()
+    best = sorted(range(len(scores)), key=lambda index: -scores[index])
+    return [(index, scores[index]) for index in best[:top_n]]
+
+
+def to_relevance(score: float) -> float:
+    """Return the sigmoid of a score: from 0 to 1."""
+    if score >= 0:
+        return 1 / (1 + math.exp(-score))
+    return math.exp(score) / (1 + math.exp(score))
