@@ -22,8 +22,10 @@ MAX_P99_OF_SHARES_S = 2.0
 """Beside what takes turns with them: images, and requests with many items."""
 
 HOST_OF_IMAGES = "198.41.0.4"
-"""A public address, so that the gateway connects to it; `bench.attacks` gives it to a loopback of its own."""
+"""A public address, so that the gateway connects to it; `bench.attacks` gives it to a loopback of its own, and names it
+as the name server."""
 HOST_PORT = 80
+NAMES_PORT = 53
 
 HEAD = b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n"
 MEGABYTE = 1_000_000
@@ -117,8 +119,26 @@ def serve_hostile_images(start: bytes, piece: bytes) -> Sequence[bytes]:
 
     listener = socket.create_server((HOST_OF_IMAGES, HOST_PORT))
     threading.Thread(target=accept, args=(listener,), daemon=True).start()
-    urls = [{"url": f"http://{HOST_OF_IMAGES}/{number}.png"} for number in range(8)]
-    return write_json(model=STAND_IN, input=[{"content": [{"type": "image_url", "image_url": url}]} for url in urls])
+    return write_urls([f"http://{HOST_OF_IMAGES}/{number}.png" for number in range(8)])
+
+
+def serve_silent_names() -> Sequence[bytes]:
+    """Start a name server that never answers, and return a request for images from 24 hosts that only it knows."""
+    server = socket.socket(type=socket.SOCK_DGRAM)
+    server.bind((HOST_OF_IMAGES, NAMES_PORT))
+
+    def read() -> None:
+        while True:
+            server.recv(4096)
+
+    threading.Thread(target=read, daemon=True).start()
+    return write_urls([f"http://host-{number}.example.com/a.png" for number in range(24)])
+
+
+def write_urls(urls: Sequence[str]) -> Sequence[bytes]:
+    """Return an embeddings request for images given by URL."""
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return write_json(model=STAND_IN, input=[{"content": [part]} for part in parts])
 
 
 BYTE_BY_BYTE = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -158,6 +178,7 @@ MANY_IMAGES = (
 URLS = (
     Attack("images in chunks of one byte", 8, lambda: serve_hostile_images(BYTE_BY_BYTE, b"1\r\na\r\n")),
     Attack("endless 100 Continue", 8, lambda: serve_hostile_images(b"", CONTINUE)),
+    Attack("24 names that nobody resolves", 8, serve_silent_names),
 )
 NOTHING = Attack("none, for comparison", 0, list)
 ATTACKS = (NOTHING, *HEADERS, *BODIES, *TEXTS, *SLOW_IMAGES, *MANY_IMAGES, *URLS)

@@ -197,8 +197,14 @@ def await_calm(canaries: Iterable[Canary]) -> None:
 
 def enter_own_network(arguments: Sequence[str]) -> None:
     """Continue in a network of our own, where loopback has a public address too; return where that is not allowed."""
-    commands = f'ip link set lo up && ip addr add {HOST_OF_IMAGES}/32 dev lo && exec "$@"'
-    prefix = ["unshare", "--map-root-user", "--net", "sh", "-c", commands, "sh"]
+    names = BUILD_DIR / "attacks" / "resolv.conf"
+    names.parent.mkdir(parents=True, exist_ok=True)
+    names.write_text(f"nameserver {HOST_OF_IMAGES}\n")
+    commands = (
+        f"ip link set lo up && ip addr add {HOST_OF_IMAGES}/32 dev lo && "
+        f"mount --bind '{names}' /etc/resolv.conf && exec \"$@\""
+    )
+    prefix = ["unshare", "--map-root-user", "--net", "--mount", "sh", "-c", commands, "sh"]
     if all(map(shutil.which, ("unshare", "ip"))):
         if not subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
             os.execvp(prefix[0], [*prefix, sys.executable, "-m", "bench.attacks", *arguments])  # noqa: S606
