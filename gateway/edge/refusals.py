@@ -1,6 +1,6 @@
 """Refusals of a moment ago: a flood of small requests is refused before each one becomes a task and is parsed.
 
-Refusing a request takes a fifth of the time that serving it takes. So a client that sends ten times what it can be
+Refusing a request takes a third of the time that serving it takes. So a client that sends ten times what it can be
 served takes the processor away from those who are served, unless refusals cost next to nothing.
 """
 
