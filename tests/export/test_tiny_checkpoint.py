@@ -15,6 +15,7 @@ from export.tiny_checkpoint import write
 from export.tiny_checkpoint.__main__ import main
 from export.tiny_checkpoint.tensors import Widths
 from export.tiny_checkpoint.write import write_checkpoint
+from export.validation import ScoreAgreement
 from tests.export.golden_inputs import CHECKPOINT
 
 
@@ -139,6 +140,7 @@ def test_exported_rerankers_of_any_widths_agree_with_the_reference(tmp_path, lay
         (tmp_path / step).mkdir()
         files[step] = save_model(build(), tmp_path / step)
     agreement = plan.compare(files)
+    assert isinstance(agreement, ScoreAgreement)
     assert agreement.max_abs_error < 5e-6 * max(1, agreement.max_abs_score)
     assert agreement.samples == len(SAMPLE_TEXTS) + 2
 
