@@ -26,10 +26,11 @@ serve: install ## export missing models, start Triton and the gateway, and print
 
 install: $(VENV)/.serve ## create the virtual environment for serving and exporting
 
-export: install ## MODEL=hub id or folder, and any of NAME, PRECISION, TARGET, REPOSITORY, SET="STEP.OPTION=VALUE …"
+export: install ## MODEL=hub id or folder, and any of NAME, TASK, PRECISION, TARGET, REPOSITORY, SET="STEP.OPTION=VALUE …"
 	@test -n "$(MODEL)" || { echo "error: MODEL is not set: make export MODEL=hub/id-or-folder" >&2; exit 2; }
-	@$(BIN)/python -m export '$(MODEL)' $(if $(NAME),--name '$(NAME)') $(if $(PRECISION),--precision '$(PRECISION)') \
-		$(if $(TARGET),--target '$(TARGET)') $(if $(REPOSITORY),--repository '$(REPOSITORY)') \
+	@$(BIN)/python -m export '$(MODEL)' $(if $(NAME),--name '$(NAME)') $(if $(TASK),--task '$(TASK)') \
+		$(if $(PRECISION),--precision '$(PRECISION)') $(if $(TARGET),--target '$(TARGET)') \
+		$(if $(REPOSITORY),--repository '$(REPOSITORY)') \
 		$(foreach setting,$(SET),--set '$(setting)')
 
 test: $(VENV)/.dev ## run all tests; PYTEST_ARGS=… selects some

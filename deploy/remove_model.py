@@ -46,14 +46,21 @@ def list_folders(model: str, repository: Path) -> list[str]:
         ExportError: The repository contains no such model.
     """
     slugs = {model.removesuffix(suffix) for suffix in list_possible_folders("")} | {model}
+    existing = {path.name for path in repository.glob("*") if not is_other(path)}
     candidates = [
-        [name for name in list_possible_folders(slug) if (repository / name).exists()]
+        [name for name in list_possible_folders(slug) if name in existing]
         for slug in (slugs if (repository / model).is_dir() else [model])
     ]
     folders = max(candidates, key=len)  # x_preprocess_text may be a step of x, or the ensemble of x_preprocess
     if not folders:
         raise ExportError(f"{repository} contains no model {model}")
     return folders
+
+
+def is_other(path: Path) -> bool:
+    """Return whether `x_rank_image` is an ensemble of x-rank, which embeds images: then x has no ensemble `x_rank`."""
+    reranker = path.with_name(path.name.removesuffix(f"_{names.IMAGE}"))
+    return path.name.endswith(f"_{names.RANK_IMAGE}") and not reranker.exists()
 
 
 def list_possible_folders(public_id: str) -> list[str]:

@@ -23,7 +23,7 @@ from export.graphs.decoder import GEMMA3, LLAMA, QWEN3, Decoder, DecoderStyle, L
 from export.graphs.layers import Layers, Sequences
 from export.graphs.nemotron_vl import POOLINGS
 from export.graphs.text_embedder import DenseLayer, RecordEncoder, SentenceHead, build_text_embedder
-from export.graphs.weights import Array, DerivedWeights, find_prefix
+from export.graphs.weights import Array, DerivedWeights, Weights, find_prefix
 from export.spec import Pooling, Precision, RankSpec, Target
 from export.tokenizer import load_tokenizer, prepare_tokenizer, read_special_tokens
 
@@ -104,6 +104,7 @@ def _read_qwen3_reranker(checkpoint: Checkpoint) -> PairEncoder:
     config, weights = checkpoint.config, checkpoint.weights
     record, table = _read_encoder(checkpoint)
     tokenizer = load_tokenizer(prepare_tokenizer(checkpoint.tokenizer))
+    scored: Weights = weights
     answers = None
     if "score.weight" not in weights.names:
         answers = (_find_token(tokenizer, "yes"), _find_token(tokenizer, "no"))
@@ -114,9 +115,9 @@ def _read_qwen3_reranker(checkpoint: Checkpoint) -> PairEncoder:
             difference: Array = yes - no
             return difference[np.newaxis]
 
-        score = DerivedWeights(weights, "score.weight", (1, config["hidden_size"]), derive_score)
+        scored = DerivedWeights(weights, "score.weight", (1, config["hidden_size"]), derive_score)
     return PairEncoder(
-        score if answers else weights,
+        scored,
         record,
         SentenceHead("last", (DenseLayer("score", 1),), normalize=False),
         vocab_size=count_rows(checkpoint, table, "token embeddings"),
@@ -124,6 +125,7 @@ def _read_qwen3_reranker(checkpoint: Checkpoint) -> PairEncoder:
         rank=_read_chat(tokenizer),
         query_prefix=f"<Instruct>: {QWEN3_INSTRUCTION}\n<Query>: ",
         passage_prefix="\n<Document>: ",
+        is_chat=True,
         answers=answers,
     )
 

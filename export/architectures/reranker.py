@@ -41,6 +41,7 @@ class PairEncoder:
         query_prefix: Text put before a query.
         passage_prefix: Text put before a document, if it is one text with the query.
         is_bidirectional: Whether it is a Llama in which every token attends to all others.
+        is_chat: Whether a text must not produce any added token, as these are the frame of a chat.
         answers: Ids of the next tokens of a text generator, the difference of whose logits is the score.
     """
 
@@ -53,6 +54,7 @@ class PairEncoder:
     query_prefix: str = ""
     passage_prefix: str = ""
     is_bidirectional: bool = False
+    is_chat: bool = False
     answers: tuple[int, int] | None = None
 
 
@@ -83,7 +85,7 @@ def plan_text_reranker(checkpoint: Checkpoint, precision: Precision, target: Tar
         passage_prefix=encoder.passage_prefix,
         rank=encoder.rank,
     )
-    tokenizer = prepare_tokenizer(checkpoint.tokenizer, all_special=encoder.answers is not None)
+    tokenizer = prepare_tokenizer(checkpoint.tokenizer, all_special=encoder.is_chat)
     check_token_ids(tokenizer, spec.vocab_size)
     check_expansion(tokenizer)
     check_pairs(tokenizer, spec)

@@ -200,6 +200,13 @@ def test_a_model_is_removed_by_the_name_of_one_of_its_folders(tmp_path, name):
     assert {path.name for path in (tmp_path / "repository").iterdir()} == left
 
 
+def test_a_reranker_is_removed_and_a_model_with_a_similar_name_is_not(tmp_path):
+    for folder in ("x_text", "x_rank_text", "x_rank_image", "y_rank", "y_rank_image", "y_reranker"):
+        (tmp_path / "repository" / folder).mkdir(parents=True)
+    assert remove_model(["org/x", "org/y"], tmp_path / "repository") == 0
+    assert {path.name for path in (tmp_path / "repository").iterdir()} == {"x_rank_text", "x_rank_image"}
+
+
 def test_a_model_that_is_not_there_cannot_be_removed(tmp_path, capsys):
     assert remove_model(["org/model"], tmp_path / "repository") == 1
     assert capsys.readouterr().err == f"error: {tmp_path}/repository contains no model org/model\n"

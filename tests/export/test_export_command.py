@@ -14,6 +14,7 @@ from export.validation import UNVERIFIED
 from export.verify import verify_each
 from tests.export.repository_tree import list_tree
 from tests.export.tiny_bert import DIMENSIONS, write_json
+from tests.export.tiny_rerankers import write_bert
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,6 +162,26 @@ def test_existing_name_is_refused_without_replace(refused, export_command, tiny_
     assert "serves tiny-bert, whose Triton models" in refused(tiny_bert, "--name", "elsewhere/tiny.bert")
     assert export_command(tiny_bert, "--repository", repository, "--replace").returncode == 0
     assert list(verify_each(repository).intact) == ["tiny-bert"]
+
+
+def test_a_reranker_replaces_an_embedder_of_its_name(refused, export_command, tiny_bert, tmp_path, repository):
+    reranker = write_bert(tmp_path / "tiny-bert")
+    assert export_command(tiny_bert, "--repository", repository).returncode == 0
+    assert "already holds tiny-bert" in refused(reranker)
+    done = export_command(reranker, "--repository", repository, "--replace")
+    assert done.returncode == 0, done.stderr
+    assert {path.name.removeprefix("tiny_bert_") for path in repository.iterdir()} == {
+        "other", "preprocess_rank", "reranker", "rank",
+    }  # fmt: skip
+    parameters = read_config(repository / "tiny_bert_rank").parameters
+    manifest = json.loads(parameters["manifest"].string_value)
+    assert (manifest["task"], manifest["activation"], manifest["dimensions"]) == ("rank", "identity", None)
+    assert manifest["validation"]["correlation"] > 0.9999
+    assert json.loads(parameters["golden"].string_value).keys() == {"query", "text", "score", "max_abs_error"}
+    assert list(verify_each(repository).intact) == ["tiny-bert"]
+    assert "has no step preprocess_text (steps: " in refused(
+        reranker, "--replace", "--set", "preprocess_text.instances=2"
+    )
 
 
 def test_terminated_export_leaves_nothing(export_environment, tiny_bert, tmp_path):

@@ -1,10 +1,12 @@
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
 
 from export.checkpoint import Checkpoint
 from export.manifest import fingerprint
-from export.spec import ModelSpec
+from export.spec import ModelSpec, RankSpec
 from tests.export.tiny_bert import write_tiny_bert
 
 SPEC = ModelSpec("bert", 32, 100, 48, 48, "mean")
@@ -30,5 +32,28 @@ def test_whatever_changes_vectors_changes_the_fingerprint(base, tiny_bert, tmp_p
         fingerprint(weights, "fp32", replace(SPEC, query_prefix="query: "), b"tokenizer"),
         fingerprint(weights, "fp32", SPEC, b"another tokenizer"),
     }
-    assert len(others) == 6
+    rank = RankSpec("sigmoid", (2,), (3,), (3,))
+    others |= {
+        fingerprint(weights, "fp32", replace(SPEC, rank=each), b"tokenizer")
+        for each in (rank, replace(rank, middle=(3, 3)), replace(rank, token_types=True))
+    }
+    assert len(others) == 9
     assert base not in others
+
+
+def test_embedders_keep_the_fingerprints_that_they_had_before_there_were_rerankers(tiny_bert):
+    """Vectors of the same weights, exported by an older version, stay comparable."""
+    known = {
+        "architecture": "bert", "dimensions": 32, "vocab_size": 100, "max_query_tokens": 48, "max_passage_tokens": 48,
+        "pooling": "mean", "normalize": True, "query_prefix": "", "passage_prefix": "", "image_embeds_dim": None,
+        "image": None,
+    }  # fmt: skip
+    paths = Checkpoint(tiny_bert).weights.paths
+    parts = {
+        "weights": [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths],
+        "precision": "fp32",
+        "spec": known,
+        "tokenizer": hashlib.sha256(b"tokenizer").hexdigest(),
+    }
+    expected = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    assert fingerprint(paths, "fp32", SPEC, b"tokenizer") == expected

@@ -1,7 +1,7 @@
 import pytest
 
 from export.errors import ExportError
-from export.names import check_public_id, model_names, slug
+from export.names import check_public_id, model_names, possible_model_names, slug
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,18 @@ def test_steps_come_before_ensembles():
         "m_preprocess_text", "m_preprocess_image", "m_vision_encoder", "m_embedder", "m_text", "m_image",
     )  # fmt: skip
     assert model_names("a/m", ("text",)) == ("m_preprocess_text", "m_embedder", "m_text")
+    assert model_names("a/m", ("text", "image"), "rank") == (
+        "m_preprocess_rank", "m_preprocess_rank_image", "m_vision_encoder", "m_reranker", "m_rank", "m_rank_image",
+    )  # fmt: skip
+
+
+def test_all_models_that_a_public_id_may_have_are_those_of_every_task():
+    possible = possible_model_names("a/m")
+    assert set(possible) == {
+        *model_names("a/m", ("text", "image")),
+        *model_names("a/m", ("text", "image"), "rank"),
+    }
+    assert set(possible[-4:]) == {"m_text", "m_image", "m_rank", "m_rank_image"}
 
 
 @pytest.mark.parametrize("public_id", ["", "a b", "../etc", "/root", "a//b", "a/", "naïve", "a\n"])

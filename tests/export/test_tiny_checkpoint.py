@@ -3,15 +3,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from export.architectures import plan_export
 from export.checkpoint import Checkpoint
+from export.errors import CheckpointError
 from export.graphs.builder import save_model
+from export.sample_texts import SAMPLE_TEXTS
 from export.tiny_checkpoint import write
 from export.tiny_checkpoint.__main__ import main
 from export.tiny_checkpoint.tensors import Widths
 from export.tiny_checkpoint.write import write_checkpoint
+from export.validation import ScoreAgreement
 from tests.export.golden_inputs import CHECKPOINT
 
 
@@ -106,3 +110,53 @@ def test_widths_are_set_by_argument(tmp_path):
     config = Checkpoint(tmp_path).config
     assert (config["llm_config"]["hidden_size"], config["vision_config"]["num_hidden_layers"]) == (64, 1)
     assert "seed 7" in (tmp_path / "README.md").read_text()
+
+
+def test_a_reranker_has_the_tensors_of_the_embedder_and_a_score(tmp_path):
+    options = ["--hidden-size", "64", "--layers", "1", "--vision-layers", "1"]
+    assert main([str(tmp_path / "embedder"), *options]) == 0
+    assert main([str(tmp_path / "reranker"), "--reranker", *options]) == 0
+    embedder, reranker = (Checkpoint(tmp_path / name) for name in ("embedder", "reranker"))
+    assert reranker.weights.names == {f"model.{name}" for name in embedder.weights.names} | {"score.weight"}
+    assert reranker.weights.shape("score.weight") == (1, 64)
+    assert "llama-nemotron-rerank-vl-1b-v2" in (tmp_path / "reranker" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("layout", ["published", "unprefixed"])
+def test_exported_rerankers_of_any_widths_agree_with_the_reference(tmp_path, layout):
+    widths = Widths(hidden_size=60, heads=6, kv_heads=3, vision_hidden_size=72, vision_heads=4)
+    write_checkpoint(tmp_path / "checkpoint", widths, reranker=True)
+    config = json.loads((tmp_path / "checkpoint" / "config.json").read_text())
+    config["temperature"] = 0.25
+    if layout == "unprefixed":
+        config["model_type"] = "llama_nemotron_vl"
+        path = tmp_path / "checkpoint" / "model.safetensors"
+        save_file({name.removeprefix("model."): tensor for name, tensor in load_file(path).items()}, path)
+    (tmp_path / "checkpoint" / "config.json").write_text(json.dumps(config))
+    plan = plan_export(Checkpoint(tmp_path / "checkpoint"), "fp32")
+    assert (plan.spec.task, plan.spec.modalities) == ("rank", ("text", "image"))
+    files = {}
+    for step, build in plan.graphs.items():
+        (tmp_path / step).mkdir()
+        files[step] = save_model(build(), tmp_path / step)
+    agreement = plan.compare(files)
+    assert isinstance(agreement, ScoreAgreement)
+    assert agreement.max_abs_error < 5e-6 * max(1, agreement.max_abs_score)
+    assert agreement.samples == len(SAMPLE_TEXTS) + 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": 0}, "temperature is 0, not a number between 0 and"),
+        ({"prompt_template": "v2"}, "prompt_template 'v2' is not supported; only 'v1' is"),
+        ({"rerank_max_length": -1}, "rerank_max_length is -1, not a positive integer"),
+        ({"rerank_max_length": 270}, "a short query takes .* tokens of at most 270: no document would fit"),
+    ],
+)
+def test_what_a_reranker_does_not_support_is_refused_by_name(tmp_path, changes, message):
+    write_checkpoint(tmp_path, Widths(hidden_size=64, layers=1, vision_layers=1), reranker=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(CheckpointError, match=message):
+        plan_export(Checkpoint(tmp_path), "fp32")

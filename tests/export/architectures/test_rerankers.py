@@ -78,6 +78,7 @@ def test_the_spec_comes_from_the_checkpoint(checkpoint):
         "llama_bidirec": ("identity", (), (), (), False),
     }
     rank = spec.rank
+    assert rank is not None
     if spec.architecture in expected:
         found = (rank.activation, rank.head, rank.middle, rank.tail, rank.token_types)
         assert found == expected[spec.architecture]

@@ -6,6 +6,7 @@ import pytest
 from export.errors import ValidationError
 from export.sample_texts import SAMPLE_TEXTS
 from export.validation import compare_embeddings, require_agreement
+from export.validation.scores import compare_scores
 
 EXPECTED = np.eye(3, 4, dtype=np.float32)
 
@@ -51,3 +52,30 @@ def test_sample_texts_cover_many_scripts():
     scripts = ("LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC", "DEVANAGARI", "THAI", "CJK", "HANGUL")
     letters = [unicodedata.name(letter, "") for text in SAMPLE_TEXTS for letter in text]
     assert all(any(name.startswith(script) for name in letters) for script in scripts)
+
+
+SCORES = np.linspace(-8, 8, 5, dtype=np.float32)
+
+
+@pytest.mark.parametrize("difference", [7e-4, 9e-4])
+def test_scores_in_fp32_are_checked_in_proportion_to_the_largest(difference):
+    agreement = compare_scores(SCORES + np.float32(difference), SCORES)
+    if difference < 8e-4:
+        require_agreement(agreement, "fp32")
+    else:
+        with pytest.raises(ValidationError, match="does not agree with the reference over 5 samples"):
+            require_agreement(agreement, "fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_scores_in_other_precisions_are_checked_by_correlation(precision):
+    require_agreement(compare_scores(SCORES * 1.1 - 1, SCORES), precision)
+    with pytest.raises(ValidationError, match="correlation of at least"):
+        require_agreement(compare_scores(SCORES[[0, 2, 1, 4, 3]], SCORES), precision)
+
+
+def test_scores_that_are_not_finite_or_too_few_are_refused():
+    with pytest.raises(ValidationError, match="not finite"):
+        compare_scores(np.full_like(SCORES, np.nan), SCORES)
+    with pytest.raises(ValidationError, match="shape"):
+        compare_scores(SCORES[:2], SCORES)
