@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from export import names
 from export.errors import ExportError
 from export.publish import recover
 from export.sources import default_public_id
 from export.verify import verify_each
 from launcher.errors import EmptyRepositoryError, LauncherError
 from launcher.processes import child_environment
+from launcher.published import PublishedModel, wait_for_published
 from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
 
 log = logging.getLogger(__name__)
@@ -28,25 +27,16 @@ class PreparedModels:
     """What there is to serve.
 
     Attributes:
-        repository: Repository for Triton to read.
+        repository: Model repository.
+        published: Its models, read before they were verified.
         limits: The longest input of each intact model, in tokens, by public id.
         damaged: Why the others are not served, by public id.
     """
 
     repository: Path
+    published: Mapping[str, PublishedModel]
     limits: Mapping[str, int]
     damaged: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def text_ensembles(self) -> Sequence[str]:
-        """Names of the text ensembles of the intact models."""
-        return [f"{names.slug(public_id)}_{names.TEXT}" for public_id in self.limits]
-
-    @property
-    def ensembles(self) -> Sequence[str]:
-        """Names of all ensembles of the intact models."""
-        every = (f"{names.slug(public_id)}_{part}" for public_id in self.limits for part in (names.TEXT, names.IMAGE))
-        return [name for name in every if (self.repository / name).is_dir()]
 
 
 def prepare_repository(settings: LauncherSettings) -> PreparedModels:
@@ -58,12 +48,14 @@ def prepare_repository(settings: LauncherSettings) -> PreparedModels:
     repository = settings.served_repository
     try:
         recover(repository)
+        published = wait_for_published(repository)
         found = verify_each(repository)
         known = found.intact.keys() | found.damaged.keys()
         missing = [model for model in settings.required_models if public_id(model) not in known]
         for model in missing:
             export_model(model, settings)
         if missing:
+            published = wait_for_published(repository)
             found = verify_each(repository)
     except ExportError as error:
         raise LauncherError(str(error)) from error
@@ -74,35 +66,7 @@ def prepare_repository(settings: LauncherSettings) -> PreparedModels:
     if found.damaged and not found.intact:
         raise LauncherError(next(iter(found.damaged.values())))
     limits = {name: manifest["max_tokens"] for name, manifest in found.intact.items()}
-    if found.damaged:
-        view = settings.build_dir / f"intact_models_{settings.triton_grpc_port}"
-        repository = link_intact_models(repository, found.damaged, view)
-    return PreparedModels(repository, limits, found.damaged)
-
-
-def link_intact_models(repository: Path, damaged: Iterable[str], target: Path) -> Path:
-    """Create a repository of links to all models but the steps of the damaged ones, which Triton must not load.
-
-    Their ensembles stay: Triton lists them as unavailable, and so does the gateway.
-
-    Args:
-        repository: Repository with the models.
-        damaged: Public ids.
-        target: Folder to create; an existing one is replaced.
-    """
-    ensembles = {names.TEXT, names.IMAGE}
-    steps = {
-        name
-        for model in damaged
-        for name in names.model_names(model, ("text", "image"))
-        if name not in {f"{names.slug(model)}_{modality}" for modality in ensembles}
-    }
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for folder in repository.iterdir():
-        if folder.is_dir() and folder.name not in steps:
-            (target / folder.name).symlink_to(folder)
-    return target
+    return PreparedModels(repository, published, limits, found.damaged)
 
 
 def public_id(model: str) -> str:

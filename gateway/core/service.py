@@ -1,8 +1,8 @@
 """The embedding service: model lookup, files, admission, inference, post-processing."""
 
 import time
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -25,7 +25,7 @@ from gateway.core.results import EmbeddingsResult, ItemErrors, TokenizedRequest,
 from gateway.core.token_ids import TokenIdPolicy
 from gateway.core.work import Effort, Work, average_by_item, fill_gaps
 from gateway.engine import EmbedBatch, EmbedResult, Engine
-from gateway.errors import EngineUnavailableError, InvalidRequestError, TooLargeError
+from gateway.errors import EngineUnavailableError, InvalidRequestError, ModelReplacedError, TooLargeError
 from gateway.fetch import FileFetcher
 from gateway.settings import Settings
 from gateway.types import (
@@ -41,6 +41,11 @@ from gateway.types import (
 )
 
 ANYBODY = Client()
+
+MAX_REPLACEMENTS = 2
+"""How often a request begins anew because its model was replaced."""
+
+T = TypeVar("T")
 
 
 class EmbeddingService:
@@ -81,7 +86,7 @@ class EmbeddingService:
         client: Client = ANYBODY,
         effort: Effort | None = None,
     ) -> EmbeddingsResult:
-        """Embed the items of a request.
+        """Embed the items of a request, all of them by the same model; anew if that is replaced meanwhile.
 
         Args:
             request: What to embed.
@@ -92,6 +97,11 @@ class EmbeddingService:
         Raises:
             GatewayError: Of many kinds; the failure of an item names the item.
         """
+        return await self._repeat(lambda: self._embed(request, deadline, client, effort))
+
+    async def _embed(
+        self, request: EmbeddingsRequest, deadline: Deadline, client: Client, effort: Effort | None
+    ) -> EmbeddingsResult:
         work = await self._begin(request, deadline, client, request.isolate_errors)
         self._tracker.check_trusted(work.model)
         started_s = time.perf_counter()
@@ -127,6 +137,9 @@ class EmbeddingService:
         """
         if request.truncate == "NONE":
             request = replace(request, truncate="END")  # to count what it would cut
+        return await self._repeat(lambda: self._tokenize(request, deadline, client))
+
+    async def _tokenize(self, request: EmbeddingsRequest, deadline: Deadline, client: Client) -> TokenizedRequest:
         work = await self._begin(request, deadline, client, isolate_errors=True)
         await self._files.read(work)
         if not work.items:
@@ -137,6 +150,19 @@ class EmbeddingService:
         for row, failure in result.failures.items():
             work.errors.add(places[row].index, describe_failure(places[row], failure))
         return TokenizedRequest(work.model, places, result, work.errors)
+
+    async def _repeat(self, serve: Callable[[], Awaitable[T]]) -> T:
+        """Serve a request, and again with the model that has taken the place of its own.
+
+        Raises:
+            ModelReplacedError: Again and again, there is no model of the name that was there a moment ago.
+        """
+        for _ in range(MAX_REPLACEMENTS):
+            try:
+                return await serve()
+            except ModelReplacedError:
+                await self._catalogue.refresh()
+        return await serve()
 
     async def _begin(
         self, request: EmbeddingsRequest, deadline: Deadline, client: Client, isolate_errors: bool
@@ -199,6 +225,8 @@ class EmbeddingService:
         """
         try:
             result = await self._engine.embed(batch)
+        except ModelReplacedError:
+            raise
         except EngineUnavailableError:
             self._tracker.record_failure(batch.model)
             raise

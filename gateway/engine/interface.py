@@ -82,6 +82,11 @@ class ServedModel:
     golden: Golden | None = None
 
     @property
+    def identity(self) -> tuple[str, str]:
+        """Public id and fingerprint: what distinguishes it from a model that takes its place."""
+        return self.public_id, self.fingerprint
+
+    @property
     def max_read_chars(self) -> int:
         """Most characters of a text that the engine reads."""
         return max(READ_CHARS_PER_TOKEN * self.max_tokens, MIN_READ_CHARS)

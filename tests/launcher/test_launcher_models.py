@@ -9,6 +9,7 @@ from export.repository import ModelFolders
 from export.serving import ServedModel
 from export.spec import Identity, ModelSpec
 from launcher.errors import EmptyRepositoryError, LauncherError
+from launcher.model_control import ModelControl
 from launcher.models import prepare_repository, public_id, run_module
 from launcher.settings import STAND_IN, LauncherSettings
 
@@ -53,11 +54,12 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_intact_repository_is_served_as_it_is(repository: Path, tmp_path: Path) -> None:
+def test_an_intact_repository_is_served_as_a_whole(repository: Path, tmp_path: Path) -> None:
     models = prepare_repository(LauncherSettings(repository=repository, build_dir=tmp_path))
     assert models.repository == repository
     assert (models.limits, models.damaged) == ({"org/bad": 16, "org/good": 16}, {})
-    assert models.text_ensembles == ["bad_text", "good_text"]
+    assert models.published.keys() == {"org/bad", "org/good"}
+    assert models.published["org/good"].entries == {"good_text": ("good_preprocess_text", "good_embedder")}
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"grapH")], ids=["missing", "changed"])
@@ -67,10 +69,19 @@ def test_the_steps_of_a_damaged_model_are_kept_from_triton_and_its_ensembles_are
     damage(repository / "bad_embedder" / "1" / "model.onnx")
     models = prepare_repository(LauncherSettings(repository=repository, build_dir=tmp_path))
     assert "bad_embedder/1/model.onnx" in models.damaged["org/bad"]
-    assert models.text_ensembles == models.ensembles == ["good_text"]
-    served = {folder.name for folder in models.repository.iterdir()}
-    assert served == {"good_text", "good_preprocess_text", "good_embedder", "bad_text"}
-    assert (models.repository / "good_embedder" / "1" / "model.onnx").read_bytes() == b"graph"
+    served = tmp_path / "served"
+    control = ModelControl("127.0.0.1:1", repository, served)
+    control.fill(models.published, models.damaged)
+    assert control.list_unavailable() == {"org/bad", "org/good"}
+    control.note_loaded({"good_text"})
+    assert control.list_ensembles() == {"good_text": ("good_preprocess_text", "good_embedder")}
+    assert {path.name for path in served.iterdir()} == {
+        "good_text",
+        "good_preprocess_text",
+        "good_embedder",
+        "bad_text",
+    }
+    assert (served / "good_embedder" / "1" / "model.onnx").read_bytes() == b"graph"
 
 
 def test_a_repository_of_damaged_models_is_an_error(repository: Path, tmp_path: Path) -> None:
