@@ -6,13 +6,15 @@ import logging
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from export.errors import ExportError
+from export.progress import Progress
 from export.publish import recover
-from export.sources import default_public_id
+from export.sources import default_public_id, find_commit
 from export.verify import verify_each
 from launcher.errors import EmptyRepositoryError, LauncherError
 from launcher.processes import child_environment
@@ -54,7 +56,12 @@ def prepare_repository(settings: LauncherSettings) -> PreparedModels:
         missing = [model for model in settings.required_models if public_id(model) not in known]
         for model in missing:
             export_model(model, settings)
-        if missing:
+        held = found.intact.get(public_id(settings.model)) if settings.model and not settings.repository else None
+        differences = list(find_differences(held, settings)) if held else []
+        if settings.model and differences:
+            log.info("%s is exported again: %s", settings.model, "; ".join(differences))
+            export_model(settings.model, settings, "--replace")
+        if missing or differences:
             published = wait_for_published(repository)
             found = verify_each(repository)
     except ExportError as error:
@@ -74,17 +81,32 @@ def public_id(model: str) -> str:
     return model if model == STAND_IN else default_public_id(model)
 
 
-def export_model(model: str, settings: LauncherSettings) -> None:
+def find_differences(manifest: Mapping[str, Any], settings: LauncherSettings) -> Iterator[str]:
+    """Yield what distinguishes an exported model from what is asked for.
+
+    Args:
+        manifest: Of the exported model.
+        settings: What is asked for. A revision that is no commit is looked up on the hub.
+    """
+    revision = settings.revision and find_commit(str(settings.model), settings.revision, Progress())
+    for name, value in (("precision", settings.precision), ("revision", revision)):
+        if value and manifest[name] != value:
+            yield f"its {name} is {manifest[name]}, and {value} is asked for"
+
+
+def export_model(model: str, settings: LauncherSettings, *further_options: str) -> None:
     """Export a model in a separate process, so that its memory is freed before anything is served."""
     log.info("exporting %s", model)
     with tempfile.TemporaryDirectory() as scratch:
-        source, options = model, ["--precision", settings.precision]
+        source, options = model, ["--precision", settings.precision or "fp32"]
+        if settings.revision:
+            options += ["--revision", settings.revision]
         if model == STAND_IN:
             source, options = str(Path(scratch) / "random-weights"), ["--name", STAND_IN]
             run_module("export.tiny_checkpoint", source)
-        elif model == TEXT_MODEL:
+        elif model == TEXT_MODEL != settings.model:
             options = []
-        run_module("export", source, *options, "--repository", str(settings.served_repository))
+        run_module("export", source, *options, *further_options, "--repository", str(settings.served_repository))
 
 
 def run_module(*command: str) -> None:

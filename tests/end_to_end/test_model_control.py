@@ -152,7 +152,7 @@ def test_a_model_is_added_and_removed_and_the_others_are_not_disturbed(
 def test_a_removed_model_completes_what_it_has_begun(service: Service, repository: Path, client: httpx.Client) -> None:
     export(repository, SECOND)
     wait_until(lambda: embed(client, TEXT, SECOND).status_code == 200, FOLLOW_TIMEOUT_S)
-    statuses = []
+    statuses: list[int] = []
 
     def embed_until_gone() -> None:
         with httpx.Client(base_url=service.http_url, timeout=120) as own:

@@ -10,7 +10,7 @@ from export.serving import ServedModel
 from export.spec import Identity, ModelSpec
 from launcher.errors import EmptyRepositoryError, LauncherError
 from launcher.model_control import ModelControl
-from launcher.models import prepare_repository, public_id, run_module
+from launcher.models import find_differences, prepare_repository, public_id, run_module
 from launcher.settings import STAND_IN, LauncherSettings
 
 
@@ -89,3 +89,34 @@ def test_a_repository_of_damaged_models_is_an_error(repository: Path, tmp_path: 
         (repository / f"{model}_embedder" / "1" / "model.onnx").unlink()
     with pytest.raises(LauncherError, match=r"model\.onnx is missing"):
         prepare_repository(LauncherSettings(repository=repository, build_dir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("asked", "difference"),
+    [
+        ({}, None),
+        ({"precision": "fp32"}, None),
+        ({"precision": "int8"}, "its precision is fp32, and int8 is asked for"),
+        ({"revision": "a" * 40}, None),
+        ({"revision": "b" * 40}, f"its revision is {'a' * 40}, and {'b' * 40} is asked for"),
+    ],
+)
+def test_a_model_is_exported_again_if_another_precision_or_revision_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], difference: str | None
+) -> None:
+    folders = ModelFolders(tmp_path / "model_repository", "org/m")
+    manifest = {"public_id": "org/m", "max_tokens": 16, "files": [], "precision": "fp32", "revision": "a" * 40}
+    spec = ModelSpec("bert", 8, 100, 16, 16, "mean")
+    folders.write_configs(ServedModel(Identity("org/m", manifest=json.dumps(manifest)), spec))
+    exports = []
+    monkeypatch.setattr("launcher.models.run_module", lambda *command: exports.append(command))
+    settings = LauncherSettings.model_validate({"build_dir": tmp_path, "model": "org/m", **asked})
+    prepare_repository(settings)
+    again = [command for command in exports if "org/m" in command]
+    if difference is None:
+        assert not again
+        return
+    assert list(find_differences(manifest, settings)) == [difference]
+    [command] = again
+    [(option, value)] = asked.items()
+    assert {"--replace", f"--{option}", value} <= set(command)

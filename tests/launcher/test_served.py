@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from export.repository import read_config
-from launcher import served
 from launcher.published import PublishedModel, read_published
 from launcher.served import ServedFolder, ServedModel, name_steps
 from tests.launcher.test_published import STEPS, write_model
@@ -69,7 +68,7 @@ def test_where_hard_links_are_impossible_there_are_symbolic_ones(
     def refuse(source: Path, target: Path) -> None:
         raise OSError("another file system")
 
-    monkeypatch.setattr(served.os, "link", refuse)
+    monkeypatch.setattr("os.link", refuse)
     put(folder, repository)
     assert (folder.path / "m_embedder" / "1").is_symlink()
     assert (folder.path / "m_embedder" / "1" / "model.onnx").read_bytes() == b"graph"
