@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -78,6 +78,7 @@ class Plan:
         graphs: Builder of each graph by step name, in the order of the request path.
         compare: Function that runs the written graphs and the reference on sample inputs.
         layout: Whether the graphs work on rows without padding.
+        prompts: Texts that a request may have put before its items instead of the prefix, by their names.
     """
 
     spec: ModelSpec
@@ -85,6 +86,7 @@ class Plan:
     graphs: Mapping[str, Callable[[], ir.Model]]
     compare: Callable[[GraphFiles], Agreement]
     layout: Layout = "ragged"
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "cpu") -> Plan:

@@ -74,6 +74,7 @@ IMAGE = Tensor("image", "BYTES")
 TEXT_INPUTS = (
     TEXT,
     Tensor("input_type", "BYTES", (1,), optional=True),
+    Tensor("prompt", "BYTES", (1,), optional=True),
     TRUNCATE,
     Tensor("token_ids", "INT64", optional=True),
     Tensor("token_id_counts", "INT32", optional=True),

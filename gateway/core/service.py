@@ -14,9 +14,11 @@ from gateway.core.checks import (
     check_length,
     check_modality,
     check_page_count,
+    check_promptable,
     check_token_limit,
     describe_failure,
     resolve_input_type,
+    resolve_prompt,
 )
 from gateway.core.files import FileReader
 from gateway.core.health import HealthTracker
@@ -173,13 +175,15 @@ class EmbeddingService:
             GatewayError: The request does not fit the model.
         """
         resolved = await self._catalogue.resolve(request.model)
-        model, input_type = resolved.model, resolve_input_type(request.input_type, resolved.input_type)
+        model = resolved.model
+        asked_type = resolve_input_type(request.input_type, resolved.input_type)
+        input_type, prompt = resolve_prompt(request.prompt, asked_type, model)
         for vector_format in request.formats:
             check_dimensions(vector_format.dimensions, model)
         check_token_limit(request.token_limit, model)
         check_fingerprint(request.fingerprint, model)
         errors = ItemErrors(isolate_errors)
-        work = Work(request, client, deadline, model, input_type, errors, {}, request.places, {})
+        work = Work(request, client, deadline, model, input_type, prompt, errors, {}, request.places, {})
         for position, item in enumerate(request.items):
             if isinstance(item, TextItem) and len(item.text) <= model.max_read_chars:  # which every model takes
                 work.add(position, item)
@@ -190,6 +194,8 @@ class EmbeddingService:
                 if isinstance(item, FailedItem):
                     raise item.error
                 check_modality(index, item, model, input_type, request.image_queries)
+                if prompt is not None:
+                    check_promptable(index, item)
                 if isinstance(item, DocumentItem):
                     check_page_count(index, 1, self._settings.max_pdf_pages)
                 item = self._token_ids.apply(index, item, model)
@@ -210,6 +216,7 @@ class EmbeddingService:
             items=cast(list[Item], list(work.items.values())),  # PDFs have been replaced by their pages
             item_tokens=[work.tokens[position] for position in work.items],
             input_type=work.input_type,
+            prompt=work.prompt,
             truncate=work.request.truncate,
             enter=ticket.enter,
             chunk_tokens=ticket.chunk_tokens,

@@ -25,6 +25,7 @@ from gateway.types import (
     ItemWithImage,
     Place,
     RequestItem,
+    TextItem,
 )
 
 DECODED_PIXELS_PER_TOKEN = 8192
@@ -57,6 +58,7 @@ class Work:
         deadline: Of the request.
         model: That it names.
         input_type: Of its texts.
+        prompt: What comes before each of them, instead of the prefix of the input type; None for that.
         errors: Of the items that failed, by their index in the client's input.
         items: What is left to embed, by position.
         places: What the positions stand for; None: the position is the index in the client's input.
@@ -70,6 +72,7 @@ class Work:
     deadline: Deadline
     model: ServedModel
     input_type: InputType
+    prompt: str | None
     errors: ItemErrors
     items: dict[int, RequestItem]
     places: Sequence[Place] | None
@@ -89,6 +92,8 @@ class Work:
         """Add an item, and the size of its image if that is known."""
         self.items[position] = item
         self.tokens[position] = estimate_tokens(item, self.model)
+        if self.prompt:
+            self.tokens[position] += estimate_tokens(TextItem(self.prompt), self.model)
         if size is not None:
             self.image_sizes[position] = size
             self.tokens[position] += size.decode_pixels // DECODED_PIXELS_PER_TOKEN

@@ -220,6 +220,7 @@ def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensem
             max_tiles=int(image_parameters["max_tiles"]),
             tokens_per_tile=int(image_parameters["tokens_per_tile"]),
             max_image_bytes=int(image_parameters.get("max_image_bytes", DEFAULT_MAX_IMAGE_BYTES)),
+            takes_prompts="prompt" in text.inputs,
             checks_token_ids="token_id_policy" in text.inputs
             and text.parameters.get("token_ids_round_trip", "true") == "true",
             manifest=json.loads(text.parameters.get("manifest", "{}")),

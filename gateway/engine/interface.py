@@ -61,6 +61,7 @@ class ServedModel:
         max_tiles: Most tiles of one image, thumbnail included; 0 for text models.
         tokens_per_tile: Image tokens of one tile; 0 for text models.
         max_image_bytes: Size limit of one encoded image.
+        takes_prompts: Whether a request may bring what comes before its texts.
         checks_token_ids: Whether the engine can tell the model's own token ids from those of another tokenizer.
         manifest: The export's manifest, as in `docs/contract.md`; empty if the model carries none.
         golden: What the readiness probe compares vectors with; None for older exports.
@@ -77,6 +78,7 @@ class ServedModel:
     max_tiles: int = 0
     tokens_per_tile: int = 0
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
+    takes_prompts: bool = False
     checks_token_ids: bool = True
     manifest: Mapping[str, Any] = field(default_factory=dict)
     golden: Golden | None = None
@@ -183,6 +185,7 @@ class EmbedBatch:
         chunk_tokens: Most estimated tokens of an inference request with several items; None for the engine's own limit.
         check_token_ids: Whether to refuse token ids that are not the model's own.
         deadline: After which nobody waits for the result; None if that is not known.
+        prompt: What comes before each text, instead of the prefix of the input type; None for that.
     """
 
     model: ServedModel
@@ -194,6 +197,7 @@ class EmbedBatch:
     chunk_tokens: int | None = None
     check_token_ids: bool = True
     deadline: Deadline | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ MAX_TOKENS = 256
 
 EmbedTogether: TypeAlias = Callable[[EmbedBatch, Slot], Awaitable[EmbedResult]]
 
-BatchKey: TypeAlias = tuple[str, str, InputType, Truncate, bool]
+BatchKey: TypeAlias = tuple[str, str, InputType, str | None, Truncate, bool]
 """What requests must have in common: public id, fingerprint, and the options that an inference request carries once."""
 
 
@@ -84,7 +84,7 @@ class MicroBatcher:
         Raises:
             GatewayError: This request failed; the failure of another one in the micro-batch does not show here.
         """
-        key = (*batch.model.identity, batch.input_type, batch.truncate, batch.check_token_ids)
+        key = (*batch.model.identity, batch.input_type, batch.prompt, batch.truncate, batch.check_token_ids)
         result: asyncio.Future[EmbedResult] = asyncio.get_running_loop().create_future()
         if key not in self._open:
             self._open[key] = OpenBatch(self._start_timer(key))

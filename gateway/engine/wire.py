@@ -72,6 +72,8 @@ def build_request(ensemble: Ensemble, batch: EmbedBatch, chunk: Chunk, *, only_t
         add_texts(request, items)
         if batch.input_type != "passage":
             add_bytes(request, "input_type", [batch.input_type.encode()])
+        if batch.prompt is not None:
+            add_bytes(request, "prompt", [batch.prompt.encode()])
         if not batch.check_token_ids and "token_id_policy" in ensemble.inputs:
             add_bytes(request, "token_id_policy", [b"any"])
     else:

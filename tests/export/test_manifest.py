@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from export.checkpoint import Checkpoint
-from export.manifest import fingerprint
+from export.manifest import find_instruction_template, fingerprint
 from export.spec import ModelSpec
 from tests.export.tiny_bert import write_tiny_bert
 
@@ -32,3 +32,17 @@ def test_whatever_changes_vectors_changes_the_fingerprint(base, tiny_bert, tmp_p
     }
     assert len(others) == 6
     assert base not in others
+
+
+@pytest.mark.parametrize(
+    ("query_prefix", "template"),
+    [
+        ("Instruct: Given a web search query, retrieve passages\nQuery:", "Instruct: {instruction}\nQuery:"),
+        ("Instruct: a\nb\nQuery: ", "Instruct: {instruction}\nQuery: "),
+        ("query: ", None),
+        ("task: search result | query: ", None),
+        ("", None),
+    ],
+)
+def test_the_template_of_instructions_is_found_in_the_prefix_of_queries(query_prefix, template):
+    assert find_instruction_template(query_prefix) == template
