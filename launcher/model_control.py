@@ -107,6 +107,10 @@ class ModelControl:
                 self._folder.clear_staging()
                 self._list(ServedModel(model))
 
+    def close(self) -> None:
+        """Delete the folder, of a Triton that has stopped."""
+        self._folder.delete()
+
     def note_loaded(self, models: Collection[str]) -> None:
         """Note which of Triton's models it has loaded at its start."""
         self._served = {

@@ -73,9 +73,14 @@ class ServedFolder:
 
     def clear(self) -> None:
         """Make the folder empty."""
+        self.delete()
+        for folder in (self.path, self.staging, self._entries):
+            folder.mkdir(parents=True)
+
+    def delete(self) -> None:
+        """Delete the folder, which keeps the files of models that have been removed from the repository."""
         for folder in (self.path, self.staging, self._entries):
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
 
     def clear_staging(self) -> None:
         """Delete what was staged and not moved in, and what was removed or replaced."""
@@ -151,13 +156,32 @@ class ServedFolder:
 
 
 def link(source: Path, target: Path) -> None:
-    """Link a file, or all files of a folder; the whole by a symbolic link where hard ones are not possible."""
+    """Link a file, or all files of a folder.
+
+    Where that is not possible they are copied: a symbolic link would lead to the files of the model's replacement.
+    """
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link_or_copy)
+    else:
+        _link_or_copy(source, target)
+
+
+def _link_or_copy(source: Path | str, target: Path | str) -> None:
     try:
-        if source.is_dir():
-            shutil.copytree(source, target, copy_function=os.link)
-        else:
-            os.link(source, target)
-    except (OSError, shutil.Error):  # another file system, or another user's files
-        shutil.rmtree(target, ignore_errors=True)
-        target.unlink(missing_ok=True)
-        target.symlink_to(source)
+        os.link(source, target)
+    except OSError:  # another file system, or another user's file
+        shutil.copy2(source, target)
+
+
+def find_place(build_dir: Path, repository: Path, port: int) -> Path:
+    """Return where to create the folder: where hard links to the repository are possible, if there is such a place.
+
+    Args:
+        build_dir: The usual place.
+        repository: Model repository.
+        port: Of Triton, which tells the folders of several servers apart.
+    """
+    device = repository.stat().st_dev
+    beside = repository.parent
+    is_better = build_dir.stat().st_dev != device == beside.stat().st_dev and os.access(beside, os.W_OK)
+    return beside / f".{repository.name}.served-{port}" if is_better else build_dir / f"served_models_{port}"

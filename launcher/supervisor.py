@@ -10,12 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from launcher import triton
-from launcher.errors import CrashLoopError, NoModelLoadedError, ProcessDiedError, StartTimeoutError
+from launcher.errors import (
+    CrashLoopError,
+    NoModelLoadedError,
+    ProcessDiedError,
+    StartTimeoutError,
+    UnwritableFolderError,
+)
 from launcher.logs import rotate_log
 from launcher.model_control import ModelControl
 from launcher.models import PreparedModels
 from launcher.probes import GatewayProbe, Probe, TritonProbe
 from launcher.processes import ChildProcess, child_environment, kill_programs_of
+from launcher.served import find_place
 from launcher.settings import LauncherSettings
 from launcher.shared_memory import remove_dead_regions
 from launcher.watchdog import IsPart, Watchdog, is_stub
@@ -169,11 +176,14 @@ class Supervisor:
         self.backends = triton.assemble_backends(
             settings.build_dir / f"triton_backends_{settings.triton_grpc_port}", settings.native_backend
         )
-        self.served_folder = settings.build_dir / f"served_models_{settings.triton_grpc_port}"
+        self.served_folder = find_place(settings.build_dir, models.repository, settings.triton_grpc_port)
         self._control = ModelControl(
             settings.triton_address, models.repository, self.served_folder, lambda: self.supervised[0].changing_parts()
         )
-        self._control.fill(models.published, models.damaged)
+        try:
+            self._control.fill(models.published, models.damaged)
+        except OSError as error:
+            raise UnwritableFolderError(self.served_folder.parent, error) from error
         self._triton_probe = TritonProbe(settings.triton_address, self._control.list_ensembles)
         self._gateway_probe = GatewayProbe(settings.host, settings.gateway_port)
         self._reloads = 0
@@ -239,6 +249,7 @@ class Supervisor:
         for supervised in reversed(self.supervised):
             supervised.process.stop(self.settings.grace_s)
         kill_programs_of(self.backends)
+        self._control.close()
 
     def start_triton(self) -> ChildProcess:
         """Start the embedded Triton, after removing what dead ones left: stubs and shared memory."""

@@ -47,6 +47,7 @@ def embed_by_reference(folder: Path, texts: list[str], prefix: str) -> np.ndarra
     tokenizer = load_tokenizer((folder / "tokenizer.json").read_bytes())
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # they are text, in a text as in a prompt
     ids = [tokenizer.encode(prefix + text).ids for text in texts]
     is_bidirectional = checkpoint.config["model_type"] == "llama_bidirec"
     return embed_with_transformers(checkpoint, ids, read_sentence_embedding(checkpoint).head, is_bidirectional)

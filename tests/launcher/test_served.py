@@ -4,7 +4,7 @@ import pytest
 
 from export.repository import read_config
 from launcher.published import PublishedModel, read_published
-from launcher.served import ServedFolder, ServedModel, name_steps
+from launcher.served import ServedFolder, ServedModel, find_place, name_steps
 from tests.launcher.test_published import STEPS, write_model
 
 
@@ -62,7 +62,7 @@ def test_files_outlive_their_model_in_the_repository(folder: ServedFolder, repos
     assert (folder.path / "m_embedder" / "1" / "model.onnx").read_bytes() == b"graph"
 
 
-def test_where_hard_links_are_impossible_there_are_symbolic_ones(
+def test_where_hard_links_are_impossible_there_are_copies(
     folder: ServedFolder, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(source: Path, target: Path) -> None:
@@ -70,8 +70,21 @@ def test_where_hard_links_are_impossible_there_are_symbolic_ones(
 
     monkeypatch.setattr("os.link", refuse)
     put(folder, repository)
-    assert (folder.path / "m_embedder" / "1").is_symlink()
+    (repository / "m_embedder" / "1" / "model.onnx").write_bytes(b"another")
     assert (folder.path / "m_embedder" / "1" / "model.onnx").read_bytes() == b"graph"
+
+
+def test_the_folder_is_where_hard_links_are_possible(repository: Path, tmp_path: Path) -> None:
+    assert find_place(tmp_path, repository, 8001) == tmp_path / "served_models_8001"
+    elsewhere = Path("/dev/shm")
+    assert elsewhere.stat().st_dev != repository.stat().st_dev
+    assert find_place(elsewhere, repository, 8001) == tmp_path / ".repository.served-8001"
+
+
+def test_nothing_is_left_of_a_deleted_folder(folder: ServedFolder, repository: Path, tmp_path: Path) -> None:
+    put(folder, repository)
+    folder.delete()
+    assert list(tmp_path.iterdir()) == [repository]
 
 
 def test_an_entry_can_be_given_its_old_content_back(folder: ServedFolder, repository: Path) -> None:
