@@ -13,25 +13,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import grpc
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from export.errors import ExportError
 from export.publish import is_publishing, recover
 from launcher.errors import LauncherError
+from launcher.loaded_models import LoadedModels, LoadError, TritonLostError
 from launcher.published import PublishedModel, read_published
 from launcher.served import ServedFolder, ServedModel, name_steps
 from launcher.shared_memory import check_room
 
 log = logging.getLogger(__name__)
 
-CALL_TIMEOUT_S = 5.0
 INDEX_INTERVAL_S = 0.1
 
 MAX_LOAD_S = 1800.0
@@ -43,17 +39,6 @@ MAX_UNLOAD_S = 300.0
 
 MAX_ATTEMPTS = 2
 """How often Triton may exit while it loads a model, before that is not tried again."""
-
-UNLOADED = "unloaded"
-"""Triton's reason for a model that is unavailable because it was removed."""
-
-
-class LoadError(Exception):
-    """Triton did not load a model. The message is the reason."""
-
-
-class TritonLostError(Exception):
-    """Triton does not respond any more."""
 
 
 class ModelControl:
@@ -85,8 +70,7 @@ class ModelControl:
         self._refused: dict[str, PublishedModel] = {}
         self._attempts = 0
         self._used_names: set[str] = set()
-        channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
-        self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self._loaded = LoadedModels(address)
 
     def fill(self, published: Mapping[str, PublishedModel], damaged: Collection[str]) -> None:
         """Create the folder, for a Triton that is about to start.
@@ -163,7 +147,7 @@ class ModelControl:
     def _change(self, change: Callable[[], None]) -> None:
         """Make a change, unless Triton does not respond: then the next look tries again."""
         with self.lock:
-            if not self._is_live():
+            if not self._loaded.is_live():
                 return
             try:
                 with self._changing():
@@ -222,7 +206,7 @@ class ModelControl:
         names = list(new.steps.values())
         self._folder.add_steps(names)
         try:
-            self._wait(lambda: self._have_loaded(names), MAX_LOAD_S)
+            self._wait(lambda: self._loaded.have_loaded(names), MAX_LOAD_S)
         except LoadError:
             self._used_names.update(names)  # Triton would still know that they failed
             self._drop(names)
@@ -234,7 +218,7 @@ class ModelControl:
         old = self._served.get(name)
         contents = {entry: self._folder.put_entry(entry) for entry in new.published.entries}
         try:
-            self._wait(lambda: self._have_swapped(new), MAX_SWAP_S)
+            self._wait(lambda: self._loaded.have_swapped(new.published.entries, new.ensembles), MAX_SWAP_S)
         except (LoadError, TritonLostError):
             for entry, content in contents.items():
                 if content is None:
@@ -257,6 +241,7 @@ class ModelControl:
             return
         log.error("%s is not served: %s", name, reason)
         if old is not None:
+            self._used_names.update(old.steps.values())
             self._folder.remove(old.steps.values())
         with suppress(OSError):  # it was removed meanwhile
             self._list(ServedModel(published))
@@ -278,30 +263,7 @@ class ModelControl:
         """Let Triton unload models, and wait until it has: until then, it works on requests that they have begun."""
         self._folder.remove(names)
         with suppress(LoadError, TritonLostError):  # a request takes very long, and Triton goes on by itself
-            self._wait(lambda: self._have_left(names), MAX_UNLOAD_S)
-
-    def _have_loaded(self, names: Collection[str]) -> bool:
-        """Return whether Triton has loaded all these steps.
-
-        Raises:
-            LoadError: It could not load one.
-        """
-        states = self._read_states()
-        for name in names:
-            state, reason = states.get(name, ("", ""))
-            if state == "UNAVAILABLE" and reason != UNLOADED:
-                raise LoadError(f"{name}: {' '.join(reason.split())}")
-        return all(states.get(name, ("", ""))[0] == "READY" for name in names)
-
-    def _have_swapped(self, new: ServedModel) -> bool:
-        """Return whether Triton serves the entries of a model by its new steps."""
-        if not self._have_loaded(new.published.entries.keys()):
-            return False
-        return all(self._read_steps(entry) == steps for entry, steps in new.ensembles.items())
-
-    def _have_left(self, names: Iterable[str]) -> bool:
-        states = self._read_states()
-        return not any(states.get(name, ("", ""))[0] in ("READY", "LOADING", "UNLOADING") for name in names)
+            self._wait(lambda: self._loaded.have_left(names), MAX_UNLOAD_S)
 
     def _wait(self, is_done: Callable[[], bool], timeout_s: float) -> None:
         """Wait until Triton has done something.
@@ -315,27 +277,3 @@ class ModelControl:
             if time.monotonic() > deadline_s:
                 raise LoadError(f"Triton has not done so within {timeout_s:.0f} s")
             time.sleep(INDEX_INTERVAL_S)
-
-    def _is_live(self) -> bool:
-        try:
-            return bool(self._stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=CALL_TIMEOUT_S).live)
-        except grpc.RpcError:
-            return False
-
-    def _read_states(self) -> Mapping[str, tuple[str, str]]:
-        """Return the state of each of Triton's models, and its reason; of several versions, of the one that works."""
-        try:
-            index = self._stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=CALL_TIMEOUT_S)
-        except grpc.RpcError as error:
-            raise TritonLostError from error
-        rank = ("UNAVAILABLE", "", "UNLOADING", "LOADING", "READY")
-        ordered = sorted(index.models, key=lambda model: rank.index(model.state) if model.state in rank else 0)
-        return {model.name: (model.state, model.reason) for model in ordered}
-
-    def _read_steps(self, ensemble: str) -> tuple[str, ...]:
-        """Return the steps of an ensemble as Triton serves it; none while it does not."""
-        try:
-            response = self._stub.ModelConfig(service_pb2.ModelConfigRequest(name=ensemble), timeout=CALL_TIMEOUT_S)
-        except grpc.RpcError:
-            return ()
-        return tuple(step.model_name for step in response.config.ensemble_scheduling.step)
