@@ -179,7 +179,7 @@ def test_a_damaged_replacement_leaves_the_old_model_served(
     assert embed(client, TEXT).json()["data"] == before.json()["data"]
     triton = service.find("tritonserver")
     triton.kill()
-    wait_until(lambda: not triton.is_running() and service.is_ready(), FOLLOW_TIMEOUT_S)
+    wait_until(lambda: not triton.is_running() and embed(client, TEXT).status_code == 200, FOLLOW_TIMEOUT_S)
     assert embed(client, TEXT).json()["data"] == before.json()["data"]
     graph.write_bytes(intact)
 
