@@ -12,16 +12,16 @@ SECONDS := 600
 export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve install export test clients containers coverage lint format fuzz audit chaos attacks overload soak bench perf constraints clean
+.PHONY: help serve install export remove-model test clients containers coverage lint format fuzz audit chaos attacks overload soak bench perf constraints clean
 
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "Settings (environment or make variables): HOST, GATEWAY_PORT, TRITON_GRPC_PORT, TRITON_METRICS_PORT, REPOSITORY, MODEL, PRECISION"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@echo "Settings (environment or make variables): HOST, GATEWAY_PORT, TRITON_GRPC_PORT, TRITON_METRICS_PORT, REPOSITORY, MODEL, PRECISION, REVISION"
 
 serve: install ## export missing models, start Triton and the gateway, and print their addresses
 	@HOST='$(HOST)' GATEWAY_PORT='$(GATEWAY_PORT)' TRITON_GRPC_PORT='$(TRITON_GRPC_PORT)' \
 	TRITON_METRICS_PORT='$(TRITON_METRICS_PORT)' REPOSITORY='$(REPOSITORY)' MODEL='$(MODEL)' \
-	PRECISION='$(PRECISION)' \
+	PRECISION='$(PRECISION)' REVISION='$(REVISION)' \
 	exec $(BIN)/python -m launcher
 
 install: $(VENV)/.serve ## create the virtual environment for serving and exporting
@@ -32,6 +32,10 @@ export: install ## MODEL=hub id or folder, and any of NAME, TASK, PRECISION, TAR
 		$(if $(PRECISION),--precision '$(PRECISION)') $(if $(TARGET),--target '$(TARGET)') \
 		$(if $(REPOSITORY),--repository '$(REPOSITORY)') \
 		$(foreach setting,$(SET),--set '$(setting)')
+
+remove-model: install ## MODEL=public id to remove from REPOSITORY; a running server stops serving it
+	@test -n "$(MODEL)" || { echo "error: MODEL is not set: make remove-model MODEL=public/id" >&2; exit 2; }
+	@REPOSITORY='$(if $(REPOSITORY),$(REPOSITORY),build/model_repository)' $(BIN)/python -m deploy.remove_model '$(MODEL)'
 
 test: $(VENV)/.dev ## run all tests; PYTEST_ARGS=… selects some
 	$(BIN)/pytest $(PYTEST_ARGS)

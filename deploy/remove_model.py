@@ -1,4 +1,4 @@
-"""Removes models from the repository: `docker compose run --rm export python -m deploy.remove_model PUBLIC_ID ...`."""
+"""Removes models from the repository: `python -m deploy.remove_model PUBLIC_ID ...`, where `REPOSITORY` is set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(models: Sequence[str], repository: Path) -> int:
     except ExportError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stderr.write(f"removed {', '.join(models)}; a running Triton is started anew within seconds\n")
+    sys.stderr.write(f"removed {', '.join(models)}; a running server stops serving them within seconds\n")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 from export.repository import CONFIG
 from export.spec import ModelSpec, Precision
 from export.verify import sha256_files
+
+_INSTRUCTION = re.compile(r"(Instruct: ).+(\nQuery: ?)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Manifest:
     pooling: str
     query_prefix: str
     passage_prefix: str
+    prompts: Mapping[str, str]
+    instruction_template: str | None
     modalities: tuple[str, ...]
     license: str
     license_text: str
@@ -55,6 +60,15 @@ class Manifest:
     def to_json(self) -> str:
         """Return the manifest as one line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def find_instruction_template(query_prefix: str) -> str | None:
+    """Return a query's prefix with `{instruction}` in place of the model's own instruction, or None if it has none.
+
+    Qwen3 Embedding and others are trained with tasks of any kind, written in this way.
+    """
+    found = _INSTRUCTION.fullmatch(query_prefix)
+    return f"{found[1]}{{instruction}}{found[2]}" if found else None
 
 
 def list_files(models: Path) -> tuple[FileEntry, ...]:

@@ -58,6 +58,15 @@ def slug(public_id: str) -> str:
     return re.sub(r"[^a-z0-9]", "_", public_id.rsplit("/", 1)[-1].lower())
 
 
+def ensemble_version(fingerprint: str | None) -> int:
+    """Return the version number of a model's ensembles: another for another fingerprint, below 2**52.
+
+    Args:
+        fingerprint: Of the model, in hexadecimal; None before it is known.
+    """
+    return int(fingerprint[:13], 16) or 1 if fingerprint else 1
+
+
 def steps(ensemble: str) -> tuple[str, ...]:
     """Return the steps of an ensemble, in the order of the request path."""
     task: Task = "rank" if ensemble in ENSEMBLES["rank"].values() else "embed"

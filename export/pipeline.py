@@ -11,7 +11,7 @@ from export.architectures import GraphFiles, Plan, plan_export
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, ServingOptionError, UnservablePrecisionError, ValidationError
 from export.graphs.builder import OPSET, save_model
-from export.manifest import Manifest, fingerprint, list_files
+from export.manifest import Manifest, find_instruction_template, fingerprint, list_files
 from export.model_card import ModelCard, read_model_card
 from export.progress import Progress, stage
 from export.publish import Staging, disk_errors, recover, require_free_space
@@ -160,6 +160,8 @@ def _describe(
         pooling=spec.pooling,
         query_prefix=spec.query_prefix,
         passage_prefix=spec.passage_prefix,
+        prompts=plan.prompts,
+        instruction_template=find_instruction_template(spec.query_prefix),
         modalities=spec.modalities,
         license=card.license,
         license_text=card.license_text,

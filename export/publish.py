@@ -161,6 +161,11 @@ def recover(repository: Path) -> tuple[str, ...]:
     return tuple(finished)
 
 
+def is_publishing(repository: Path) -> bool:
+    """Return whether a decided publication is unfinished: until then, the repository is between two states."""
+    return any((folder / _JOURNAL).exists() for folder in _list_stagings(repository.resolve()))
+
+
 def _list_stagings(repository: Path) -> list[Path]:
     if not repository.parent.is_dir():
         return []

@@ -29,9 +29,9 @@ class ModelFolders:
     root: Path
     public_id: str
 
-    def version(self, step: str) -> Path:
-        """Return the version folder of a step, created if necessary."""
-        folder = self.root / f"{names.slug(self.public_id)}_{step}" / "1"
+    def version(self, step: str, version: int = 1) -> Path:
+        """Return the version folder of a step or an ensemble, created if necessary."""
+        folder = self.root / f"{names.slug(self.public_id)}_{step}" / str(version)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -64,7 +64,8 @@ class ModelFolders:
         """Write every `config.pbtxt`, and the version folders of the ensembles, which Triton requires too."""
         write_configs(self.root, model)
         for modality in model.spec.modalities:
-            self.version(names.ENSEMBLES[model.spec.task][modality])
+            ensemble = names.ENSEMBLES[model.spec.task][modality]
+            self.version(ensemble, names.ensemble_version(model.identity.fingerprint))
 
 
 def write_configs(repository: Path, model: ServedModel) -> None:

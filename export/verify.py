@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,14 +28,20 @@ class Verification:
     damaged: Mapping[str, str]
 
 
-def verify_each(repository: Path) -> Verification:
+def verify_each(repository: Path, folders: Container[str] | None = None) -> Verification:
     """Compare the size and the SHA-256 sum of every file that a manifest lists.
 
     Models without a manifest, which this project did not export, are skipped.
+
+    Args:
+        repository: Model repository.
+        folders: Those whose manifests to read; all if None.
     """
     intact: dict[str, Mapping[str, Any]] = {}
     damaged: dict[str, str] = {}
     for config in sorted(repository.glob(f"*/{CONFIG}")):
+        if folders is not None and config.parent.name not in folders:
+            continue
         public_id = config.parent.name
         try:
             for manifest in _read_manifest(config):

@@ -116,9 +116,9 @@ def allow_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
 
 def build_services(settings: Settings, engine: Engine, fetcher: FileFetcher, access: AccessPolicy) -> Services:
     """Build the parts that handlers work with around an engine, which need not be started yet."""
-    catalogue = Catalogue(engine, settings.model_aliases)
-    tracker = HealthTracker()
     admission = Admission(settings)
+    catalogue = Catalogue(engine, settings.model_aliases, on_change=admission.keep)
+    tracker = HealthTracker()
     return Services(
         settings=settings,
         catalogue=catalogue,

@@ -16,6 +16,7 @@ GatewayError
 ├── RateLimitedError              the key's rate is exceeded
 ├── OverloadedError               a shared queue is full
 ├── EngineUnavailableError        the engine is down, starting or draining
+│   └── ModelReplacedError        the engine no longer has the model that the request was checked against
 ├── DeadlineError                 the response was not ready in time
 └── EngineFaultError              the engine broke its contract
     └── InvalidVectorError        a vector that is not made of finite numbers
@@ -127,6 +128,10 @@ class EngineUnavailableError(GatewayError):
         self, message: str = "the engine is not available at the moment", *, retry_after_s: float | None = 1.0
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
+
+
+class ModelReplacedError(EngineUnavailableError):
+    """The engine no longer has the model that the request was checked against, but perhaps another of its name."""
 
 
 class DeadlineError(GatewayError):

@@ -133,7 +133,7 @@ class Settings(BaseSettings):
         "A served model's own name wins over an alias.",
     )
     catalogue_ttl_s: float = Field(
-        default=10.0, ge=0, description="Seconds after which the list of models is refreshed in the background."
+        default=2.0, ge=0, description="Seconds after which the list of models is read again."
     )
     ready_ttl_s: float = Field(
         default=1.0, ge=0, description="Seconds for which the result of a readiness probe is reused."

@@ -142,6 +142,31 @@ class VectorFormat(Struct, frozen=True):
     endianness: Endianness = "little"
 
 
+class PromptName(Struct, frozen=True):
+    """The name of one of the model's prompts.
+
+    Attributes:
+        name: As the client wrote it.
+        is_required: Whether a model without such a prompt is an error, and not used without it.
+    """
+
+    name: str
+    is_required: bool = True
+
+
+class Instruction(Struct, frozen=True):
+    """A task in the client's words, for models that are trained to follow it.
+
+    Attributes:
+        text: Of the task.
+    """
+
+    text: str
+
+
+Prompt: TypeAlias = PromptName | Instruction
+
+
 class TokenLimit(Struct, frozen=True):
     """A limit of tokens per item that the client sets.
 
@@ -188,6 +213,7 @@ class EmbeddingsRequest(InferenceRequest, frozen=True, kw_only=True):
             of them, as a PDF does in any case but `mean`.
         image_queries: Whether images are accepted as queries. They are embedded as they are as passages.
         input_type: None where the request leaves it open.
+        prompt: What comes before each text, instead of the prefix of the input type; None for that.
         formats: At least one; every vector is written in each of them.
     """
 
@@ -195,6 +221,7 @@ class EmbeddingsRequest(InferenceRequest, frozen=True, kw_only=True):
     combine: Combine | None = None
     image_queries: bool = False
     input_type: InputType | None = None
+    prompt: Prompt | None = None
     formats: Sequence[VectorFormat] = (VectorFormat(),)
 
 

@@ -94,8 +94,8 @@ def serve(settings: LauncherSettings, stopping: threading.Event) -> None:
     check_port_free("127.0.0.1", settings.triton_metrics_port, "TRITON_METRICS_PORT")
     models = prepare_repository(settings)
     remove_dead_regions()
-    check_room(models.repository)
     supervisor = Supervisor(settings, models, stopping)
+    check_room(supervisor.served_folder)
     try:
         supervisor.start()
         if not stopping.is_set():

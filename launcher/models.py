@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from export import names
 from export.errors import ExportError
+from export.progress import Progress
 from export.publish import recover
-from export.sources import default_public_id
+from export.sources import default_public_id, find_commit
 from export.verify import verify_each
 from launcher.errors import EmptyRepositoryError, LauncherError
 from launcher.processes import child_environment
+from launcher.published import PublishedModel, wait_for_published
 from launcher.settings import STAND_IN, TEXT_MODEL, LauncherSettings
 
 log = logging.getLogger(__name__)
@@ -28,27 +29,16 @@ class PreparedModels:
     """What there is to serve.
 
     Attributes:
-        repository: Repository for Triton to read.
+        repository: Model repository.
+        published: Its models, read before they were verified.
         limits: The longest input of each intact model, in tokens, by public id.
         damaged: Why the others are not served, by public id.
     """
 
     repository: Path
+    published: Mapping[str, PublishedModel]
     limits: Mapping[str, int]
     damaged: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def text_ensembles(self) -> Sequence[str]:
-        """Names of the ensembles of texts, one for each intact model."""
-        slugs = map(names.slug, self.limits)
-        is_reranker = {slug: (self.repository / f"{slug}_{names.RANK}").is_dir() for slug in slugs}
-        return [f"{slug}_{names.RANK if ranks else names.TEXT}" for slug, ranks in is_reranker.items()]
-
-    @property
-    def ensembles(self) -> Sequence[str]:
-        """Names of all ensembles of the intact models."""
-        every = (f"{names.slug(public_id)}_{part}" for public_id in self.limits for part in names.PREPROCESSING)
-        return [name for name in every if (self.repository / name).is_dir()]
 
 
 def prepare_repository(settings: LauncherSettings) -> PreparedModels:
@@ -60,12 +50,19 @@ def prepare_repository(settings: LauncherSettings) -> PreparedModels:
     repository = settings.served_repository
     try:
         recover(repository)
+        published = wait_for_published(repository)
         found = verify_each(repository)
         known = found.intact.keys() | found.damaged.keys()
         missing = [model for model in settings.required_models if public_id(model) not in known]
         for model in missing:
             export_model(model, settings)
-        if missing:
+        held = found.intact.get(public_id(settings.model)) if settings.model and not settings.repository else None
+        differences = list(find_differences(held, settings)) if held else []
+        if settings.model and differences:
+            log.info("%s is exported again: %s", settings.model, "; ".join(differences))
+            export_model(settings.model, settings, "--replace")
+        if missing or differences:
+            published = wait_for_published(repository)
             found = verify_each(repository)
     except ExportError as error:
         raise LauncherError(str(error)) from error
@@ -76,34 +73,7 @@ def prepare_repository(settings: LauncherSettings) -> PreparedModels:
     if found.damaged and not found.intact:
         raise LauncherError(next(iter(found.damaged.values())))
     limits = {name: manifest["max_tokens"] for name, manifest in found.intact.items()}
-    if found.damaged:
-        view = settings.build_dir / f"intact_models_{settings.triton_grpc_port}"
-        repository = link_intact_models(repository, found.damaged, view)
-    return PreparedModels(repository, limits, found.damaged)
-
-
-def link_intact_models(repository: Path, damaged: Iterable[str], target: Path) -> Path:
-    """Create a repository of links to all models but the steps of the damaged ones, which Triton must not load.
-
-    Their ensembles stay: Triton lists them as unavailable, and so does the gateway.
-
-    Args:
-        repository: Repository with the models.
-        damaged: Public ids.
-        target: Folder to create; an existing one is replaced.
-    """
-    steps = {
-        name
-        for model in damaged
-        for name in names.possible_model_names(model)
-        if name.removeprefix(f"{names.slug(model)}_") not in names.PREPROCESSING
-    }
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for folder in repository.iterdir():
-        if folder.is_dir() and folder.name not in steps:
-            (target / folder.name).symlink_to(folder)
-    return target
+    return PreparedModels(repository, published, limits, found.damaged)
 
 
 def public_id(model: str) -> str:
@@ -111,17 +81,32 @@ def public_id(model: str) -> str:
     return model if model == STAND_IN else default_public_id(model)
 
 
-def export_model(model: str, settings: LauncherSettings) -> None:
+def find_differences(manifest: Mapping[str, Any], settings: LauncherSettings) -> Iterator[str]:
+    """Yield what distinguishes an exported model from what is asked for.
+
+    Args:
+        manifest: Of the exported model.
+        settings: What is asked for. A revision that is no commit is looked up on the hub.
+    """
+    revision = settings.revision and find_commit(str(settings.model), settings.revision, Progress())
+    for name, value in (("precision", settings.precision), ("revision", revision)):
+        if value and manifest[name] != value:
+            yield f"its {name} is {manifest[name]}, and {value} is asked for"
+
+
+def export_model(model: str, settings: LauncherSettings, *further_options: str) -> None:
     """Export a model in a separate process, so that its memory is freed before anything is served."""
     log.info("exporting %s", model)
     with tempfile.TemporaryDirectory() as scratch:
-        source, options = model, ["--precision", settings.precision]
+        source, options = model, ["--precision", settings.precision or "fp32"]
+        if settings.revision:
+            options += ["--revision", settings.revision]
         if model == STAND_IN:
             source, options = str(Path(scratch) / "random-weights"), ["--name", STAND_IN]
             run_module("export.tiny_checkpoint", source)
-        elif model == TEXT_MODEL:
+        elif model == TEXT_MODEL != settings.model:
             options = []
-        run_module("export", source, *options, "--repository", str(settings.served_repository))
+        run_module("export", source, *options, *further_options, "--repository", str(settings.served_repository))
 
 
 def run_module(*command: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -103,12 +103,12 @@ class TritonProbe:
 
     Args:
         address: Address of its gRPC API.
-        ensembles: Names of the ensembles in its repository, of which it may be unable to load some.
+        list_ensembles: Returns the ensembles that it is to serve at the moment, each with the names of its steps.
     """
 
-    def __init__(self, address: str, ensembles: Sequence[str]) -> None:
+    def __init__(self, address: str, list_ensembles: Callable[[], Mapping[str, Sequence[str]]]) -> None:
         self._address = address
-        self._ensembles = ensembles
+        self._list_ensembles = list_ensembles
         self._channel: Any = None
         self.reset()
 
@@ -133,7 +133,9 @@ class TritonProbe:
         if not self.is_live():
             return (WHOLE,)
         now_s = time.monotonic()
-        due = [name for name in self._ensembles if name not in self._canaries or self._canaries[name].is_spent(now_s)]
+        ensembles = self._list_ensembles()
+        self._canaries = {name: canary for name, canary in self._canaries.items() if name in ensembles}
+        due = [name for name in ensembles if name not in self._canaries or self._canaries[name].is_spent(now_s)]
         if due:
             self._canaries |= {name: Canary(self._stub, name) for name in self.list_loaded() if name in due}
         return [name for name, canary in self._canaries.items() if canary.is_overdue(now_s)]
@@ -148,7 +150,7 @@ class TritonProbe:
         return sum(
             model.execution_count + model.inference_stats.success.count + model.inference_stats.fail.count
             for model in models
-            if name == WHOLE or model.name in list_steps(name)
+            if name == WHOLE or model.name in self._list_steps(name)
         )
 
     def works_for(self, process: psutil.Process, name: str) -> bool:
@@ -161,29 +163,24 @@ class TritonProbe:
             return False
         if DECODER in words:
             return is_image(name)
-        return any(step in Path(word).parts for word in words[:2] for step in list_steps(name))
+        return any(step in Path(word).parts for word in words[:2] for step in self._list_steps(name))
 
-    def list_loaded(self) -> list[str]:
-        """Return the ensembles that Triton has loaded; none if it does not say."""
+    def _list_steps(self, ensemble: str) -> Sequence[str]:
+        return self._list_ensembles().get(ensemble, ())
+
+    def list_loaded(self) -> set[str]:
+        """Return the models that Triton has loaded; none if it does not say."""
         try:
             request = service_pb2.RepositoryIndexRequest(ready=True)
             index = self._stub.RepositoryIndex(request, timeout=CALL_TIMEOUT_S).models
         except grpc.RpcError:
-            return []
-        ready = {model.name for model in index if model.state == "READY"}
-        return [name for name in self._ensembles if name in ready]
+            return set()
+        return {model.name for model in index if model.state == "READY"}
 
 
 def is_image(ensemble: str) -> bool:
     """Return whether an ensemble embeds or ranks images."""
     return ensemble.endswith(f"_{names.IMAGE}")
-
-
-def list_steps(ensemble: str) -> tuple[str, ...]:
-    """Return the names of an ensemble's steps (docs/contract.md)."""
-    parts = sorted(names.PREPROCESSING, key=len, reverse=True)  # `rank_image` before `image`
-    part = next((part for part in parts if ensemble.endswith(f"_{part}")), names.TEXT)
-    return tuple(f"{ensemble.removesuffix(part)}{step}" for step in names.steps(part))
 
 
 class Canary:

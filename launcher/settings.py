@@ -35,7 +35,16 @@ class LauncherSettings(BaseSettings):
         None,
         description="Hub id or folder to export and serve instead of the stand-in, unless `repository` is set.",
     )
-    precision: Literal["fp32", "fp16", "int8"] = Field("fp32", description="Precision in which `model` is exported.")
+    precision: Literal["fp32", "fp16", "int8"] | None = Field(
+        None,
+        description="Precision in which `model` is exported, again if it was exported in another. If unset: `fp32`, or "
+        "as it is.",
+    )
+    revision: str | None = Field(
+        None,
+        description="Commit, tag or branch of `model` on the hub, which is exported again if it was another. If unset: "
+        "the pinned one or `main`, or as it is.",
+    )
     build_dir: Path = Field(PROJECT / "build", description="Folder for exports, Triton's backends and logs.")
     native_backend: Path | None = Field(
         None,

@@ -6,14 +6,23 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from launcher import triton
-from launcher.errors import CrashLoopError, NoModelLoadedError, ProcessDiedError, StartTimeoutError
+from launcher.errors import (
+    CrashLoopError,
+    NoModelLoadedError,
+    ProcessDiedError,
+    StartTimeoutError,
+    UnwritableFolderError,
+)
 from launcher.logs import rotate_log
+from launcher.model_control import ModelControl
 from launcher.models import PreparedModels
 from launcher.probes import GatewayProbe, Probe, TritonProbe
 from launcher.processes import ChildProcess, child_environment, kill_programs_of
+from launcher.served import find_place
 from launcher.settings import LauncherSettings
 from launcher.shared_memory import remove_dead_regions
 from launcher.watchdog import IsPart, Watchdog, is_stub
@@ -130,6 +139,13 @@ class Supervised:
         if fault:
             self.restart(fault, stopping)
 
+    @contextmanager
+    def changing_parts(self) -> Iterator[None]:
+        """Do not take it for a fault within the block that the process has more parts, or fewer."""
+        self._watchdog.ignore_parts()
+        yield
+        self._watchdog.settle_parts()
+
     @property
     def has_responded(self) -> bool:
         """Whether the process has responded since it was started."""
@@ -160,9 +176,16 @@ class Supervisor:
         self.backends = triton.assemble_backends(
             settings.build_dir / f"triton_backends_{settings.triton_grpc_port}", settings.native_backend
         )
-        self._triton_probe = TritonProbe(settings.triton_address, models.ensembles)
+        self.served_folder = find_place(settings.build_dir, models.repository, settings.triton_grpc_port)
+        self._control = ModelControl(
+            settings.triton_address, models.repository, self.served_folder, lambda: self.supervised[0].changing_parts()
+        )
+        try:
+            self._control.fill(models.published, models.damaged)
+        except OSError as error:
+            raise UnwritableFolderError(self.served_folder.parent, error) from error
+        self._triton_probe = TritonProbe(settings.triton_address, self._control.list_ensembles)
         self._gateway_probe = GatewayProbe(settings.host, settings.gateway_port)
-        self._loaded: set[str] = set()
         self._reloads = 0
 
     def start(self) -> None:
@@ -180,10 +203,10 @@ class Supervisor:
         self._await(server, self._triton_probe.is_live)
         if self.stopping.is_set():
             return
-        self._loaded = set(self._triton_probe.list_loaded())
-        if self.models.text_ensembles and not self._loaded:
+        self._control.note_loaded(self._triton_probe.list_loaded())
+        if self.models.limits and not self._control.list_ensembles():
             raise NoModelLoadedError(server.process.log_tail())
-        for model in self.list_unavailable():
+        for model in self._control.list_unavailable() - self.models.damaged.keys():
             log.warning("%s could not be loaded and is not served; %s has the reason", model, server.process.log_path)
         self._await(Supervised(self.start_gateway, self._gateway_probe, timeout_s), self._gateway_probe.is_ready)
 
@@ -192,10 +215,6 @@ class Supervisor:
         supervised.wait_ready(is_ready, self.stopping)
         log.info("%s is ready (%.1f s)", supervised.process.name, time.monotonic() - supervised.started_s)
 
-    def list_unavailable(self) -> Sequence[str]:
-        """Return the names of the text ensembles that Triton has not loaded."""
-        return [name for name in self.models.text_ensembles if name not in self._loaded]
-
     def run(self) -> None:
         """Watch both processes until the service is stopped.
 
@@ -203,6 +222,7 @@ class Supervisor:
             CrashLoopError: One of them fails each time it is started.
         """
         settings = self.settings
+        threading.Thread(target=self._follow_repository, name="models", daemon=True).start()
         while not self.stopping.wait(WATCH_INTERVAL_S):
             for supervised in self.supervised:
                 rotate_log(supervised.process.log_path, settings.log_max_bytes, settings.log_backups)
@@ -212,27 +232,35 @@ class Supervisor:
     def _reload_lost_models(self) -> None:
         """Restart Triton if it came back without a model that it had before, as can happen when memory is short."""
         server = self.supervised[0]
-        if not server.has_responded or self._reloads >= MAX_RELOADS:
+        if not server.has_responded or self._reloads >= MAX_RELOADS or self._control.lock.locked():
             return
-        loaded = set(self._triton_probe.list_loaded())
-        if loaded and not self._loaded <= loaded:
+        loaded, expected = self._triton_probe.list_loaded(), set(self._control.list_ensembles())
+        if loaded and not expected <= loaded and not self._control.lock.locked():
             self._reloads += 1
-            server.restart(f"could not load {', '.join(sorted(self._loaded - loaded))}", self.stopping)
+            server.restart(f"could not load {', '.join(sorted(expected - loaded))}", self.stopping)
+
+    def _follow_repository(self) -> None:
+        """Let Triton serve what is published; a large model takes long to load, so on a thread of its own."""
+        while not self.stopping.wait(WATCH_INTERVAL_S):
+            self._control.look()
 
     def stop(self) -> None:
         """Stop the gateway, which completes the requests in flight, then Triton."""
         for supervised in reversed(self.supervised):
             supervised.process.stop(self.settings.grace_s)
         kill_programs_of(self.backends)
+        self._control.close()
 
     def start_triton(self) -> ChildProcess:
         """Start the embedded Triton, after removing what dead ones left: stubs and shared memory."""
         settings = self.settings
+        with self._control.lock:  # until a change of its models that it did not survive is undone
+            pass
         if orphans := kill_programs_of(self.backends):
             log.warning("killed %d processes that an earlier Triton left behind", orphans)
         remove_dead_regions()
         command = triton.server_command(
-            self.models.repository,
+            self.served_folder,
             self.backends,
             settings.triton_grpc_port,
             settings.triton_metrics_port,

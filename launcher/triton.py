@@ -20,6 +20,9 @@ SHARED_MEMORY_BYTES = 16 * 1024 * 1024
 RESTRICTED_PROTOCOLS = "shared-memory,trace,logging:Off=never"
 """Parts of the gRPC API that nobody here uses. They need a header with a capital in its name, which HTTP/2 refuses."""
 
+POLL_INTERVAL_S = 1
+"""How often Triton looks for models that have appeared, changed or disappeared, in seconds."""
+
 NATIVE_LIBRARY = "libtriton_onnxruntime.so"
 """The file that Triton looks for before `model.py`."""
 
@@ -79,10 +82,10 @@ def assemble_backends(target: Path, native_backend: Path | None = None) -> Path:
 def server_command(
     repository: Path, backends: Path, grpc_port: int, metrics_port: int, grpc_address: str = "127.0.0.1"
 ) -> list[str]:
-    """Return the command that serves a repository as it is, with gRPC and metrics on loopback and no HTTP.
+    """Return the command that serves a repository and follows it, with gRPC and metrics on loopback and no HTTP.
 
     Args:
-        repository: Model repository.
+        repository: Model repository, in which models appear and disappear as a whole.
         backends: Triton's backend directory.
         grpc_port: Port of the gRPC API.
         metrics_port: Port of the metrics.
@@ -95,7 +98,8 @@ def server_command(
         f"--model-repository={repository}",
         f"--backend-directory={backends}",
         "--disable-auto-complete-config",
-        "--model-control-mode=none",
+        "--model-control-mode=poll",  # while it polls, nobody can let it load models through its API
+        f"--repository-poll-secs={POLL_INTERVAL_S}",
         "--exit-on-error=false",  # a model that cannot be loaded does not keep the others from being served
         "--strict-readiness=false",
         "--allow-http=false",

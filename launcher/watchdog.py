@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 STOPPED_LOOKS = 3
 """Consecutive looks, one each second, at which a process has to be stopped (SIGSTOP) to be replaced."""
+
+SETTLING_LOOKS = 10.0
+"""Looks after a change of the models, during which the processes of those that were unloaded end."""
 
 IDLE_LOOKS = 3
 """Consecutive looks at which a silent process has to be idle to count as hung."""
@@ -74,12 +78,22 @@ class Watchdog:
         self._is_part = is_part
         self._max_silence_s = max_silence_s
         self._parts = 0
+        self._settling_looks = 0.0
         self._stopped_looks: dict[int, int] = {}
         self._silences: dict[str, Silence] = {}
 
     def count_parts(self) -> None:
         """Remember how many parts the process has, now that it responds."""
         self._parts = sum(self._is_part(process) for process in self._process.descendants())
+        self._settling_looks = 0.0
+
+    def ignore_parts(self) -> None:
+        """Take no missing part for a fault, until `settle_parts` is called."""
+        self._settling_looks = math.inf
+
+    def settle_parts(self) -> None:
+        """Count the parts again over the next looks: those that are no longer needed are about to end."""
+        self._settling_looks = SETTLING_LOOKS
 
     def find_broken(self) -> str | None:
         """Return which process has ended or stays stopped, as the end of a sentence; None if none does.
@@ -89,7 +103,11 @@ class Watchdog:
         if self._process.exit_code is not None:
             return f"exited with code {self._process.exit_code}"
         family = self._family()
-        if sum(map(self._is_part, family[1:])) < self._parts:
+        parts = sum(map(self._is_part, family[1:]))
+        if self._settling_looks:
+            self._settling_looks -= 1
+            self._parts = parts
+        elif parts < self._parts:
             return "has lost one of its processes"
         stopped = {process.pid: process for process in family if read_status(process) in STOPPED}
         self._stopped_looks = {pid: self._stopped_looks.get(pid, 0) + 1 for pid in stopped}

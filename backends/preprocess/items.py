@@ -17,6 +17,9 @@ Tensors = Mapping[str, NDArray[Any]]
 BYTES_PER_TOKEN_ID = 4
 """Of the text that token ids are decoded to, roughly."""
 
+MAX_PROMPT_CHARS = 4096
+"""A prompt is an instruction of some sentences, and tokenised with every item."""
+
 Choice = TypeVar("Choice", bound=Enum)
 ImageErrorCode = Literal["image_invalid", "image_unsupported", "image_too_large", "pdf_invalid"]
 
@@ -79,11 +82,12 @@ class TokenIdPolicy(Enum):
 
 @dataclass(frozen=True)
 class TextItem:
-    """A text, with its input type and truncation."""
+    """A text, with its input type, its truncation, and what comes before it instead of the input type's prefix."""
 
     text: str
     input_type: InputType
     truncate: Truncate
+    prompt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class TokensItem:
     input_type: InputType
     truncate: Truncate
     policy: TokenIdPolicy = TokenIdPolicy.CHECKED
+    prompt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -139,18 +144,19 @@ def read_text_items(request: Tensors) -> list[TextItem | TokensItem | ItemError]
     """Read the items of a text request; one that is not UTF-8 fails alone.
 
     Raises:
-        RequestError: `input_type`, `truncate`, `token_id_policy` or the token ids are invalid.
+        RequestError: `input_type`, `prompt`, `truncate`, `token_id_policy` or the token ids are invalid.
     """
     input_type = read_choice(request, "input_type", InputType.PASSAGE)
     truncate = read_truncate(request)
     policy = read_choice(request, "token_id_policy", TokenIdPolicy.CHECKED)
+    prompt = read_prompt(request)
     items: list[TextItem | TokensItem | ItemError] = []
     for data, token_ids in zip(request["text"], read_token_ids(request), strict=True):
         if token_ids:
-            items.append(TokensItem(token_ids, input_type, truncate, policy))
+            items.append(TokensItem(token_ids, input_type, truncate, policy, prompt))
         else:
             text = decode_text(data)
-            items.append(text if isinstance(text, ItemError) else TextItem(text, input_type, truncate))
+            items.append(text if isinstance(text, ItemError) else TextItem(text, input_type, truncate, prompt))
     return items
 
 
@@ -201,6 +207,20 @@ def read_image_files(request: Tensors) -> list[ImageFile]:
         repeats = page and not data and files
         files.append(ImageFile(files[-1].data if repeats else data, page))
     return files
+
+
+def read_prompt(request: Tensors) -> str | None:
+    """Return the text that comes before each item, or None for that of the input type.
+
+    Raises:
+        RequestError: It is not one text in UTF-8, or too long.
+    """
+    if "prompt" not in request:
+        return None
+    prompt = decode_text(request["prompt"][0])
+    if isinstance(prompt, ItemError) or len(prompt) > MAX_PROMPT_CHARS:
+        raise RequestError(f"parameter_invalid: prompt must be UTF-8, and have at most {MAX_PROMPT_CHARS} characters")
+    return prompt
 
 
 def read_truncate(request: Tensors) -> Truncate:

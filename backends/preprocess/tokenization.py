@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -33,6 +33,8 @@ UNVERIFIABLE_IDS = (
     "this model's tokenizer cannot tell its own token ids from others; send text instead "
     "(the server accepts them with GATEWAY_TOKEN_IDS=any)"
 )
+
+MAX_KNOWN_PREFIXES = 16
 
 READ_IDS_PER_TOKEN = 2
 """Of more token ids than this for each token of the limit, only those at the end that truncation keeps are read."""
@@ -66,7 +68,7 @@ class TextTokenizer:
         self.tokenizer = load_tokenizer(tokenizer_path)
         self.head, self.tail = special_tokens(self.tokenizer)
         self.reader = PromptReader(self.tokenizer)
-        self.prefix_ids = {each: self.reader.encode(self.prefix(each).rstrip()) for each in InputType}
+        self.encode_prefix = lru_cache(MAX_KNOWN_PREFIXES)(lambda prefix: self.reader.encode(prefix.rstrip()))
         self.round_trip = RoundTrip(self.tokenizer)
 
     def encode(self, items: Sequence[TextItem | TokensItem]) -> list[TokenSequence | ItemError]:
@@ -103,7 +105,7 @@ class TextTokenizer:
 
     def build_prompt(self, item: TextItem | TokensItem, text: str) -> Prompt:
         """Return the prompt of a text, with the options of its item."""
-        return Prompt(self.prefix(item.input_type), text, item.truncate, self.limit(item.input_type))
+        return Prompt(self.prefix(item), text, item.truncate, self.limit(item.input_type))
 
     def read_token_ids(self, items: Mapping[int, TokensItem]) -> dict[int, TokenBody | ItemError]:
         """Return the body of each item, or its error.
@@ -145,7 +147,7 @@ class TextTokenizer:
             ids = ids[len(self.head) :]
         if self.tail and ids[-len(self.tail) :] == self.tail:
             ids = ids[: -len(self.tail)]
-        prefix_ids = self.prefix_ids[item.input_type]
+        prefix_ids = self.encode_prefix(self.prefix(item))
         has_prefix = ids[: len(prefix_ids)] == prefix_ids
         unread = max(0, len(ids) - READ_IDS_PER_TOKEN * self.limit(item.input_type))
         if unread:
@@ -171,6 +173,8 @@ class TextTokenizer:
                 return too_long_error(count, limit)
             if fitted <= limit:
                 return ItemError("token_id_invalid", FOREIGN_IDS)
+            if item.prompt and len(self.head) + count_prefix() + len(self.tail) >= limit:
+                return ItemError("text_too_long", f"the prompt alone has more tokens than the limit of {limit} leaves")
             body = cut(body, fitted - limit, item.truncate, count_prefix)
         return TokenSequence([*self.head, *body, *self.tail], count)
 
@@ -179,9 +183,11 @@ class TextTokenizer:
         query = input_type is InputType.QUERY
         return self.settings.max_query_tokens if query else self.settings.max_passage_tokens
 
-    def prefix(self, input_type: InputType) -> str:
-        """Return the prompt prefix of an input type."""
-        return self.settings.query_prefix if input_type is InputType.QUERY else self.settings.passage_prefix
+    def prefix(self, item: TextItem | TokensItem) -> str:
+        """Return what comes before an item: its own prompt, or the prefix of its input type."""
+        if item.prompt is not None:
+            return item.prompt
+        return self.settings.query_prefix if item.input_type is InputType.QUERY else self.settings.passage_prefix
 
 
 class ImagePrompter:

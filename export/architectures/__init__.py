@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -91,6 +91,7 @@ class Plan:
         graphs: Builder of each graph by step name, in the order of the request path.
         compare: Function that runs the written graphs and the reference on sample inputs.
         layout: Whether the graphs work on rows without padding.
+        prompts: Texts that a request may have put before its items instead of the prefix, by their names.
     """
 
     spec: ModelSpec
@@ -98,6 +99,7 @@ class Plan:
     graphs: Mapping[str, Callable[[], ir.Model]]
     compare: Callable[[GraphFiles], Agreement | ScoreAgreement]
     layout: Layout = "ragged"
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "cpu", task: Task | None = None) -> Plan:

@@ -39,6 +39,7 @@ class SentenceEmbedding:
         lowercase: Whether the text is lowered first.
         query_prefix: Text put before a query.
         passage_prefix: Text put before a passage.
+        prompts: All texts that may be put before a text, by their names.
     """
 
     head: SentenceHead = field(default_factory=lambda: SentenceHead("mean"))
@@ -46,6 +47,7 @@ class SentenceEmbedding:
     lowercase: bool = False
     query_prefix: str = ""
     passage_prefix: str = ""
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_sentence_embedding(checkpoint: Checkpoint) -> SentenceEmbedding:
@@ -59,7 +61,9 @@ def read_sentence_embedding(checkpoint: Checkpoint) -> SentenceEmbedding:
         require_sizes(transformer, "max_seq_length")
     if transformer.get("do_lower_case") is not None:
         require_flag(transformer, "do_lower_case")
-    query_prefix, passage_prefix = _prefixes(checkpoint.json("config_sentence_transformers.json") or {})
+    config = checkpoint.json("config_sentence_transformers.json") or {}
+    prompts = _read_prompts(config)
+    query_prefix, passage_prefix = _prefixes(prompts, config.get("default_prompt_name") or "")
     has_prompts = bool(query_prefix or passage_prefix)
     return SentenceEmbedding(
         head=_read_head(checkpoint, checkpoint.modules, has_prompts) if checkpoint.modules else SentenceHead("mean"),
@@ -67,6 +71,7 @@ def read_sentence_embedding(checkpoint: Checkpoint) -> SentenceEmbedding:
         lowercase=bool(transformer.get("do_lower_case", False)),
         query_prefix=query_prefix,
         passage_prefix=passage_prefix,
+        prompts=prompts if _pools_prompts(checkpoint) else {},
     )
 
 
@@ -109,12 +114,22 @@ def _read_dense(checkpoint: Checkpoint, path: str) -> DenseLayer:
     return DenseLayer(name, outputs, _ACTIVATIONS[function])
 
 
-def _prefixes(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the query and passage prompts; sentence-transformers also calls passages `document`."""
+def _pools_prompts(checkpoint: Checkpoint) -> bool:
+    """Return whether the tokens of a prompt are pooled like those of the text."""
+    path = next((module.path for module in checkpoint.modules or () if module.kind == "Pooling"), "1_Pooling")
+    return (checkpoint.json(f"{path}/config.json") or {}).get("include_prompt") is not False
+
+
+def _read_prompts(config: Mapping[str, Any]) -> Mapping[str, str]:
     if config.get("prompts"):
         require_objects(config, "prompts")
     prompts: Mapping[str, str] = config.get("prompts") or {}
     for name in prompts:
         require_text(prompts, name)
-    default = prompts.get(config.get("default_prompt_name") or "", "")
+    return prompts
+
+
+def _prefixes(prompts: Mapping[str, str], default_name: str) -> tuple[str, str]:
+    """Return the query and passage prompts; sentence-transformers also calls passages `document`."""
+    default = prompts.get(default_name, "")
     return prompts.get("query", default), prompts.get("passage", prompts.get("document", default))

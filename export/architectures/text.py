@@ -67,7 +67,7 @@ def plan_text_embedder(
     check_prefixes(tokenizer, spec)
     build = partial(encoder.build, sentence.head, precision, target)
     compare = partial(_compare, checkpoint, spec, encoder, sentence, tokenizer, target)
-    return Plan(spec, tokenizer, {EMBEDDER: build}, compare, layout)
+    return Plan(spec, tokenizer, {EMBEDDER: build}, compare, layout, sentence.prompts)
 
 
 def _compare(

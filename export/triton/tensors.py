@@ -77,6 +77,7 @@ QUERY = Tensor("query", "BYTES", (1,))
 TEXT_INPUTS = (
     TEXT,
     Tensor("input_type", "BYTES", (1,), optional=True),
+    Tensor("prompt", "BYTES", (1,), optional=True),
     TRUNCATE,
     Tensor("token_ids", "INT64", optional=True),
     Tensor("token_id_counts", "INT32", optional=True),

@@ -25,6 +25,7 @@ from gateway.types import (
     EmbeddingType,
     InputType,
     ItemWithImage,
+    PromptName,
     TokenLimit,
     Truncate,
     VectorFormat,
@@ -45,6 +46,9 @@ INPUT_TYPES: Mapping[str, InputType] = {
     "document": "passage",
 }
 """Cohere's own names, and those of models' prompts, which vLLM takes."""
+
+TASKS = ("classification", "clustering")
+"""Names that may be those of prompts of the model."""
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "texts": {
@@ -78,7 +82,10 @@ class CohereBody(Body, kw_only=True):
             "search_query", "search_document", "classification", "clustering", "image", "query", "passage", "document"
         ]
         | None,
-        Meta(description="Whether texts are queries or documents; all but `search_query` and `query` are documents."),
+        Meta(
+            description="Whether texts are queries or documents; all but `search_query` and `query` are documents. "
+            "`classification` and `clustering` use the model's prompt of that name if it has one."
+        ),
     ] = None
     embedding_types: Annotated[
         list[OutputType] | None,
@@ -223,6 +230,8 @@ def build_cohere_request(body: CohereBody, settings: Settings) -> EmbeddingsRequ
             raise InvalidItemError(index, "is a PDF, which only /v1/embeddings and /api/v1/embeddings accept")
     return replace(
         request,
+        input_type=None if body.input_type in TASKS else request.input_type,
+        prompt=PromptName(body.input_type, is_required=False) if body.input_type in TASKS else None,
         formats=[
             VectorFormat(body.output_dimension, "float", "base64")
             if output_type == "base64"

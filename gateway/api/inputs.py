@@ -14,9 +14,12 @@ from gateway.types import (
     FileUrl,
     ImageItem,
     InputType,
+    Instruction,
     ItemWithFile,
     Modality,
     Place,
+    Prompt,
+    PromptName,
     RequestItem,
     TextImageItem,
     TextItem,
@@ -55,11 +58,25 @@ def build_request(body: EmbeddingsBody, settings: Settings) -> EmbeddingsRequest
         places=places,
         combine=body.combine,
         input_type=INPUT_TYPE_SYNONYMS[body.input_type] if body.input_type else None,
+        prompt=read_prompt(body),
         formats=list_formats(body),
         truncate=body.truncate or settings.truncate,
         user=body.user,
         isolate_errors=body.on_error == "item",
     )
+
+
+def read_prompt(body: EmbeddingsBody) -> Prompt | None:
+    """Return the prompt that a body asks for.
+
+    Raises:
+        InvalidRequestError: It asks for two.
+    """
+    if body.prompt_name is not None and body.instruction is not None:
+        raise InvalidRequestError("prompt_name and instruction exclude each other", param="instruction")
+    if body.instruction is not None:
+        return Instruction(body.instruction)
+    return None if body.prompt_name is None else PromptName(body.prompt_name)
 
 
 def list_formats(body: EmbeddingsBody) -> Sequence[VectorFormat]:

@@ -18,6 +18,9 @@ MAX_TOKEN_ID = 2**31 - 1
 
 MAX_OUTPUTS = 16
 
+MAX_INSTRUCTION_CHARS = 2000
+"""With what surrounds it, an instruction must fit into the contract's `prompt`."""
+
 
 class Body(Struct, forbid_unknown_fields=True):
     """Base of every dialect's body.
@@ -113,6 +116,20 @@ class EmbeddingsBody(Body, kw_only=True):
         Literal["query", "passage", "document", "search_query", "search_document"] | None,
         Meta(description="Whether texts are queries or documents; `passage` if absent. Images are passages."),
     ] = None
+    prompt_name: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="An extension: name of one of the model's prompts, put before each text in place of "
+            "`input_type`. The manifest has their texts; `query`, `passage` and `document` always exist."
+        ),
+    ] = None
+    instruction: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=MAX_INSTRUCTION_CHARS)] | None,
+        Meta(
+            description="An extension: what the queries are for, in a sentence, for models trained to follow it, whose "
+            "manifest has an `instruction_template`."
+        ),
+    ] = None
     modality: Annotated[
         Modality | Annotated[list[Modality], Meta(extra_json_schema={"minItems": 1})] | None,
         Meta(description="Of all items, or one for each; inferred if absent."),
@@ -178,6 +195,8 @@ MESSAGES = {
     "embedding_type": "Input should be 'float', 'binary', 'ubinary', 'int8' or 'uint8'",  # the embedding NIM's message
     "outputs": f"outputs must be an array of 1 to {MAX_OUTPUTS} objects with any of dimensions, embedding_type and "
     "encoding_format",
+    "prompt_name": "prompt_name must be a string that is not empty",
+    "instruction": f"instruction must be a string of 1 to {MAX_INSTRUCTION_CHARS} characters",
     "user": "user must be a string",
 }
 """What is wrong with a field, where it has no choices."""

@@ -37,7 +37,7 @@ from gateway.api.request import Body, EmbeddingsBody, Text, TokenId, TokenIds
 from gateway.engine import ServedModel
 from gateway.errors import InvalidRequestError, NotFoundError
 from gateway.settings import Settings
-from gateway.types import EmbeddingsRequest, InputType, Truncate
+from gateway.types import EmbeddingsRequest, Truncate
 from gateway.version import package_version
 
 DIALECT = Dialect("tei", "Text Embeddings Inference")
@@ -74,8 +74,11 @@ class TeiBody(Body, kw_only=True):
     truncate: Annotated[bool | None, Meta(description=TRUNCATE)] = None
     truncation_direction: Annotated[TruncationDirection | None, Meta(description=TRUNCATION_DIRECTION)] = None
     prompt_name: Annotated[
-        Literal["query", "passage", "document"] | None,
-        Meta(description="Whether texts are queries or documents, which are also called passages; those if absent."),
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(
+            description="Name of one of the model's prompts, or `query`, or `document`, which are also called "
+            "`passage`; those if absent."
+        ),
     ] = None
     normalize: Annotated[
         bool | None,
@@ -88,7 +91,7 @@ class TeiBody(Body, kw_only=True):
     field_messages: ClassVar[Mapping[str, str]] = {
         "truncate": "truncate must be a boolean",
         "truncation_direction": "truncation_direction must be 'left' or 'right'",
-        "prompt_name": "prompt_name must be 'query', 'passage' or 'document'",
+        "prompt_name": "prompt_name must be a string that is not empty",
         "normalize": "normalize must be true: every vector has unit length",
     }
 
@@ -256,11 +259,10 @@ def build_tei_request(body: TeiBody, model: str, settings: Settings) -> Embeddin
     """
     if body.normalize is False:
         raise InvalidRequestError(body.field_messages["normalize"], param="normalize")
-    input_type: InputType | None = "query" if body.prompt_name == "query" else None
     plain = EmbeddingsBody(
         model=model,
         input=list(body.inputs) if isinstance(body.inputs, list) else body.inputs,
-        input_type=input_type,
+        prompt_name=body.prompt_name,
         modality="text",
         dimensions=body.dimensions,
         truncate=read_truncate(body),

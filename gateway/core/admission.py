@@ -12,6 +12,7 @@ import asyncio
 import heapq
 import time
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -78,6 +79,14 @@ class Admission:
             most = settings.max_text_tokens_in_flight if kind == "text" else settings.max_image_tokens_in_flight
             gate = self.gates[key] = AdmissionGate(most, settings.engine_latency_target_s, settings.max_queue_s)
         return gate
+
+    def keep(self, models: Container[str]) -> None:
+        """Forget the gates of all other models; what has entered them goes on.
+
+        Args:
+            models: Public ids.
+        """
+        self.gates = {key: gate for key, gate in self.gates.items() if key[0] in models}
 
     def check_room(self, client: Client) -> None:
         """Refuse any request of a client, before it is read, while every gate would refuse even the smallest.

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.engine import Engine, ServedModel
@@ -47,12 +47,19 @@ class Catalogue:
     Args:
         engine: Serves the models.
         aliases: Public ids of models by further names. A name that a served model has anyway is no alias.
+        on_change: Is told the public ids when models have come or gone.
     """
 
-    def __init__(self, engine: Engine, aliases: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        aliases: Mapping[str, str] | None = None,
+        on_change: Callable[[Container[str]], None] = lambda public_ids: None,
+    ) -> None:
         self._engine = engine
+        self._on_change = on_change
         self._aliases = aliases or {}
-        self._ids_checked: frozenset[str] = frozenset()
+        self._public_ids: frozenset[str] = frozenset()
         self._refreshed_s = float("-inf")
 
     async def models(self) -> Mapping[str, ServedModel]:
@@ -62,6 +69,14 @@ class Catalogue:
             EngineUnavailableError: The engine cannot be reached.
         """
         return await self._read_models()
+
+    async def refresh(self) -> Mapping[str, ServedModel]:
+        """Return the served models by public id, as the engine has them now.
+
+        Raises:
+            EngineUnavailableError: The engine cannot be reached.
+        """
+        return await self._read_models(refresh=True)
 
     async def aliases(self) -> Mapping[str, ServedModel]:
         """Return the models that have an alias, by alias.
@@ -116,8 +131,9 @@ class Catalogue:
 
     async def _read_models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:
         models = await self._engine.models(refresh=refresh)
-        if self._aliases and models and models.keys() != self._ids_checked:
-            self._ids_checked = frozenset(models)
+        if models and models.keys() != self._public_ids:
+            self._public_ids = frozenset(models)
+            self._on_change(self._public_ids)
             self._warn_of_useless_aliases(models)
         return models
 

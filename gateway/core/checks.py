@@ -1,5 +1,6 @@
 """Checks a request against the model that it names."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -17,8 +18,11 @@ from gateway.errors import (
 from gateway.types import (
     DocumentItem,
     InputType,
+    Instruction,
     ItemWithFile,
     Place,
+    Prompt,
+    PromptName,
     RequestItem,
     TextImageItem,
     TextItem,
@@ -38,13 +42,18 @@ MIN_DIMENSIONS_OF_SMALL_MODELS = 32
 SMALL_MODEL_DIMENSIONS = 2048
 """Models with fewer dimensions may be cut further."""
 
+INPUT_TYPE_OF_PROMPT: Mapping[str, InputType] = {"query": "query", "passage": "passage", "document": "passage"}
+"""The prompts that every model has; Sentence Transformers calls passages documents."""
+
+MAX_NAMES_SHOWN = 20
+
 FINGERPRINT_HEADER = "x-embedding-fingerprint"
 
 E = TypeVar("E", bound=GatewayError)
 
 
-def resolve_input_type(field: InputType | None, suffix: InputType | None) -> InputType:
-    """Return the input type set by the request's field or by the model id's suffix, by default `passage`.
+def resolve_input_type(field: InputType | None, suffix: InputType | None) -> InputType | None:
+    """Return the input type set by the request's field or by the model id's suffix, or None.
 
     Raises:
         InvalidRequestError: Field and suffix contradict each other.
@@ -53,7 +62,76 @@ def resolve_input_type(field: InputType | None, suffix: InputType | None) -> Inp
         raise InvalidRequestError(
             f"input_type must be '{suffix}' with a model id that ends in '-{suffix}'", param="input_type"
         )
-    return field or suffix or "passage"
+    return field or suffix
+
+
+def resolve_prompt(
+    prompt: Prompt | None, input_type: InputType | None, model: ServedModel
+) -> tuple[InputType, str | None]:
+    """Return the input type, and what comes before each text if that is not the model's prefix of the input type.
+
+    Args:
+        prompt: What the request asks for.
+        input_type: Set by the request's field or by the model id's suffix, or None.
+        model: That the request names.
+
+    Raises:
+        InvalidRequestError: The model has no such prompt, or follows no instructions; or the input type is set as well.
+    """
+    match prompt:
+        case Instruction(instruction):
+            return "query", fill_template(instruction, input_type, model)
+        case PromptName(name, is_required):
+            if input_type is not None:
+                raise InvalidRequestError("prompt_name and input_type exclude each other", param="prompt_name")
+            return find_prompt(name, is_required, model)
+    return input_type or "passage", None
+
+
+def fill_template(instruction: str, input_type: InputType | None, model: ServedModel) -> str:
+    """Return the prompt with an instruction; raises as `resolve_prompt` does."""
+    template = model.manifest.get("instruction_template")
+    if not template:
+        raise InvalidRequestError("instruction is not supported by this model", param="instruction")
+    if input_type == "passage":
+        raise InvalidRequestError("instruction is for queries, not for passages", param="instruction")
+    check_takes_prompts("instruction", model)
+    return str(template).replace("{instruction}", instruction)
+
+
+def find_prompt(name: str, is_required: bool, model: ServedModel) -> tuple[InputType, str | None]:
+    """Return what the name of a prompt stands for, in the model's own spelling; raises as `resolve_prompt` does."""
+    prompts: Mapping[str, str] = model.manifest.get("prompts") or {}
+    if name in INPUT_TYPE_OF_PROMPT:
+        return INPUT_TYPE_OF_PROMPT[name], None
+    known = name if name in prompts else next((each for each in prompts if each.lower() == name.lower()), None)
+    if known is not None:
+        check_takes_prompts("prompt_name", model)
+        return "passage", prompts[known]
+    if not is_required:
+        return "passage", None
+    names = ", ".join(f"'{each}'" for each in sorted({*INPUT_TYPE_OF_PROMPT, *prompts})[:MAX_NAMES_SHOWN])
+    raise InvalidRequestError(f"prompt_name must be one of the model's: {names}", param="prompt_name")
+
+
+def check_takes_prompts(field: str, model: ServedModel) -> None:
+    """Refuse a prompt for a model that an earlier version exported.
+
+    Raises:
+        InvalidRequestError: It is one.
+    """
+    if not model.takes_prompts:
+        raise InvalidRequestError(f"{field} is not supported by this model: it has to be exported again", param=field)
+
+
+def check_promptable(index: int, item: RequestItem) -> None:
+    """Check that an item may have a prompt.
+
+    Raises:
+        InvalidItemError: It is an image or a PDF.
+    """
+    if isinstance(item, ItemWithFile):
+        raise InvalidItemError(index, "is an image or a PDF, which takes neither prompt_name nor instruction")
 
 
 def check_dimensions(dimensions: int | None, model: ServedModel) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from gateway.engine import EmbedBatch, EmbedResult, Engine, GoldenScore, ServedModel
 from gateway.engine.chunking import estimate_tokens
 from gateway.engine.interface import enter_freely
-from gateway.errors import EngineUnavailableError, GatewayError, InvalidVectorError
+from gateway.errors import EngineUnavailableError, GatewayError, InvalidVectorError, ModelReplacedError
 from gateway.settings import Settings
 from gateway.types import Task, TextItem
 
@@ -24,6 +24,12 @@ GOLDEN_INTERVAL_S = 10.0
 
 NEVER_S = float("-inf")
 
+MAX_PROBES = 3
+"""How often the models are probed again because one was replaced meanwhile."""
+
+Identity: TypeAlias = tuple[str, str]
+"""Public id and fingerprint: what is known of a model says nothing about the one that takes its place."""
+
 ModelStatus: TypeAlias = Literal["ready", "not ready", "wrong vectors", "wrong scores", "unavailable"]
 
 WRONG_OUTPUTS: Mapping[Task, ModelStatus] = {"embed": "wrong vectors", "rank": "wrong scores"}
@@ -33,22 +39,22 @@ class HealthTracker:
     """When each model last succeeded and last failed on clients' own requests, on the clock of `time.monotonic`."""
 
     def __init__(self) -> None:
-        self._success_s: dict[str, float] = {}
-        self._failure_s: dict[str, float] = {}
-        self._distrusted: set[str] = set()
+        self._success_s: dict[Identity, float] = {}
+        self._failure_s: dict[Identity, float] = {}
+        self._distrusted: set[Identity] = set()
 
     def record_success(self, model: ServedModel) -> None:
         """Note that the model has just returned vectors."""
-        self._success_s[model.public_id] = time.monotonic()
+        self._success_s[model.identity] = time.monotonic()
 
     def record_failure(self, model: ServedModel) -> None:
         """Note that the engine was just unavailable for the model."""
-        self._failure_s[model.public_id] = time.monotonic()
+        self._failure_s[model.identity] = time.monotonic()
 
     def succeeded_since(self, model: ServedModel, moment_s: float) -> bool:
         """Return whether the model has succeeded since then, and has not failed after that."""
-        success_s = self._success_s.get(model.public_id, NEVER_S)
-        return success_s >= moment_s and success_s > self._failure_s.get(model.public_id, NEVER_S)
+        success_s = self._success_s.get(model.identity, NEVER_S)
+        return success_s >= moment_s and success_s > self._failure_s.get(model.identity, NEVER_S)
 
     def failed_since(self, moment_s: float) -> bool:
         """Return whether any model has failed since then."""
@@ -56,16 +62,16 @@ class HealthTracker:
 
     def record_check(self, model: ServedModel, *, is_correct: bool) -> None:
         """Note whether the model has just embedded, or ranked, its canary correctly."""
-        if is_correct and model.public_id in self._distrusted:
+        if is_correct and model.identity in self._distrusted:
             logger.warning("model %s is correct again", model.public_id)
-            self._distrusted.discard(model.public_id)
-        elif not is_correct and model.public_id not in self._distrusted:
+            self._distrusted.discard(model.identity)
+        elif not is_correct and model.identity not in self._distrusted:
             logger.error(
                 "model %s returns %s: its requests are refused until it does not",
                 model.public_id,
                 WRONG_OUTPUTS[model.task],
             )
-            self._distrusted.add(model.public_id)
+            self._distrusted.add(model.identity)
 
     def check_trusted(self, model: ServedModel) -> None:
         """Refuse requests of a model that was wrong about its canary: a wrong vector or score is worse than none.
@@ -73,7 +79,7 @@ class HealthTracker:
         Raises:
             EngineUnavailableError: It has.
         """
-        if model.public_id in self._distrusted:
+        if model.identity in self._distrusted:
             raise EngineUnavailableError(
                 f"the model returns {WRONG_OUTPUTS[model.task]} at the moment, and is not served"
             )
@@ -107,7 +113,7 @@ class ReadinessProbe:
         self._settings = settings
         self._last = Readiness(False)
         self._probed_s = NEVER_S
-        self._compared_s: dict[str, float] = {}
+        self._compared_s: dict[Identity, float] = {}
         self._probing = asyncio.Lock()
         self._draining = False
 
@@ -138,12 +144,19 @@ class ReadinessProbe:
     async def _probe(self) -> Readiness:
         try:
             models = await self._engine.models()
-            if not models:
-                models = await self._engine.models(refresh=True)
+            for _ in range(MAX_PROBES):
+                if not models:
+                    models = await self._engine.models(refresh=True)
+                try:
+                    statuses = await asyncio.gather(*(self._probe_model(model) for model in models.values()))
+                    break
+                except ModelReplacedError:
+                    models = {}
+            else:
+                return self._last
         except GatewayError as error:
             logger.debug("not ready: %s", error.message)
             return Readiness(False)
-        statuses = await asyncio.gather(*(self._probe_model(model) for model in models.values()))
         unavailable: dict[str, ModelStatus] = dict.fromkeys(sorted(self._engine.unavailable_models()), "unavailable")
         is_ready = bool(models) and all(status == "ready" for status in statuses)
         return Readiness(is_ready, dict(zip(models, statuses, strict=True)) | unavailable)
@@ -151,13 +164,15 @@ class ReadinessProbe:
     async def _probe_model(self, model: ServedModel) -> ModelStatus:
         """Embed the canary, unless clients' requests have succeeded just now and it is not time to compare vectors."""
         started_s = time.monotonic()
-        compared_s = self._compared_s.get(model.public_id, NEVER_S)
+        compared_s = self._compared_s.get(model.identity, NEVER_S)
         if model.golden is None or started_s - compared_s < GOLDEN_INTERVAL_S:
             if self._tracker.succeeded_since(model, started_s - self._settings.ready_ttl_s):
                 return "ready"
         try:
             async with asyncio.timeout(self._settings.canary_timeout_s):
                 is_correct = is_canary_right(model, await self._engine.embed(make_canary(model)))
+        except ModelReplacedError:
+            raise
         except InvalidVectorError:
             is_correct = False
         except (GatewayError, TimeoutError) as error:
@@ -166,7 +181,7 @@ class ReadinessProbe:
                 return "ready"
             logger.debug("model %s is not ready: %r", model.public_id, error)
             return "not ready"
-        self._compared_s[model.public_id] = time.monotonic() if is_correct else NEVER_S
+        self._compared_s[model.identity] = time.monotonic() if is_correct else NEVER_S
         self._tracker.record_check(model, is_correct=is_correct)
         return "ready" if is_correct else WRONG_OUTPUTS[model.task]
 

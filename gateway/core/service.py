@@ -1,8 +1,8 @@
 """The service behind every route that embeds or ranks: model lookup, files, admission, inference, post-processing."""
 
 import time
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from msgspec.structs import replace
@@ -15,10 +15,12 @@ from gateway.core.checks import (
     check_length,
     check_modality,
     check_page_count,
+    check_promptable,
     check_query,
     check_token_limit,
     describe_failure,
     resolve_input_type,
+    resolve_prompt,
 )
 from gateway.core.files import FileReader
 from gateway.core.health import HealthTracker
@@ -37,7 +39,7 @@ from gateway.core.work import Effort, Work, average_by_item, fill_gaps
 from gateway.engine import EmbedBatch, EmbedResult, Engine
 from gateway.engine.chunking import estimate_tokens
 from gateway.engine.interface import FloatVectors
-from gateway.errors import EngineUnavailableError, InvalidRequestError, TooLargeError
+from gateway.errors import EngineUnavailableError, InvalidRequestError, ModelReplacedError, TooLargeError
 from gateway.fetch import FileFetcher
 from gateway.settings import Settings
 from gateway.types import (
@@ -55,6 +57,11 @@ from gateway.types import (
 )
 
 ANYBODY = Client()
+
+MAX_REPLACEMENTS = 2
+"""How often a request begins anew because its model was replaced."""
+
+T = TypeVar("T")
 
 
 class InferenceService:
@@ -95,7 +102,7 @@ class InferenceService:
         client: Client = ANYBODY,
         effort: Effort | None = None,
     ) -> EmbeddingsResult:
-        """Embed the items of a request.
+        """Embed the items of a request, all of them by the same model; anew if that is replaced meanwhile.
 
         Args:
             request: What to embed.
@@ -106,6 +113,11 @@ class InferenceService:
         Raises:
             GatewayError: Of many kinds; the failure of an item names the item.
         """
+        return await self._repeat(lambda: self._embed(request, deadline, client, effort))
+
+    async def _embed(
+        self, request: EmbeddingsRequest, deadline: Deadline, client: Client, effort: Effort | None
+    ) -> EmbeddingsResult:
         work = await self._begin(request, deadline, client, request.isolate_errors)
         run = await self._run(work, effort or Effort())
         started_s = time.perf_counter()
@@ -125,6 +137,11 @@ class InferenceService:
         self, request: RankingRequest, deadline: Deadline, client: Client = ANYBODY, effort: Effort | None = None
     ) -> RankingResult:
         """Score the items of a request by its query; arguments and errors as those of `embed`."""
+        return await self._repeat(lambda: self._rank(request, deadline, client, effort))
+
+    async def _rank(
+        self, request: RankingRequest, deadline: Deadline, client: Client, effort: Effort | None
+    ) -> RankingResult:
         work = await self._begin(request, deadline, client, request.isolate_errors)
         run = await self._run(work, effort or Effort())
         scores = np.full(len(request.items), np.nan, np.float32)
@@ -149,6 +166,9 @@ class InferenceService:
         """
         if request.truncate == "NONE":
             request = replace(request, truncate="END")  # to count what it would cut
+        return await self._repeat(lambda: self._tokenize(request, deadline, client))
+
+    async def _tokenize(self, request: EmbeddingsRequest, deadline: Deadline, client: Client) -> TokenizedRequest:
         work = await self._begin(request, deadline, client, isolate_errors=True)
         await self._files.read(work)
         if not work.items:
@@ -159,6 +179,19 @@ class InferenceService:
         for row, failure in result.failures.items():
             work.errors.add(places[row].index, describe_failure(places[row], failure))
         return TokenizedRequest(work.model, places, result, work.errors)
+
+    async def _repeat(self, serve: Callable[[], Awaitable[T]]) -> T:
+        """Serve a request, and again with the model that has taken the place of its own.
+
+        Raises:
+            ModelReplacedError: Again and again, there is no model of the name that was there a moment ago.
+        """
+        for _ in range(MAX_REPLACEMENTS):
+            try:
+                return await serve()
+            except ModelReplacedError:
+                await self._catalogue.refresh()
+        return await serve()
 
     async def _begin(self, request: InferenceRequest, deadline: Deadline, client: Client, isolate_errors: bool) -> Work:
         """Check a request against the model that it names.
@@ -171,7 +204,10 @@ class InferenceService:
         work = Work(request, client, deadline, model, ItemErrors(isolate_errors), request.places)
         image_queries = True
         if isinstance(request, EmbeddingsRequest):
-            work.input_type = resolve_input_type(request.input_type, resolved.input_type)
+            asked_type = resolve_input_type(request.input_type, resolved.input_type)
+            work.input_type, work.prompt = resolve_prompt(request.prompt, asked_type, model)
+            if work.prompt:
+                work.prompt_tokens = estimate_tokens(TextItem(work.prompt), model)
             image_queries = request.image_queries
             for vector_format in request.formats:
                 check_dimensions(vector_format.dimensions, model)
@@ -190,6 +226,8 @@ class InferenceService:
                 if isinstance(item, FailedItem):
                     raise item.error
                 check_modality(index, item, model, work.input_type, image_queries)
+                if work.prompt is not None:
+                    check_promptable(index, item)
                 if isinstance(item, DocumentItem):
                     check_page_count(index, 1, self._settings.max_pdf_pages)
                 item = self._token_ids.apply(index, item, model)
@@ -234,6 +272,7 @@ class InferenceService:
             items=cast(list[Item], list(work.items.values())),  # PDFs have been replaced by their pages
             item_tokens=[work.tokens[position] for position in work.items],
             input_type=work.input_type,
+            prompt=work.prompt,
             truncate=work.request.truncate,
             enter=ticket.enter,
             chunk_tokens=ticket.chunk_tokens,
@@ -250,6 +289,8 @@ class InferenceService:
         """
         try:
             result = await self._engine.embed(batch)
+        except ModelReplacedError:
+            raise
         except EngineUnavailableError:
             self._tracker.record_failure(batch.model)
             raise

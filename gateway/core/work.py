@@ -25,6 +25,7 @@ from gateway.types import (
     ItemWithImage,
     Place,
     RequestItem,
+    TextItem,
 )
 
 DECODED_PIXELS_PER_TOKEN = 8192
@@ -59,6 +60,8 @@ class Work:
         errors: Of the items that failed, by their index in the client's input.
         places: What the positions stand for; None: the position is the index in the client's input.
         input_type: Of its texts; `passage` where they are ranked.
+        prompt: What comes before each of them, instead of the prefix of the input type; None for that.
+        prompt_tokens: Estimated; they count for each item.
         query: What the items are ranked by; None if they are embedded.
         query_tokens: Estimated; they count for each item, which the model reads together with the query.
         items: What is left to embed or rank, by position.
@@ -74,6 +77,8 @@ class Work:
     errors: ItemErrors
     places: Sequence[Place] | None
     input_type: InputType = "passage"
+    prompt: str | None = None
+    prompt_tokens: int = 0
     query: str | None = None
     query_tokens: int = 0
     items: dict[int, RequestItem] = field(default_factory=dict)
@@ -92,7 +97,7 @@ class Work:
     def add(self, position: int, item: RequestItem, size: ImageSize | None = None) -> None:
         """Add an item, and the size of its image if that is known."""
         self.items[position] = item
-        self.tokens[position] = estimate_tokens(item, self.model) + self.query_tokens
+        self.tokens[position] = estimate_tokens(item, self.model) + self.query_tokens + self.prompt_tokens
         if size is not None:
             self.image_sizes[position] = size
             self.tokens[position] += size.decode_pixels // DECODED_PIXELS_PER_TOKEN

@@ -1,17 +1,19 @@
 """Finds the models that Triton serves, by its repository index and its ensembles' parameters (`docs/contract.md`)."""
 
+import asyncio
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 from tritonclient.grpc import service_pb2
 
 from gateway.engine.chunking import EnsembleModality
 from gateway.engine.golden import read_golden, read_golden_score
-from gateway.engine.grpc_errors import grpc_errors_translated
+from gateway.engine.grpc_errors import grpc_errors_translated, is_gone
 from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES, ServedModel
 from gateway.types import Task
 
@@ -19,6 +21,13 @@ logger = logging.getLogger(__name__)
 
 ENSEMBLE_NAME = re.compile(r"(.+?)(?<!_preprocess)(?<!_preprocess_rank)_(?:text|image|rank|rank_image)")
 """Name of a public id's ensemble: its slug, and its task or modality. Those of steps may end in the same way."""
+
+MAX_READS = 10
+READ_INTERVAL_S = 0.2
+"""While a model is replaced, its ensembles change one after the other: then the list is read again, so often."""
+
+LEAVING = frozenset({"UNLOADING", "unloaded"})
+"""States of a model, and reasons for them, that is not unavailable, but was removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,7 @@ class Ensemble:
         inputs: Names of the inputs it declares.
         outputs: Names of the outputs it declares.
         preprocessing: Name of its first step.
+        version: Of the Triton model; requests name it, so that they are refused once another has taken its place.
     """
 
     name: str
@@ -40,6 +50,7 @@ class Ensemble:
     inputs: frozenset[str]
     outputs: frozenset[str]
     preprocessing: str
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +89,60 @@ async def discover_models(stub: Any, timeout_s: float) -> Discovery:
     Raises:
         EngineUnavailableError: Triton cannot be reached.
     """
-    ensembles: dict[str, dict[EnsembleModality, Ensemble]] = {}
     with grpc_errors_translated():
-        index = (await stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=timeout_s)).models
-        ready = {model.name for model in index if model.state == "READY"}
-        for name in sorted(ready):
-            response = await stub.ModelConfig(service_pb2.ModelConfigRequest(name=name), timeout=timeout_s)
-            ensemble = read_ensemble(response.config)
-            if ensemble is not None:
-                ensembles.setdefault(ensemble.parameters["public_id"], {}).setdefault(ensemble.modality, ensemble)
-    broken = {slug for model in index if model.name not in ready and (slug := read_slug(model.name))}
+        for _ in range(MAX_READS):
+            index = (await stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=timeout_s)).models
+            ensembles = await read_ensembles(stub, index, timeout_s)
+            if ensembles is not None and not any(map(is_mixed, ensembles.values())):
+                break
+            await asyncio.sleep(READ_INTERVAL_S)
+    return sort_models(index, {key: group for key, group in (ensembles or {}).items() if not is_mixed(group)})
+
+
+async def read_ensembles(
+    stub: Any, index: Sequence[Any], timeout_s: float
+) -> dict[str, dict[EnsembleModality, Ensemble]] | None:
+    """Read the entry points that are ready, by public id.
+
+    Args:
+        stub: As that of `discover_models`.
+        index: Triton's repository index.
+        timeout_s: Limit for each call.
+
+    Returns:
+        None if one is not there any more.
+    """
+    ensembles: dict[str, dict[EnsembleModality, Ensemble]] = {}
+    versions = {model.name: model.version for model in index if model.state == "READY"}
+    for name, version in sorted(versions.items()):
+        try:
+            request = service_pb2.ModelConfigRequest(name=name, version=version)
+            response = await stub.ModelConfig(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            if is_gone(error):
+                return None
+            raise
+        ensemble = read_ensemble(response.config, version)
+        if ensemble is not None:
+            ensembles.setdefault(ensemble.parameters["public_id"], {}).setdefault(ensemble.modality, ensemble)
+    return ensembles
+
+
+def is_mixed(ensembles: Mapping[EnsembleModality, Ensemble]) -> bool:
+    """Return whether only some of a model's ensembles have been replaced yet."""
+    return len({ensemble.parameters.get("fingerprint") for ensemble in ensembles.values()}) > 1
+
+
+def sort_models(index: Sequence[Any], ensembles: Mapping[str, Mapping[EnsembleModality, Ensemble]]) -> Discovery:
+    """Return which models are served, and which are unavailable.
+
+    Args:
+        index: Triton's repository index.
+        ensembles: Those that are ready, by public id.
+    """
+    ready = {model.name for model in index if model.state == "READY"}
+    absent = {model.name for model in index if LEAVING.isdisjoint((model.state, model.reason))} - ready
+    broken = {slug for name in absent if (slug := read_slug(name))}
     slugs = {public_id: {read_slug(each.name) for each in found.values()} for public_id, found in ensembles.items()}
     known = {public_id for public_id in ensembles if slugs[public_id] & broken}
     models = {}
@@ -109,7 +164,7 @@ def make_slug(public_id: str) -> str:
     return re.sub(r"[^a-z0-9]", "_", public_id.rsplit("/", 1)[-1].lower())
 
 
-def read_ensemble(config: Any) -> Ensemble | None:
+def read_ensemble(config: Any, version: str) -> Ensemble | None:
     """Return the entry point that a Triton `ModelConfig` describes, or None for a step or a model that is not ours."""
     parameters = {key: value.string_value for key, value in config.parameters.items()}
     modality = parameters.get("modality")
@@ -124,7 +179,8 @@ def read_ensemble(config: Any) -> Ensemble | None:
     inputs = frozenset(tensor.name for tensor in config.input)
     steps = config.ensemble_scheduling.step
     outputs = frozenset(tensor.name for tensor in config.output)
-    return Ensemble(config.name, modality, parameters, inputs, outputs, steps[0].model_name if steps else "")
+    preprocessing = steps[0].model_name if steps else ""
+    return Ensemble(config.name, modality, parameters, inputs, outputs, preprocessing, version)
 
 
 def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensemble]) -> TritonModel | None:
@@ -156,6 +212,7 @@ def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensem
             max_tiles=int(image_parameters["max_tiles"]),
             tokens_per_tile=int(image_parameters["tokens_per_tile"]),
             max_image_bytes=int(image_parameters.get("max_image_bytes", DEFAULT_MAX_IMAGE_BYTES)),
+            takes_prompts="prompt" in text.inputs,
             checks_token_ids="token_id_policy" in text.inputs
             and text.parameters.get("token_ids_round_trip", "true") == "true",
             manifest=json.loads(text.parameters.get("manifest", "{}")),

@@ -37,6 +37,9 @@ QUEUE_FULL = "maximum queue size"
 QUEUE_TIMEOUT = "timeout expired"
 """Parts of Triton's text for UNAVAILABLE, its one status for a full queue, a timeout in it, and shutting down."""
 
+UNKNOWN_MODEL = "Request for unknown model"
+"""Begins Triton's text, of either of two statuses, for a model or version that it does not serve, or not any more."""
+
 
 def translate_error(status: grpc.StatusCode, details: str) -> GatewayError:
     """Return the gateway error of a failed call.
@@ -55,6 +58,11 @@ def translate_error(status: grpc.StatusCode, details: str) -> GatewayError:
     if kind is OverloadedError:
         return OverloadedError("the engine is overloaded", retry_after_s=1.0)
     return kind() if kind is DeadlineError else EngineUnavailableError()
+
+
+def is_gone(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether a call failed because Triton does not serve the model, or that version of it."""
+    return error.code() is grpc.StatusCode.NOT_FOUND or (error.details() or "").startswith(UNKNOWN_MODEL)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class ServedModel:
         max_tiles: Most tiles of one image, thumbnail included; 0 for text models.
         tokens_per_tile: Image tokens of one tile; 0 for text models.
         max_image_bytes: Size limit of one encoded image.
+        takes_prompts: Whether a request may bring what comes before its texts.
         checks_token_ids: Whether the engine can tell the model's own token ids from those of another tokenizer.
         manifest: The export's manifest, as in `docs/contract.md`; empty if the model carries none.
         golden: What the readiness probe compares vectors or scores with; None for older exports.
@@ -58,9 +59,15 @@ class ServedModel:
     max_tiles: int = 0
     tokens_per_tile: int = 0
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
+    takes_prompts: bool = False
     checks_token_ids: bool = True
     manifest: Mapping[str, Any] = field(default_factory=dict)
     golden: Golden | GoldenScore | None = None
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Public id and fingerprint: what distinguishes it from a model that takes its place."""
+        return self.public_id, self.fingerprint
 
     @property
     def max_read_chars(self) -> int:
@@ -160,6 +167,7 @@ class EmbedBatch:
         check_token_ids: Whether to refuse token ids that are not the model's own.
         deadline: After which nobody waits for the result; None if that is not known.
         query: What the items are ranked by; None for a model that embeds.
+        prompt: What comes before each text, instead of the prefix of the input type; None for that.
     """
 
     model: ServedModel
@@ -172,6 +180,7 @@ class EmbedBatch:
     check_token_ids: bool = True
     deadline: Deadline | None = None
     query: str | None = None
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ MAX_TOKENS = 256
 
 EmbedTogether: TypeAlias = Callable[[EmbedBatch, Slot], Awaitable[EmbedResult]]
 
-BatchKey: TypeAlias = tuple[str, str | None, InputType, Truncate, bool]
-"""What requests must have in common: the public id, and what an inference request carries once."""
+BatchKey: TypeAlias = tuple[str, str, str | None, InputType, str | None, Truncate, bool]
+"""What requests must have in common: public id, fingerprint, and what an inference request carries once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,14 @@ class MicroBatcher:
         Raises:
             GatewayError: This request failed; the failure of another one in the micro-batch does not show here.
         """
-        key = (batch.model.public_id, batch.query, batch.input_type, batch.truncate, batch.check_token_ids)
+        key = (
+            *batch.model.identity,
+            batch.query,
+            batch.input_type,
+            batch.prompt,
+            batch.truncate,
+            batch.check_token_ids,
+        )
         result: asyncio.Future[EmbedResult] = asyncio.get_running_loop().create_future()
         if key not in self._open:
             self._open[key] = OpenBatch(self._start_timer(key))

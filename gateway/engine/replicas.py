@@ -12,9 +12,9 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.engine.discovery import Discovery, TritonModel, discover_models
-from gateway.engine.grpc_errors import QUEUE_FULL, QUEUE_TIMEOUT
+from gateway.engine.grpc_errors import QUEUE_FULL, QUEUE_TIMEOUT, is_gone
 from gateway.engine.interface import ServedModel
-from gateway.errors import EngineUnavailableError
+from gateway.errors import EngineUnavailableError, ModelReplacedError
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class Replica:
     def serves(self, model: ServedModel) -> bool:
         """Return whether it serves the model, in the same embedding space."""
         found = self.models.get(model.public_id)
-        return found is not None and found.served.fingerprint == model.fingerprint
+        return found is not None and found.served.identity == model.identity
 
     async def close(self) -> None:
         """Close the channel after giving calls in flight a moment to end."""
@@ -174,11 +174,11 @@ class ReplicaSet:
             but: A replica that has just failed.
 
         Raises:
-            EngineUnavailableError: No replica serves the model.
+            ModelReplacedError: No replica serves the model in that embedding space any more.
         """
         candidates = [replica for replica in self._replicas.values() if replica is not but and replica.serves(model)]
         if not candidates:
-            raise EngineUnavailableError
+            raise ModelReplacedError
         healthy = [replica for replica in candidates if not replica.is_ejected]
         return min(healthy or candidates, key=lambda replica: replica.in_flight)
 
@@ -191,7 +191,7 @@ class ReplicaSet:
             return None
         try:
             other = self.pick(model, but=failed)
-        except EngineUnavailableError:
+        except ModelReplacedError:
             return None
         self._retries -= 1
         return other
@@ -275,6 +275,8 @@ def is_address(host: str) -> bool:
 
 
 def is_lost(error: grpc.aio.AioRpcError) -> bool:
-    """Return whether a call failed because its replica went away or is not ready, not because it is overloaded."""
+    """Return whether a call failed because its replica went away, not because it is overloaded or lacks the model."""
+    if is_gone(error):
+        return False
     details = error.details() or ""
     return error.code() is grpc.StatusCode.UNAVAILABLE and QUEUE_FULL not in details and QUEUE_TIMEOUT not in details

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -11,12 +10,12 @@ import httpcore
 
 from gateway.engine.chunking import Chunk, count_tokens, count_unused_tokens, cut_batch, merge_results, merge_tokens
 from gateway.engine.discovery import Discovery, TritonModel
-from gateway.engine.grpc_errors import grpc_errors_translated
+from gateway.engine.grpc_errors import grpc_errors_translated, is_gone
 from gateway.engine.interface import EmbedBatch, EmbedResult, ItemFailure, ServedModel, Slot, TokenizeResult
 from gateway.engine.microbatch import MicroBatcher
 from gateway.engine.replicas import Replica, ReplicaSet, is_lost
 from gateway.engine.wire import all_failed, build_request, none_tokenized, read_refusal, read_response, read_tokens
-from gateway.errors import EngineUnavailableError
+from gateway.errors import EngineUnavailableError, ModelReplacedError
 from gateway.settings import Settings
 from gateway.types import ItemWithImage
 
@@ -25,6 +24,7 @@ logger = logging.getLogger(__name__)
 CALL_TIMEOUT_FACTOR = 2
 """A call is given up as lost after this many times the request timeout."""
 
+MIN_RENEWAL_S = 0.05
 METRICS_TIMEOUT_S = 5.0
 MAX_METRICS_BYTES = 4 * 1024 * 1024
 
@@ -42,25 +42,27 @@ class TritonEngine:
         self._settings = settings
         self._models: Mapping[str, TritonModel] = {}
         self._unavailable: frozenset[str] = frozenset()
-        self._discovered_at_s = float("-inf")
         self._discovery: asyncio.Task[Discovery] | None = None
+        self._renewal: asyncio.Task[None] | None = None
         self._micro_batcher = MicroBatcher(self._embed_texts, settings.microbatch_items, settings.microbatch_wait_ms)
         self._call_timeout_s = CALL_TIMEOUT_FACTOR * settings.request_timeout_s
         self._calls: set[Any] = set()
         self._replicas = ReplicaSet(settings.triton_url)
 
     async def start(self) -> None:
-        """Open the channels; they connect, and reconnect, by themselves."""
+        """Open the channels, which reconnect by themselves, and read the list of models from time to time."""
         await self._replicas.start()
+        self._renewal = asyncio.create_task(self._renew_models())
 
     async def close(self) -> None:
         """Close the channels after giving calls in flight a moment to end."""
-        if self._discovery is not None:
-            self._discovery.cancel()
+        for task in (self._renewal, self._discovery):
+            if task is not None:
+                task.cancel()
         await self._replicas.close()
 
     async def models(self, *, refresh: bool = False) -> Mapping[str, ServedModel]:
-        """Return the served models; a stale list is returned at once and renewed in the background.
+        """Return the served models, as of the last list.
 
         Args:
             refresh: Wait for a new list.
@@ -68,16 +70,19 @@ class TritonEngine:
         Raises:
             EngineUnavailableError: Triton does not respond, and never has.
         """
-        age_s = time.monotonic() - self._discovered_at_s
         if refresh or not self._models:
             await asyncio.shield(self._discover())
-        elif age_s > self._settings.catalogue_ttl_s:
-            self._discover()
         return {public_id: model.served for public_id, model in self._models.items()}
 
     def unavailable_models(self) -> frozenset[str]:
         """Return the models that Triton could not load, as of the last list: public ids or, where unknown, slugs."""
         return self._unavailable
+
+    async def _renew_models(self) -> None:
+        """Read the list of models again and again, for ever."""
+        while True:
+            await asyncio.sleep(max(self._settings.catalogue_ttl_s, MIN_RENEWAL_S))
+            self._discover()
 
     def _discover(self) -> "asyncio.Task[Discovery]":
         """Ask for the list of models, unless that is under way."""
@@ -87,9 +92,10 @@ class TritonEngine:
         return self._discovery
 
     async def _read_models(self) -> Discovery:
-        self._discovered_at_s = time.monotonic()  # also if it fails: one attempt per period is enough
         found = await self._replicas.discover()
-        if found.models.keys() != self._models.keys():
+        if {each.served.identity for each in found.models.values()} != {
+            each.served.identity for each in self._models.values()
+        }:
             logger.info("models served: %s", ", ".join(found.models) or "none")
             self._warn_of_image_limits(found.models)
         if found.unavailable != self._unavailable:
@@ -190,12 +196,15 @@ class TritonEngine:
                 try:
                     return await self._send(replica, batch, chunk, slot, only_tokenize), {}
                 except grpc.aio.AioRpcError as error:
-                    other = self._replicas.pick_for_retry(batch.model, replica) if is_lost(error) else None
+                    is_elsewhere = is_lost(error) or is_gone(error)
+                    other = self._replicas.pick_for_retry(batch.model, replica) if is_elsewhere else None
                     if other is None:
                         raise
                     logger.warning("repeating a request on %s: %s was lost", other.target, replica.target)
                     return await self._send(other, batch, chunk, slot, only_tokenize), {}
             except grpc.aio.AioRpcError as error:
+                if is_gone(error):
+                    raise ModelReplacedError from error
                 failures = read_refusal(error, len(chunk.indices))
                 if failures is None:
                     raise

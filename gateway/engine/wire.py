@@ -62,9 +62,9 @@ def build_request(ensemble: Ensemble, batch: EmbedBatch, chunk: Chunk, *, only_t
     Raises:
         DeadlineError: The deadline of a batch with images has passed.
     """
-    request: Any = service_pb2.ModelInferRequest(model_name=ensemble.name)
+    request: Any = service_pb2.ModelInferRequest(model_name=ensemble.name, model_version=ensemble.version)
     if only_tokenize:
-        request.model_name = ensemble.preprocessing
+        request.model_name, request.model_version = ensemble.preprocessing, ""
         for name in ("input_ids", "sequence_lengths", *(ensemble.outputs - {"embeddings", "scores"})):
             request.outputs.add(name=name)
     items = [batch.items[index] for index in chunk.indices]
@@ -74,6 +74,8 @@ def build_request(ensemble: Ensemble, batch: EmbedBatch, chunk: Chunk, *, only_t
         add_texts(request, items)
         if batch.input_type != "passage":
             add_bytes(request, "input_type", [batch.input_type.encode()])
+        if batch.prompt is not None:
+            add_bytes(request, "prompt", [batch.prompt.encode()])
         if not batch.check_token_ids and "token_id_policy" in ensemble.inputs:
             add_bytes(request, "token_id_policy", [b"any"])
     else:

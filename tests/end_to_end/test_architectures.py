@@ -15,6 +15,7 @@ from export.architectures.sentence_transformers import read_sentence_embedding
 from export.checkpoint import Checkpoint
 from export.tokenizer import load_tokenizer
 from export.validation.text import embed_with_transformers
+from tests.export.tiny_bert import write_json
 from tests.export.tiny_text_models import WRITERS, write_padded
 from tests.sentences import load_sentences
 from tests.service import PROJECT, Service, run_service
@@ -26,6 +27,8 @@ pytestmark = [pytest.mark.triton, pytest.mark.slow]
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("checkpoints")
     written = {kind: write(folder / kind) for kind, write in WRITERS.items()}
+    prompts = {"query": "", "Clustering": "task: clustering | query: "}
+    write_json(written["gemma3_text"] / "config_sentence_transformers.json", {"prompts": prompts})
     return written | {"distilbert": write_padded(folder / "distilbert", "distilbert")}
 
 
@@ -44,6 +47,7 @@ def embed_by_reference(folder: Path, texts: list[str], prefix: str) -> np.ndarra
     tokenizer = load_tokenizer((folder / "tokenizer.json").read_bytes())
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # they are text, in a text as in a prompt
     ids = [tokenizer.encode(prefix + text).ids for text in texts]
     is_bidirectional = checkpoint.config["model_type"] == "llama_bidirec"
     return embed_with_transformers(checkpoint, ids, read_sentence_embedding(checkpoint).head, is_bidirectional)
@@ -68,6 +72,27 @@ async def test_vectors_equal_transformers_under_load(service: Service, checkpoin
         cuts = [0, 1, 4, 9, len(texts)]
         pieces = list(itertools.pairwise(cuts))
         await asyncio.gather(*(embed(*key, *piece) for _ in range(3) for key in expected for piece in pieces))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "prompt"),
+    [
+        ("qwen3", {"instruction": "sort [CLS] jokes"}, "Instruct: sort [CLS] jokes\nQuery:"),
+        ("qwen3", {"prompt_name": "query"}, "Instruct: find\nQuery:"),
+        ("gemma3_text", {"prompt_name": "Clustering"}, "task: clustering | query: "),
+        ("gemma3_text", {"prompt_name": "clustering"}, "task: clustering | query: "),
+    ],
+)
+def test_prompted_vectors_equal_those_of_the_prompt_and_the_text(
+    service: Service, checkpoints: dict[str, Path], kind: str, fields: dict[str, str], prompt: str
+) -> None:
+    texts = [sentence[:30] for sentence in load_sentences()[:5]]
+    body = {"model": f"tiny/{kind}", "input": texts, **fields}
+    response = httpx.post(f"{service.http_url}/v1/embeddings", json=body, timeout=120)
+    assert response.status_code == 200, response.text
+    found = np.array([entry["embedding"] for entry in response.json()["data"]])
+    np.testing.assert_allclose(found, embed_by_reference(checkpoints[kind], texts, prompt), atol=1e-4)
+    assert np.abs(found - embed_by_reference(checkpoints[kind], texts, "")).max() > 1e-2
 
 
 def test_manifests_tell_how_the_graphs_work_on_batches(service: Service) -> None:

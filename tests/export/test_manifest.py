@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from export.checkpoint import Checkpoint
-from export.manifest import fingerprint
+from export.manifest import find_instruction_template, fingerprint
 from export.spec import ModelSpec, RankSpec
 from tests.export.tiny_bert import write_tiny_bert
 
@@ -57,3 +57,17 @@ def test_embedders_keep_the_fingerprints_that_they_had_before_there_were_reranke
     }
     expected = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     assert fingerprint(paths, "fp32", SPEC, b"tokenizer") == expected
+
+
+@pytest.mark.parametrize(
+    ("query_prefix", "template"),
+    [
+        ("Instruct: Given a web search query, retrieve passages\nQuery:", "Instruct: {instruction}\nQuery:"),
+        ("Instruct: a\nb\nQuery: ", "Instruct: {instruction}\nQuery: "),
+        ("query: ", None),
+        ("task: search result | query: ", None),
+        ("", None),
+    ],
+)
+def test_the_template_of_instructions_is_found_in_the_prefix_of_queries(query_prefix, template):
+    assert find_instruction_template(query_prefix) == template

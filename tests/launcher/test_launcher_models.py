@@ -9,7 +9,8 @@ from export.repository import ModelFolders
 from export.serving import ServedModel
 from export.spec import Identity, ModelSpec
 from launcher.errors import EmptyRepositoryError, LauncherError
-from launcher.models import prepare_repository, public_id, run_module
+from launcher.model_control import ModelControl
+from launcher.models import find_differences, prepare_repository, public_id, run_module
 from launcher.settings import STAND_IN, LauncherSettings
 
 
@@ -53,11 +54,12 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_intact_repository_is_served_as_it_is(repository: Path, tmp_path: Path) -> None:
+def test_an_intact_repository_is_served_as_a_whole(repository: Path, tmp_path: Path) -> None:
     models = prepare_repository(LauncherSettings(repository=repository, build_dir=tmp_path))
     assert models.repository == repository
     assert (models.limits, models.damaged) == ({"org/bad": 16, "org/good": 16}, {})
-    assert models.text_ensembles == ["bad_text", "good_text"]
+    assert models.published.keys() == {"org/bad", "org/good"}
+    assert models.published["org/good"].entries == {"good_text": ("good_preprocess_text", "good_embedder")}
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"grapH")], ids=["missing", "changed"])
@@ -67,10 +69,19 @@ def test_the_steps_of_a_damaged_model_are_kept_from_triton_and_its_ensembles_are
     damage(repository / "bad_embedder" / "1" / "model.onnx")
     models = prepare_repository(LauncherSettings(repository=repository, build_dir=tmp_path))
     assert "bad_embedder/1/model.onnx" in models.damaged["org/bad"]
-    assert models.text_ensembles == models.ensembles == ["good_text"]
-    served = {folder.name for folder in models.repository.iterdir()}
-    assert served == {"good_text", "good_preprocess_text", "good_embedder", "bad_text"}
-    assert (models.repository / "good_embedder" / "1" / "model.onnx").read_bytes() == b"graph"
+    served = tmp_path / "served"
+    control = ModelControl("127.0.0.1:1", repository, served)
+    control.fill(models.published, models.damaged)
+    assert control.list_unavailable() == {"org/bad", "org/good"}
+    control.note_loaded({"good_text"})
+    assert control.list_ensembles() == {"good_text": ("good_preprocess_text", "good_embedder")}
+    assert {path.name for path in served.iterdir()} == {
+        "good_text",
+        "good_preprocess_text",
+        "good_embedder",
+        "bad_text",
+    }
+    assert (served / "good_embedder" / "1" / "model.onnx").read_bytes() == b"graph"
 
 
 def test_a_repository_of_damaged_models_is_an_error(repository: Path, tmp_path: Path) -> None:
@@ -78,3 +89,34 @@ def test_a_repository_of_damaged_models_is_an_error(repository: Path, tmp_path: 
         (repository / f"{model}_embedder" / "1" / "model.onnx").unlink()
     with pytest.raises(LauncherError, match=r"model\.onnx is missing"):
         prepare_repository(LauncherSettings(repository=repository, build_dir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("asked", "difference"),
+    [
+        ({}, None),
+        ({"precision": "fp32"}, None),
+        ({"precision": "int8"}, "its precision is fp32, and int8 is asked for"),
+        ({"revision": "a" * 40}, None),
+        ({"revision": "b" * 40}, f"its revision is {'a' * 40}, and {'b' * 40} is asked for"),
+    ],
+)
+def test_a_model_is_exported_again_if_another_precision_or_revision_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], difference: str | None
+) -> None:
+    folders = ModelFolders(tmp_path / "model_repository", "org/m")
+    manifest = {"public_id": "org/m", "max_tokens": 16, "files": [], "precision": "fp32", "revision": "a" * 40}
+    spec = ModelSpec("bert", 8, 100, 16, 16, "mean")
+    folders.write_configs(ServedModel(Identity("org/m", manifest=json.dumps(manifest)), spec))
+    exports = []
+    monkeypatch.setattr("launcher.models.run_module", lambda *command: exports.append(command))
+    settings = LauncherSettings.model_validate({"build_dir": tmp_path, "model": "org/m", **asked})
+    prepare_repository(settings)
+    again = [command for command in exports if "org/m" in command]
+    if difference is None:
+        assert not again
+        return
+    assert list(find_differences(manifest, settings)) == [difference]
+    [command] = again
+    [(option, value)] = asked.items()
+    assert {"--replace", f"--{option}", value} <= set(command)

@@ -17,6 +17,13 @@ from preprocess.decode import decode_image
 from preprocess.settings import ImageLimits
 from tests.service import free_ports, wait_until
 
+ENSEMBLES = {
+    "a_text": ("a_preprocess_text", "a_embedder"),
+    "b_text": ("b_preprocess_text", "b_embedder"),
+    "b_image": ("b_preprocess_image", "b_vision_encoder", "b_embedder"),
+    "bad_text": ("bad_preprocess_text", "bad_embedder"),
+}
+
 
 class HeldTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Holds the inferences of one ensemble while the test says so."""
@@ -68,7 +75,7 @@ def probe(triton: HeldTriton, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trito
     service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    yield TritonProbe(f"127.0.0.1:{port}", ["a_text", "b_text", "b_image", "bad_text"])
+    yield TritonProbe(f"127.0.0.1:{port}", lambda: ENSEMBLES)
     triton.held.clear()
     server.stop(None)
 
@@ -79,7 +86,7 @@ def test_every_loaded_ensemble_embeds_a_canary_again_and_again(probe: TritonProb
 
     wait_until(lambda: have_come(9), 10)
     assert {text[4:] for text in triton.texts} == {probes.CANARY, probes.CANARY_IMAGE}
-    assert probe.list_loaded() == ["a_text", "b_text", "b_image"]
+    assert probe.list_loaded() == {"a_text", "b_text", "b_image"}
 
 
 def test_an_ensemble_whose_canary_waits_too_long_is_silent_until_it_is_answered(
@@ -116,8 +123,8 @@ def test_the_steps_of_an_ensemble_follow_from_its_name(ensemble: str, steps: lis
 
 
 def test_a_triton_that_is_gone_is_silent_as_a_whole() -> None:
-    probe = TritonProbe(f"127.0.0.1:{free_ports(1)[0]}", ["a_text"])
-    assert (list(probe.find_silent()), probe.is_live(), probe.list_loaded()) == ([WHOLE], False, [])
+    probe = TritonProbe(f"127.0.0.1:{free_ports(1)[0]}", lambda: ENSEMBLES)
+    assert (list(probe.find_silent()), probe.is_live(), probe.list_loaded()) == ([WHOLE], False, set())
     assert probe.count_progress(WHOLE) == 0
 
 

@@ -69,7 +69,7 @@ class _Version:
 def test_triton_listens_on_loopback_with_grpc_and_metrics_only(tmp_path: Path) -> None:
     command = triton.server_command(tmp_path, tmp_path, 1, 2)
     assert {"--allow-http=false", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1"} <= set(command)
-    assert "--model-control-mode=none" in command
+    assert "--model-control-mode=poll" in command, "while it polls, it refuses to load models for clients"
 
 
 def test_triton_gets_its_libraries_and_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from launcher.probes import WHOLE
 from launcher.processes import ChildProcess
-from launcher.watchdog import IDLE_LOOKS, STOPPED_LOOKS, Watchdog
+from launcher.watchdog import IDLE_LOOKS, SETTLING_LOOKS, STOPPED_LOOKS, Watchdog
 from tests.service import wait_until
 
 SLEEP = "import time; time.sleep(60)"
@@ -162,3 +162,28 @@ def test_a_dead_process_is_a_fault(children: list[ChildProcess], tmp_path: Path,
     watchdog = watch(child, probe)
     psutil.Process(child.pid).kill()
     wait_until(lambda: watchdog.find_broken() == "exited with code -9", 10)
+
+
+SPAWN_TWO = f"""
+import subprocess, sys, time
+for _ in range(2):
+    subprocess.Popen([sys.executable, '-c', {SLEEP!r}])
+time.sleep(60)
+"""
+
+
+def test_parts_that_end_after_a_change_of_the_models_are_no_fault_and_later_ones_are(
+    children: list[ChildProcess], tmp_path: Path, probe: SilentProbe
+) -> None:
+    probe.silent = ()
+    child = start(SPAWN_TWO, children, tmp_path)
+    wait_until(lambda: len(child.descendants()) == 2, 10)
+    first, second = child.descendants()
+    watchdog = watch(child, probe, is_part=True)
+    watchdog.ignore_parts()
+    first.kill()
+    assert look(watchdog, 2) == [None, None]
+    watchdog.settle_parts()
+    assert look(watchdog, int(SETTLING_LOOKS)) == [None] * int(SETTLING_LOOKS)
+    second.kill()
+    wait_until(lambda: watchdog.find_broken() == "has lost one of its processes", 10)

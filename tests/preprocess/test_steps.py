@@ -282,3 +282,20 @@ def test_decoders_have_memory_for_the_largest_image(byte_level: Path) -> None:
     [result] = process(step, make_image_request([SQUARE]))
     step.close()
     assert result["tile_counts"].tolist() == [1]
+
+
+def test_a_prompt_is_put_before_every_text_and_one_that_is_too_long_fails_the_request(byte_level: Path) -> None:
+    step = TextStep(byte_level.parent, replace(SETTINGS, max_query_tokens=50, max_passage_tokens=50))
+    results = run(
+        step,
+        [
+            make_request(["ab", "c"], prompt="task: "),
+            make_request(["task: ab", "task: c"]),
+            make_request(["a"], prompt="a" * 4097),
+            {**make_request(["a"]), "prompt": np.array([b"\xff"], dtype=np.object_)},
+        ],
+    )
+    first, second, *refused = results
+    assert not isinstance(first, RequestError) and not isinstance(second, RequestError)
+    assert first["input_ids"].tolist() == second["input_ids"].tolist()
+    assert [str(each).partition(": ")[0] for each in refused] == ["parameter_invalid"] * 2

@@ -228,3 +228,28 @@ def test_image_tokens_above_the_limit_are_refused_with_any_truncation(
 ) -> None:
     [refused] = prompter.encode(["text"], [50], truncate)
     assert isinstance(refused, ItemError) and refused.code == "text_too_long"
+
+
+PROMPT = "task: [CLS] <bos> | query: "
+
+
+def test_a_prompt_takes_the_place_of_the_prefix_and_its_special_tokens_stay_text(byte_level: Path) -> None:
+    tokenizer = TextTokenizer(byte_level, make_settings(prefixed=True))
+    plain = TextTokenizer(byte_level, make_settings())
+    for input_type in InputType:
+        [ids] = ids_of(tokenizer.encode([TextItem("cat", input_type, Truncate.NONE, PROMPT)]))
+        assert [ids] == ids_of(plain.encode([text(PROMPT + "cat")]))
+    [ids] = ids_of(tokenizer.encode([TextItem("cat", InputType.QUERY, Truncate.NONE, "")]))
+    assert [ids] == ids_of(plain.encode([text("cat")]))
+    [cat] = ids_of(plain.encode([text("cat")]))
+    tokens = TokensItem(cat, InputType.PASSAGE, Truncate.NONE, TokenIdPolicy.ANY, PROMPT)
+    assert ids_of(tokenizer.encode([tokens])) == ids_of(plain.encode([text(PROMPT + "cat")]))
+
+
+@pytest.mark.parametrize("truncate", [Truncate.START, Truncate.END])
+def test_a_prompt_is_not_cut_and_one_that_leaves_no_room_is_refused(byte_level: Path, truncate: Truncate) -> None:
+    tokenizer = TextTokenizer(byte_level, make_settings(limit=40))
+    [ids] = ids_of(tokenizer.encode([TextItem("a cat sat " * 20, InputType.QUERY, truncate, PROMPT)]))
+    assert len(ids) == 40 and tokenizer.tokenizer.decode(ids).startswith(PROMPT.rstrip())
+    [error] = tokenizer.encode([TextItem("cat", InputType.QUERY, truncate, 3 * PROMPT)])
+    assert isinstance(error, ItemError) and error.code == "text_too_long"

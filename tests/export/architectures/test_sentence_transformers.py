@@ -20,7 +20,7 @@ def test_files_are_read(own_tiny_bert):
     prompts = {"query": "query: ", "document": "passage: "}
     write_json(own_tiny_bert / "config_sentence_transformers.json", {"prompts": prompts})
     assert read_sentence_embedding(Checkpoint(own_tiny_bert)) == SentenceEmbedding(
-        SentenceHead("mean"), MAX_TOKENS, lowercase=False, query_prefix="query: ", passage_prefix="passage: "
+        SentenceHead("mean"), MAX_TOKENS, query_prefix="query: ", passage_prefix="passage: ", prompts=prompts
     )
 
 
@@ -148,3 +148,10 @@ def test_width_is_that_of_the_last_module(own_tiny_bert):
     write_modules(own_tiny_bert, "mean_tokens", [(12, "activation.Tanh", False), (7, "linear.Identity", False)])
     spec = plan_export(Checkpoint(own_tiny_bert), "fp32").spec
     assert (spec.dimensions, DIMENSIONS) == (7, 32)
+
+
+def test_prompts_whose_tokens_are_not_pooled_are_left_out(own_tiny_bert):
+    write_json(own_tiny_bert / "config_sentence_transformers.json", {"prompts": {"Clustering": "cluster: "}})
+    assert read_sentence_embedding(Checkpoint(own_tiny_bert)).prompts == {"Clustering": "cluster: "}
+    write_json(own_tiny_bert / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True, "include_prompt": False})
+    assert read_sentence_embedding(Checkpoint(own_tiny_bert)).prompts == {}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gateway.app import create_app
-from gateway.engine import ItemFailure
+from gateway.engine import EmbedBatch, EmbedResult, ItemFailure
+from gateway.errors import ModelReplacedError
 from gateway.settings import Settings
 from gateway.types import ImageItem, Item, TextItem
 from tests.gateway.fake_engine import IMAGE_MODEL, TEXT_MODEL, FakeEngine, fake_vector
@@ -148,3 +149,37 @@ async def test_tokenize_refuses_what_embeddings_refuse(client: httpx.AsyncClient
     assert unknown.status_code == 404
     malformed = await client.post("/v1/tokenize", json={"model": TEXT_MODEL.public_id, "input": 5})
     assert malformed.status_code == 400
+
+
+class ReplacingEngine(FakeEngine):
+    """Has its model replaced just before its next batches."""
+
+    replacements = 1
+
+    async def embed(self, batch: EmbedBatch) -> EmbedResult:
+        if self.replacements:
+            self.replacements -= 1
+            self.served = (replace(TEXT_MODEL, fingerprint="f01", dimensions=8),)
+            raise ModelReplacedError
+        return await super().embed(batch)
+
+
+@pytest.mark.parametrize(("replacements", "status"), [(1, 200), (2, 200), (3, 503)])
+async def test_a_request_whose_model_is_replaced_gets_the_vectors_and_the_fingerprint_of_the_new_one(
+    settings: Settings, replacements: int, status: int
+) -> None:
+    engine = ReplacingEngine(served=(replace(TEXT_MODEL, fingerprint="f00"),))
+    engine.replacements = replacements
+    transport = httpx.ASGITransport(create_app(settings, engine))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        response = await client.post("/v1/embeddings", json={"model": TEXT_MODEL.public_id, "input": "a"})
+        assert response.status_code == status
+        if status == 503:
+            assert response.headers["retry-after"]
+            return
+        assert response.headers["x-embedding-fingerprint"] == "f01"
+        assert len(response.json()["data"][0]["embedding"]) == 8
+        engine.replacements, engine.served = 1, (replace(TEXT_MODEL, fingerprint="f00"),)
+        body = {"model": TEXT_MODEL.public_id, "input": "a"}
+        strict = await client.post("/v1/embeddings", json=body, headers={"x-embedding-fingerprint": "f00"})
+        assert strict.status_code == 409

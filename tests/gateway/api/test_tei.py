@@ -93,7 +93,10 @@ async def test_dimensions_cut_the_vectors(client: httpx.AsyncClient) -> None:
         ({"inputs": "a", "normalize": False}, "normalize must be true: every vector has unit length"),
         ({"inputs": "a", "truncate": "END"}, "truncate must be a boolean"),
         ({"inputs": "a", "truncation_direction": "up"}, "truncation_direction must be 'left' or 'right'"),
-        ({"inputs": "a", "prompt_name": "bogus"}, "prompt_name must be 'query', 'passage' or 'document'"),
+        (
+            {"inputs": "a", "prompt_name": "bogus"},
+            "prompt_name must be one of the model's: 'document', 'passage', 'query'",
+        ),
         ({"inputs": "a", "dimensions": 0}, "dimensions must be a positive integer"),
         ({"inputs": "a", "dimensions": 385}, "dimensions must be from 32 to 384"),
         ({"inputs": "a", "parameters": {}}, "unknown field 'parameters'"),

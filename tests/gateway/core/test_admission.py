@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.core.admission import MIN_CONCURRENCY, AdmissionGate
+from gateway.core.admission import MIN_CONCURRENCY, Admission, AdmissionGate
 from gateway.errors import OverloadedError
+from gateway.settings import Settings
 from gateway.types import Client, Deadline
 
 ALICE, BOB = Client("alice"), Client("bob")
@@ -249,3 +250,15 @@ async def test_cancelling_at_the_moment_of_entry_leaks_nothing() -> None:
     tasks[1].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert (gate.in_flight, gate.backlog) == (0, 0)
+
+
+async def test_gates_go_with_their_model() -> None:
+    admission = Admission(Settings(max_text_tokens_in_flight=10, max_queue_s=0.001))
+    gone, kept = admission.gate_of("a/gone", "text"), admission.gate_of("a/kept", "text")
+    with gone.admit(ALICE, 10) as ticket:
+        slot = await ticket.enter(10)
+        admission.keep({"a/kept"})
+        assert admission.gates == {("a/kept", "text"): kept}
+        slot.release()
+    assert gone.in_flight == 0
+    assert admission.gate_of("a/gone", "text") is not gone

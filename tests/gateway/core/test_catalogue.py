@@ -1,6 +1,6 @@
 """How the names that clients write find their model."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 
 import pytest
@@ -146,3 +146,16 @@ async def test_a_model_that_could_not_be_loaded_is_unavailable_rather_than_not_f
         await catalogue.resolve(name)
     with pytest.raises(ModelNotFoundError):
         await catalogue.resolve("org/another")
+
+
+async def test_who_listens_learns_which_models_have_come_and_gone() -> None:
+    engine = FakeEngine(served=(PLAIN,))
+    changes: list[Container[str]] = []
+    catalogue = Catalogue(engine, on_change=changes.append)
+    await catalogue.models()
+    await catalogue.models()
+    engine.served = (PLAIN, ODD)
+    await catalogue.models()
+    engine.served = (ODD,)
+    await catalogue.models()
+    assert changes == [{"a/plain"}, {"a/plain", "a/plain-query"}, {"a/plain-query"}]

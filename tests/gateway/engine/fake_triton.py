@@ -109,6 +109,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         refusal: what inference is refused with, or None.
         outputs_left_out: names of outputs that do not come.
         not_loaded: names of models that are in the repository and could not be loaded.
+        versions: of models that have another than 1; any other is unknown.
+        unloaded: names of models that were removed.
         in_flight, most_in_flight: inferences at a time.
         abandoned: inferences that their caller cancelled.
     """
@@ -127,6 +129,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     refusal: tuple[grpc.StatusCode, str] | None = None
     outputs_left_out: frozenset[str] = frozenset()
     not_loaded: frozenset[str] = frozenset()
+    versions: dict[str, str] = field(default_factory=dict)
+    unloaded: frozenset[str] = frozenset()
     in_flight: int = 0
     most_in_flight: int = 0
     abandoned: int = 0
@@ -136,7 +140,10 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         self.index_questions += 1
         answer = service_pb2.RepositoryIndexResponse()
         for config in self.configs:
-            answer.models.add(name=config.name, version="1", state="" if config.name in self.not_loaded else "READY")
+            state = "" if config.name in self.not_loaded else "READY"
+            answer.models.add(name=config.name, version=self.versions.get(config.name, "1"), state=state)
+        for name in self.unloaded:
+            answer.models.add(name=name, version="1", state="UNAVAILABLE", reason="unloaded")
         return answer
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
@@ -145,9 +152,16 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         return service_pb2.ServerLiveResponse(live=True)
 
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+        await self.check_version(request.name, request.version, context)
         return service_pb2.ModelConfigResponse(config=next(c for c in self.configs if c.name == request.name))
 
+    async def check_version(self, name: str, version: str, context: Any) -> None:
+        if version not in ("", self.versions.get(name, "1")):
+            details = f"Request for unknown model: '{name}' version {version} is not found"
+            await context.abort(grpc.StatusCode.NOT_FOUND, details)
+
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+        await self.check_version(request.model_name, request.model_version, context)
         self.requests.append(request)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)

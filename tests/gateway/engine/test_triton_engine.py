@@ -14,10 +14,10 @@ import pytest
 from tritonclient.grpc import service_pb2_grpc
 
 from gateway.core.admission import AdmissionGate
-from gateway.engine import EmbedResult, Golden, ItemFailure, Slot
+from gateway.engine import EmbedResult, Golden, ItemFailure, Slot, discovery
 from gateway.engine.interface import DEFAULT_MAX_IMAGE_BYTES
 from gateway.engine.triton import TritonEngine
-from gateway.errors import DeadlineError, EngineFaultError, EngineUnavailableError
+from gateway.errors import DeadlineError, EngineFaultError, EngineUnavailableError, ModelReplacedError
 from gateway.settings import Settings
 from gateway.types import Client, Deadline, ImageItem, Item, TextImageItem, TextItem, TokensItem
 from tests.gateway.engine.batches import make_batch
@@ -396,3 +396,45 @@ async def test_images_that_triton_gave_up_have_missed_the_deadline(engine: Trito
     triton.refusal = (grpc.StatusCode.UNAVAILABLE, "in ensemble 'vl_image', request timeout expired")
     with pytest.raises(DeadlineError):
         await embed(engine, ImageItem(b"image"))
+
+
+async def test_a_request_names_the_version_whose_fingerprint_is_known(engine: TritonEngine, triton: FakeTriton) -> None:
+    triton.versions = {"vl_text": "42", "vl_image": "42"}
+    model = (await engine.models())[PUBLIC_ID]
+    await engine.embed(make_batch(model, TextItem("a"), ImageItem(b"image")))
+    assert {(request.model_name, request.model_version) for request in triton.requests} == {
+        ("vl_text", "42"),
+        ("vl_image", "42"),
+    }
+    triton.versions = {"vl_text": "43", "vl_image": "43"}
+    with pytest.raises(ModelReplacedError):
+        await engine.embed(make_batch(model, TextItem("a")))
+    await engine.models(refresh=True)
+    await engine.embed(make_batch(model, TextItem("a")))  # the same embedding space under another number
+    triton.configs = [
+        ensemble_config("vl_text", "text", fingerprint="f01"),
+        ensemble_config("vl_image", "image", fingerprint="f01"),
+    ]
+    await engine.models(refresh=True)
+    with pytest.raises(ModelReplacedError):
+        await engine.embed(make_batch(model, TextItem("a")))
+
+
+async def test_a_model_half_of_which_is_replaced_is_read_again(
+    engine: TritonEngine, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "READ_INTERVAL_S", 0.01)
+    new_text, new_image = (ensemble_config(f"vl_{kind}", kind, fingerprint="f01") for kind in ("text", "image"))
+    old_image = triton.configs[1]
+    triton.configs = [new_text, old_image]
+    assert await engine.models(refresh=True) == {}
+    assert triton.index_questions == discovery.MAX_READS
+    asyncio.get_running_loop().call_later(0.03, lambda: triton.configs.__setitem__(1, new_image))
+    models = await engine.models(refresh=True)
+    assert models[PUBLIC_ID].fingerprint == "f01"
+
+
+async def test_a_removed_model_is_not_unavailable(engine: TritonEngine, triton: FakeTriton) -> None:
+    triton.unloaded = frozenset({"other_text", "other_embedder"})
+    await engine.models(refresh=True)
+    assert engine.unavailable_models() == frozenset()
