@@ -248,6 +248,7 @@ class ModelControl:
 
     def _list(self, model: ServedModel) -> None:
         """Put a model into the folder, with those of its steps that have names."""
+        self._folder.clear_staging()  # of an attempt to load it
         self._folder.stage(model)
         self._folder.add_steps(model.steps.values())
         for entry in model.published.entries:
