@@ -25,7 +25,6 @@ from gateway.types import (
     ItemWithImage,
     Place,
     RequestItem,
-    TextItem,
 )
 
 DECODED_PIXELS_PER_TOKEN = 8192

@@ -109,19 +109,6 @@ def test_progress_counts_the_steps_of_the_ensemble(probe: TritonProbe, triton: H
     assert counts == [6, 3, 6, 12]
 
 
-@pytest.mark.parametrize(
-    ("ensemble", "steps"),
-    [
-        ("a_text", ["a_preprocess_text", "a_embedder"]),
-        ("a_image", ["a_preprocess_image", "a_vision_encoder", "a_embedder"]),
-        ("a_rank", ["a_preprocess_rank", "a_reranker"]),
-        ("a_rank_image", ["a_preprocess_rank_image", "a_vision_encoder", "a_reranker"]),
-    ],
-)
-def test_the_steps_of_an_ensemble_follow_from_its_name(ensemble: str, steps: list[str]) -> None:
-    assert list(probes.list_steps(ensemble)) == steps
-
-
 def test_a_triton_that_is_gone_is_silent_as_a_whole() -> None:
     probe = TritonProbe(f"127.0.0.1:{free_ports(1)[0]}", lambda: ENSEMBLES)
     assert (list(probe.find_silent()), probe.is_live(), probe.list_loaded()) == ([WHOLE], False, set())
