@@ -6,6 +6,7 @@ Triton serves the new one, also if Triton is restarted in between.
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import tempfile
@@ -143,6 +144,8 @@ class ServedFolder:
             if path.name != CONFIG:
                 link(path, target / path.name)
         shutil.copyfile(source / CONFIG, target / CONFIG)
+        # Python's backend would write it after loading the model, and Triton, which polls, load the model again.
+        compileall.compile_dir(target, quiet=2)
         with suppress(RepositoryError):  # Triton will say what is wrong with it
             config = read_config(source)
             config.name = target_name
