@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import names
 from export.errors import ModelExistsError, RepositoryError
 from export.serving import ServedModel, ServingSpec
-from export.spec import ModelSpec, is_tensorrt
+from export.spec import ImageSpec, ModelSpec, is_tensorrt
 from export.triton import render_repository, to_text
 from export.triton.profiles import PROFILES_FILE, list_profiles, render_profiles
 from export.triton.steps import warmup_files
@@ -36,10 +36,10 @@ class ModelFolders:
         return folder
 
     def write_tokenizer(self, tokenizer: bytes, spec: ModelSpec) -> None:
-        """Write the tokenizer of each preprocessing step; the second is a hard link to the first."""
+        """Write the tokenizer of each preprocessing step that reads texts; the second is a hard link to the first."""
         first = self.version(names.PREPROCESS_TEXT) / _TOKENIZER
         first.write_bytes(tokenizer)
-        if names.IMAGE in spec.modalities:
+        if isinstance(spec.image, ImageSpec):
             _link_or_copy(first, self.version(names.PREPROCESS_IMAGE) / _TOKENIZER)
 
     def write_warmup(self, spec: ModelSpec) -> None:

@@ -1,4 +1,4 @@
-"""The tokenizer as the preprocessing backend wants it: no truncation, no padding."""
+"""The tokenizer as the preprocessing backend wants it: no truncation, padding only if the model attends to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from export.errors import CheckpointError
 from export.sample_texts import SAMPLE_TEXTS
-from export.spec import ModelSpec
+from export.spec import ImageSpec, ModelSpec
 
 MAX_NORMALISED_GROWTH = 8  # Unicode's own normal forms lengthen few characters, and those at most 18 times
 
@@ -35,6 +35,33 @@ def prepare_tokenizer(
         steps = [{"type": "Lowercase"}, *([tokenizer["normalizer"]] if tokenizer.get("normalizer") else [])]
         prepared["normalizer"] = {"type": "Sequence", "normalizers": steps}
     return json.dumps(prepared, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def pad_to(tokenizer: bytes, length: int, token: str) -> bytes:
+    """Return a `tokenizer.json` that pads every text on the right.
+
+    Args:
+        tokenizer: Content of a `tokenizer.json`.
+        length: Tokens of every text, special tokens included.
+        token: The token that is added.
+
+    Raises:
+        CheckpointError: The vocabulary has no such token.
+    """
+    padded = load_tokenizer(tokenizer)
+    token_id = padded.token_to_id(token)
+    if token_id is None:
+        raise CheckpointError(f"tokenizer.json has no token {token!r:.40}, which pads texts")
+    padded.enable_padding(length=length, pad_id=token_id, pad_token=token)
+    content: str = padded.to_str()
+    return content.encode()
+
+
+def load_unpadded(tokenizer: bytes) -> Tokenizer:
+    """Load the content of a `tokenizer.json` without its padding; errors as those of `load_tokenizer`."""
+    loaded = load_tokenizer(tokenizer)
+    loaded.no_padding()
+    return loaded
 
 
 def load_tokenizer(tokenizer: bytes) -> Tokenizer:
@@ -95,13 +122,13 @@ def check_prefixes(tokenizer: bytes, spec: ModelSpec) -> None:
     Raises:
         CheckpointError: The longest sequence is too short.
     """
-    loaded = load_tokenizer(tokenizer)
+    loaded = load_unpadded(tokenizer)
     for kind, prefix, limit in (
         ("query", spec.query_prefix, spec.max_query_tokens),
         ("passage", spec.passage_prefix, spec.max_passage_tokens),
     ):
         taken = len(loaded.encode(prefix).ids)
-        if spec.image and kind == "passage":
+        if isinstance(spec.image, ImageSpec) and kind == "passage":
             taken += spec.image.tokens_per_tile
         if taken >= limit:
             raise CheckpointError(f"a {kind} has {taken} tokens before its text, of at most {limit}: nothing would fit")
@@ -116,7 +143,7 @@ def survives_round_trip(tokenizer: bytes, texts: Iterable[str]) -> bool:
         tokenizer: Content of the `tokenizer.json` to serve.
         texts: Real texts in many scripts.
     """
-    loaded = load_tokenizer(tokenizer)
+    loaded = load_unpadded(tokenizer)
     loaded.encode_special_tokens = True
     special = {token_id for token_id, token in loaded.get_added_tokens_decoder().items() if token.special}
     unknown = getattr(loaded.model, "unk_token", None)

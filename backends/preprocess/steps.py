@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import islice
@@ -28,11 +29,12 @@ from preprocess.items import (
     read_text_items,
     read_truncate,
 )
-from preprocess.settings import ImageSettings, TextSettings
+from preprocess.settings import ImageSettings, Resizing, TextSettings
 from preprocess.tokenization import ImagePrompter, TextTokenizer
 
 if TYPE_CHECKING:
     from preprocess.decode_queue import TileResult
+    from preprocess.tiles import TiledImage
 
 Item = TypeVar("Item")
 
@@ -83,19 +85,16 @@ class TextStep:
         """Do nothing: the step has no processes."""
 
 
-class ImageStep:
+class DecodeStep(ABC):
     """Decodes and tiles images, in processes that all requests share.
 
     Args:
-        version_dir: Folder of the model version, with its `tokenizer.json`.
-        text: Prompts and limits of the model.
-        image: Tiling and prompt of its images.
+        image: Tiling of the model's images.
     """
 
-    def __init__(self, version_dir: Path, text: TextSettings, image: ImageSettings) -> None:
+    def __init__(self, image: ImageSettings) -> None:
         from preprocess.decode_pool import DecodePool  # text steps never load the image code
 
-        self.prompter = ImagePrompter(TextTokenizer(version_dir / "tokenizer.json", text), image)
         self.rows_per_tile = image.tiling.rows_per_tile
         memory_limit_bytes = DECODE_MEMORY_LIMIT_BYTES + ENCODED_COPIES * image.limits.max_bytes
         self.pool = DecodePool(
@@ -110,7 +109,7 @@ class ImageStep:
             timeout_s: Seconds from now after which nobody waits for the result.
 
         Returns:
-            Patches and packed sequences, or the request's error. Raises `ExpiredError` once the time is over.
+            Patches and what belongs to them, or the request's error. Raises `ExpiredError` once the time is over.
         """
         result: Future[Tensors | RequestError] = Future()
         try:
@@ -129,6 +128,59 @@ class ImageStep:
         self.pool.submit(files, time.monotonic() + timeout_s).add_done_callback(finish)
         return result
 
+    @abstractmethod
+    def pack(
+        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], truncate: Truncate
+    ) -> Tensors | RequestError:
+        """Return one request's tensors; a failed item has no patches."""
+
+    def pack_tiles(self, tiled: Sequence[TiledImage | None]) -> dict[str, NDArray[Any]]:
+        """Return the patches of a request, and the counts of each item; None for one that failed."""
+        tile_counts = np.array([image.tiles if image else 0 for image in tiled], dtype=np.int32)
+        return {
+            "patches": join_rows([image.patches for image in tiled if image]),
+            "image_rows": tile_counts * self.rows_per_tile,
+            "image_token_counts": tile_counts * self.rows_per_tile,
+            "tile_counts": tile_counts,
+            "page_counts": np.array([image.pages if image else 0 for image in tiled], dtype=np.int32),
+        }
+
+    def close(self) -> None:
+        """Stop the decoding processes."""
+        self.pool.close()
+
+
+class TowerStep(DecodeStep):
+    """Preprocesses images for an image tower, whose output is the embedding."""
+
+    def pack(
+        self, items: Sequence[ImageItem], tiled: Sequence[TileResult], truncate: Truncate
+    ) -> Tensors | RequestError:
+        """Return one request's tensors; the tokens of an image are its patches."""
+        errors = [str(image) if isinstance(image, ItemError) else "" for image in tiled]
+        if all(errors):
+            return RequestError("\n".join(errors))
+        tensors = self.pack_tiles([None if isinstance(image, ItemError) else image for image in tiled])
+        return tensors | {
+            "token_counts": tensors["image_rows"],
+            "untruncated_token_counts": tensors["image_rows"],
+            "errors": np.array([error.encode() for error in errors], dtype=np.object_),
+        }
+
+
+class ImageStep(DecodeStep):
+    """Preprocesses images, alone or with text, for a language model.
+
+    Args:
+        version_dir: Folder of the model version, with its `tokenizer.json`.
+        text: Prompts and limits of the model.
+        image: Tiling and prompt of its images.
+    """
+
+    def __init__(self, version_dir: Path, text: TextSettings, image: ImageSettings) -> None:
+        self.prompter = ImagePrompter(TextTokenizer(version_dir / "tokenizer.json", text), image)
+        super().__init__(image)
+
     def pack(
         self, items: Sequence[ImageItem], tiled: Sequence[TileResult], truncate: Truncate
     ) -> Tensors | RequestError:
@@ -142,14 +194,7 @@ class ImageStep:
             tensors = pack_sequences(encoded)
         except RequestError as error:
             return error
-        tile_counts = np.array([image.tiles if image else 0 for image in kept], dtype=np.int32)
-        return tensors | {
-            "patches": join_rows([image.patches for image in kept if image]),
-            "image_rows": tile_counts * self.rows_per_tile,
-            "image_token_counts": tile_counts * self.rows_per_tile,
-            "tile_counts": tile_counts,
-            "page_counts": np.array([image.pages if image else 0 for image in kept], dtype=np.int32),
-        }
+        return tensors | self.pack_tiles(kept)
 
     def encode(
         self, items: Sequence[ImageItem], tiled: Sequence[TileResult], truncate: Truncate
@@ -169,17 +214,14 @@ class ImageStep:
             encoded[index] = sequence
         return encoded
 
-    def close(self) -> None:
-        """Stop the decoding processes."""
-        self.pool.close()
 
-
-def load_step(version_dir: Path, parameters: dict[str, str]) -> TextStep | ImageStep:
+def load_step(version_dir: Path, parameters: dict[str, str]) -> TextStep | DecodeStep:
     """Create the step named by the parameter `modality`."""
     text = TextSettings.read(parameters)
     if parameters["modality"] == "text":
         return TextStep(version_dir, text)
-    return ImageStep(version_dir, text, ImageSettings.read(parameters))
+    image = ImageSettings.read(parameters)
+    return TowerStep(image) if isinstance(image.tiling, Resizing) else ImageStep(version_dir, text, image)
 
 
 def read_or_fail(read: Callable[[Tensors], list[Item]], request: Tensors) -> list[Item] | RequestError:

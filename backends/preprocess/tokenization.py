@@ -53,6 +53,19 @@ class TokenBody:
     unread: int
 
 
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """What texts are padded with, on the right, for a model that attends to padding.
+
+    Attributes:
+        token_id: Of the token that is added.
+        length: Tokens of every text, special tokens included.
+    """
+
+    token_id: int
+    length: int
+
+
 class TextTokenizer:
     """Turns each item into the token ids of one sequence.
 
@@ -65,6 +78,7 @@ class TextTokenizer:
         self.settings = settings
         self.tokenizer: Tokenizer = Tokenizer.from_file(str(tokenizer_path))
         self.tokenizer.no_truncation()
+        self.padding = read_padding(self.tokenizer)
         self.tokenizer.no_padding()
         # A user's "[CLS]" or "<IMG_CONTEXT>" is text, not a special token.
         self.tokenizer.encode_special_tokens = True
@@ -145,6 +159,8 @@ class TextTokenizer:
             raise ItemError("token_id_invalid", OUTSIDE_VOCABULARY)
         if min(ids) < 0 or max(ids) >= self.settings.vocab_size:
             raise ItemError("token_id_invalid", FOREIGN_IDS if checked else OUTSIDE_VOCABULARY)
+        while self.padding and len(ids) > 1 and ids[-1] == self.padding.token_id:
+            ids.pop()
         if self.head and ids[: len(self.head)] == self.head:
             ids = ids[len(self.head) :]
         if self.tail and ids[-len(self.tail) :] == self.tail:
@@ -176,7 +192,15 @@ class TextTokenizer:
             if fitted <= limit:
                 return ItemError("token_id_invalid", FOREIGN_IDS)
             body = cut(body, fitted - limit, item.truncate, count_prefix)
-        return TokenSequence([*self.head, *body, *self.tail], count)
+        return self.pad(TokenSequence([*self.head, *body, *self.tail], count))
+
+    def pad(self, sequence: TokenSequence) -> TokenSequence:
+        """Add the padding that the model attends to, if it does."""
+        missing = self.padding.length - len(sequence.ids) if self.padding else 0
+        if self.padding is None or missing <= 0:
+            return sequence
+        ids = [*sequence.ids, *[self.padding.token_id] * missing]
+        return TokenSequence(ids, sequence.untruncated_count, missing)
 
     def limit(self, input_type: InputType) -> int:
         """Return the token limit of an input type."""
@@ -221,6 +245,12 @@ class ImagePrompter:
                 return too_long_error(total, limit)
             body = cut(body, total - limit, prompt.truncate, lambda: kept)
         return TokenSequence([*fixed, *body, *self.text.tail], total)
+
+
+def read_padding(tokenizer: Tokenizer) -> Padding | None:
+    """Return the padding to a fixed length that a `tokenizer.json` asks for, None if it asks for none."""
+    padding = tokenizer.padding
+    return Padding(padding["pad_id"], padding["length"]) if padding and padding["length"] else None
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -20,9 +20,8 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.nemotron_vl import POOLINGS, build_embedder, build_vision_encoder, image_tokens_per_tile
 from export.names import EMBEDDER, VISION_ENCODER
-from export.spec import ImageSpec, ModelSpec, Precision, Target
+from export.spec import IMAGE_TOKEN_BYTES, ImageSpec, ModelSpec, Precision, Target
 from export.tokenizer import check_expansion, check_prefixes, check_token_ids, prepare_tokenizer
-from export.triton.tensors import PATCH_BYTES
 from export.validation import Agreement
 
 # Text around the image tokens of a prompt; the tokenizer has no special tokens for it.
@@ -109,9 +108,9 @@ def _image_spec(settings: Mapping[str, Any]) -> ImageSpec:
     vision = settings["vision_config"]
     tokens_per_tile = image_tokens_per_tile(settings)
     bytes_per_token = vision["image_size"] ** 2 * vision["num_channels"] // tokens_per_tile
-    if bytes_per_token != PATCH_BYTES:
+    if bytes_per_token != IMAGE_TOKEN_BYTES:
         raise CheckpointError(
-            f"an image token covers {bytes_per_token} bytes of pixels; only {PATCH_BYTES} are supported"
+            f"an image token covers {bytes_per_token} bytes of pixels; only {IMAGE_TOKEN_BYTES} are supported"
         )
     if settings["force_image_size"] != vision["image_size"]:
         raise CheckpointError(

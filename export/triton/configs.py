@@ -10,7 +10,15 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import names
 from export.serving import ServedModel
 from export.triton import steps, tensors
-from export.triton.steps import embedder_inputs, set_parameters, token_id_parameters
+from export.triton.steps import (
+    embedder_inputs,
+    image_inputs,
+    preprocessed_image,
+    set_parameters,
+    token_id_parameters,
+    vision_encoder_inputs,
+    vision_encoder_output,
+)
 from export.triton.tensors import Tensor
 
 _HEADER = "# Written by `python -m export`. What the tensors and parameters mean: docs/contract.md\n"
@@ -56,14 +64,15 @@ def _text_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
 def _image_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
     """Return the ensemble from encoded images to `embeddings`."""
     spec, image = model.spec, model.spec.image
-    if image is None or spec.image_embeds_dim is None:
+    if image is None:
         raise ValueError("a model without images has no image ensemble")
-    embeddings, image_embeds = tensors.embeddings(spec.dimensions), tensors.image_embeds(spec.image_embeds_dim)
-    config = _ensemble(f"{prefix}_{names.IMAGE}", tensors.IMAGE_INPUTS, (embeddings, *tensors.IMAGE_RESULTS))
-    between = (tensors.PATCHES, tensors.INPUT_IDS, tensors.SEQUENCE_LENGTHS, tensors.IMAGE_ROWS)
-    _add_step(config, f"{prefix}_{names.PREPROCESS_IMAGE}", tensors.IMAGE_INPUTS, (*between, *tensors.IMAGE_RESULTS))
-    _add_step(config, f"{prefix}_{names.VISION_ENCODER}", (tensors.PATCHES,), (image_embeds,))
-    _add_step(config, f"{prefix}_{names.EMBEDDER}", embedder_inputs(spec), (embeddings,))
+    inputs, embeddings, encoded = image_inputs(image), tensors.embeddings(spec.dimensions), vision_encoder_output(spec)
+    config = _ensemble(f"{prefix}_{names.IMAGE}", inputs, (embeddings, *tensors.IMAGE_RESULTS))
+    preprocessed = (*preprocessed_image(image), *tensors.IMAGE_RESULTS)
+    _add_step(config, f"{prefix}_{names.PREPROCESS_IMAGE}", inputs, preprocessed)
+    _add_step(config, f"{prefix}_{names.VISION_ENCODER}", vision_encoder_inputs(image), (encoded,))
+    if encoded != embeddings:
+        _add_step(config, f"{prefix}_{names.EMBEDDER}", embedder_inputs(spec), (embeddings,))
     values = {
         "modality": "image",
         "max_tiles": str(image.max_tiles_with_thumbnail),

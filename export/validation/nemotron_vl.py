@@ -57,7 +57,7 @@ def _sample_items(config: Mapping[str, Any], spec: ModelSpec, image: ImageSpec, 
     loaded.encode_special_tokens = True
     prompts = [spec.passage_prefix + text for text in SAMPLE_TEXTS] + [spec.query_prefix + SAMPLE_TEXTS[0]]
     items = [SampleItem(encoding.ids[: spec.max_tokens]) for encoding in loaded.encode_batch(prompts)]
-    tiles = _paint_tiles(3, image.tile_size)
+    tiles = paint_tiles(3, image.tile_size)
     patches = _cut_patches(tiles, config["vision_config"]["patch_size"], image_token_side(config))
     head = loaded.encode(spec.passage_prefix + image.prefix).ids
     for rows, text in ((patches[: image.tokens_per_tile], ""), (patches[image.tokens_per_tile :], SAMPLE_TEXTS[1])):
@@ -66,7 +66,7 @@ def _sample_items(config: Mapping[str, Any], spec: ModelSpec, image: ImageSpec, 
     return items
 
 
-def _paint_tiles(count: int, side: int) -> NDArray[np.uint8]:
+def paint_tiles(count: int, side: int) -> NDArray[np.uint8]:
     """Return soft clouds under a fine grain, the same in every run: `(count, side, side, 3)`."""
     random = np.random.default_rng(_TILES_SEED)
     coarse = random.integers(0, 256, (count, 9, 9, 3)).astype(np.float32)

@@ -158,6 +158,7 @@ def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensem
             max_tokens=int(text.parameters["max_tokens"]),
             takes_images=image is not None,
             takes_pdfs=image is not None and "page" in image.inputs,
+            takes_text_with_images=image is None or "text" in image.inputs,
             precision=text.parameters.get("precision", "fp32"),
             license=text.parameters.get("license", ""),
             fingerprint=text.parameters.get("fingerprint", ""),

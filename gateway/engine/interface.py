@@ -53,8 +53,9 @@ class ServedModel:
         public_id: The name clients use.
         dimensions: Size of its vectors.
         max_tokens: Longest sequence in tokens; special, prefix and image tokens included.
-        takes_images: Whether it embeds images, alone or with text.
+        takes_images: Whether it embeds images.
         takes_pdfs: Whether it embeds pages of PDFs.
+        takes_text_with_images: Whether an image and a text can share an embedding; dual encoders embed them apart.
         precision: Such as `fp32`.
         license: SPDX id or name.
         fingerprint: Of weights, precision and preprocessing; vectors of equal fingerprints are comparable.
@@ -71,6 +72,7 @@ class ServedModel:
     max_tokens: int
     takes_images: bool
     takes_pdfs: bool = False
+    takes_text_with_images: bool = True
     precision: str = "fp32"
     license: str = ""
     fingerprint: str = ""
