@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from export.errors import CheckpointError
 from export.sample_texts import SAMPLE_TEXTS
@@ -16,7 +17,11 @@ MAX_NORMALISED_GROWTH = 8  # Unicode's own normal forms lengthen few characters,
 
 
 def prepare_tokenizer(
-    tokenizer: Mapping[str, Any], *, image_token_id: int | None = None, lowercase: bool = False
+    tokenizer: Mapping[str, Any],
+    *,
+    image_token_id: int | None = None,
+    lowercase: bool = False,
+    normalizers: Sequence[Mapping[str, Any]] = (),
 ) -> bytes:
     """Return `tokenizer.json` without truncation and padding.
 
@@ -24,6 +29,7 @@ def prepare_tokenizer(
         tokenizer: Content of the checkpoint's `tokenizer.json`.
         image_token_id: Id of the image token, which is made special so that a user's text can never produce it.
         lowercase: Whether to lower the text first (`do_lower_case` of sentence-transformers).
+        normalizers: What to do with the text next, before the tokenizer's own normalisation.
 
     Raises:
         CheckpointError: The tokenizer has no added token with the id `image_token_id`.
@@ -31,10 +37,27 @@ def prepare_tokenizer(
     prepared = {**tokenizer, "truncation": None, "padding": None}
     if image_token_id is not None:
         prepared["added_tokens"] = _with_special(tokenizer.get("added_tokens") or [], image_token_id)
-    if lowercase:
-        steps = [{"type": "Lowercase"}, *([tokenizer["normalizer"]] if tokenizer.get("normalizer") else [])]
+    first = [*([{"type": "Lowercase"}] if lowercase else []), *normalizers]
+    if first:
+        steps = [*first, *([tokenizer["normalizer"]] if tokenizer.get("normalizer") else [])]
         prepared["normalizer"] = {"type": "Sequence", "normalizers": steps}
     return json.dumps(prepared, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def surround(tokenizer: bytes, before: Sequence[str], after: Sequence[str]) -> bytes:
+    """Return a `tokenizer.json` that puts these tokens before and after every text, and no others.
+
+    Raises:
+        CheckpointError: The vocabulary lacks one of them.
+    """
+    surrounded = load_tokenizer(tokenizer)
+    ids = {token: surrounded.token_to_id(token) for token in (*before, *after)}
+    for token, token_id in ids.items():
+        if token_id is None:
+            raise CheckpointError(f"tokenizer.json has no token {token!r:.40}, which surrounds texts")
+    surrounded.post_processor = TemplateProcessing(single=[*before, "$A", *after], special_tokens=list(ids.items()))
+    content: str = surrounded.to_str()
+    return content.encode()
 
 
 def pad_to(tokenizer: bytes, length: int, token: str) -> bytes:

@@ -25,7 +25,7 @@ from tests.service import PROJECT, Service, run_service
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
-SIZES = {
+SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "siglip": {
         "text": {"hidden_size": 48, "num_attention_heads": 6, "max_position_embeddings": 33},
         "vision": {"hidden_size": 48, "num_attention_heads": 2, "image_size": 45, "patch_size": 7},
