@@ -151,7 +151,7 @@ def read_tokens(message: Any, chunk: Chunk) -> TokenizeResult:
     counts = read_counts(response, chunk)
     shape = (len(chunk.indices),)
     token_ids: list[list[int]] = [[] for _ in chunk.indices]
-    if "input_ids" in response:
+    if chunk.modality == "text" or "input_ids" in response:
         lengths = response.array("sequence_lengths", shape)
         ids = response.array("input_ids", (int(lengths.sum()),))
         sequences = np.split(ids, np.cumsum(lengths)[:-1])

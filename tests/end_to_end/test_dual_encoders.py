@@ -13,6 +13,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 from export.checkpoint import Checkpoint
 from export.tokenizer import load_tokenizer
@@ -22,6 +24,7 @@ from tests.pdf_files import fill, make_pdf
 from tests.preprocess.image_files import draw_scene, encode
 from tests.sentences import load_sentences
 from tests.service import PROJECT, Service, run_service
+from tests.triton_requests import infer
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -176,6 +179,17 @@ def test_an_absurdly_long_image_is_refused(service: Service) -> None:
     body = {"model": "tiny/clip", "input": [image]}
     response = httpx.post(f"{service.http_url}/v1/embeddings", json=body, timeout=60)
     assert response.status_code == 400 and "16384x1 pixels: too long and narrow" in response.text
+
+
+def test_a_malformed_request_to_the_image_tower_is_refused(service: Service) -> None:
+    """The embedded backend checks row counts, as it does for texts."""
+    patches = np.zeros((2 * PATCHES["clip"], 12 * 12 * 3), np.uint8)
+    with InferenceServerClient(service.grpc_url) as triton:
+        for image_rows in ([PATCHES["clip"]], [1] * 2 * PATCHES["clip"]):
+            with pytest.raises(InferenceServerException, match=r"must add up|cannot process"):
+                infer(triton, "clip_vision_encoder", patches=patches, image_rows=np.array(image_rows, np.int32))
+        rows = np.full(2, PATCHES["clip"], np.int32)
+        assert infer(triton, "clip_vision_encoder", patches=patches, image_rows=rows)["embeddings"].shape == (2, 20)
 
 
 def test_metadata_names_what_the_models_take(service: Service) -> None:

@@ -5,7 +5,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export.serving import GraphOptions, ImageOptions, ServedModel, ServingSpec, StepOptions, VisionEncoderOptions
-from export.spec import Identity, ImageSpec, ModelSpec
+from export.spec import Identity, ImageSpec, ImageTowerSpec, ModelSpec
 from export.triton import render_repository, to_text
 from export.triton.profiles import list_profiles
 from export.triton.steps import preprocessing_parameters, warmup_files
@@ -21,6 +21,13 @@ IMAGE_SPEC = ModelSpec(
     image=ImageSpec(
         token_id=128258, prefix="<img>", suffix="</img> ", tile_size=512, max_tiles=6, use_thumbnail=True,
         tokens_per_tile=256,
+    ),
+)  # fmt: skip
+TOWER_SPEC = ModelSpec(
+    architecture="clip", dimensions=512, vocab_size=49408, max_query_tokens=77, max_passage_tokens=77, pooling="last",
+    image=ImageTowerSpec(
+        image_size=224, patch_size=32, shortest_edge=224, resample="bicubic", scale=1 / 255, mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
     ),
 )  # fmt: skip
 IDENTITY = Identity("org/m", license="MIT", fingerprint="f00d", manifest='{"public_id": "org/m"}')
@@ -79,12 +86,65 @@ def names_of(tensors) -> list[str]:
     return [tensor.name for tensor in tensors]
 
 
+IMAGE_TOWER = """
+name: "m_vision_encoder"
+backend: "onnxruntime"
+max_batch_size: 8
+input [
+  { name: "patches" data_type: TYPE_UINT8 dims: [ -1, 3072 ] allow_ragged_batch: true },
+  { name: "image_rows" data_type: TYPE_INT32 dims: [ -1 ] allow_ragged_batch: true }
+]
+output [ { name: "embeddings" data_type: TYPE_FP32 dims: [ -1, 512 ] } ]
+batch_output [ { kind: BATCH_SCATTER_WITH_INPUT_SHAPE target_name: "embeddings" source_input: "image_rows" } ]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+dynamic_batching {}
+optimization { priority: PRIORITY_MIN }
+model_warmup [ {
+  name: "one_tile"
+  batch_size: 1
+  inputs { key: "patches" value { data_type: TYPE_UINT8 dims: [ 49, 3072 ] zero_data: true } }
+  inputs { key: "image_rows" value { data_type: TYPE_INT32 dims: [ 1 ] input_data_file: "rows_of_one_tile" } }
+} ]
+"""
+
+
+def test_an_image_tower_is_a_step_of_its_own():
+    configs = render(TOWER_SPEC)
+    assert configs["m_vision_encoder"] == text_format.Parse(IMAGE_TOWER, pb.ModelConfig())
+    assert names_of(configs["m_embedder"].input) == ["input_ids", "sequence_lengths"]
+    assert [step.model_name for step in configs["m_image"].ensemble_scheduling.step] == [
+        "m_preprocess_image", "m_vision_encoder",
+    ]  # fmt: skip
+    assert names_of(configs["m_image"].input) == ["image", "page", "truncate"]
+    files = warmup_files(TOWER_SPEC)
+    assert files["vision_encoder"] == {"rows_of_one_tile": (49).to_bytes(4, "little")}
+    assert set(files["embedder"]) == {"one_sequence_of_8"}
+
+
+def test_an_image_tower_tells_how_images_are_resized():
+    found = parameters(render(TOWER_SPEC)["m_preprocess_image"])
+    resizing = {"image_size": "224", "patch_size": "32", "resample": "bicubic", "shortest_edge": "224"}
+    assert resizing.items() <= found.items()
+    assert preprocessing_parameters(TOWER_SPEC).items() <= found.items()
+    assert parameters(render(TOWER_SPEC)["m_image"])["tokens_per_tile"] == "49"
+
+
+def test_profiles_of_an_image_tower_fit_every_batch():
+    serving = ServingSpec(target="tensorrt")
+    [tiles] = list_profiles("vision_encoder", TOWER_SPEC, serving).values()
+    assert set(tiles) == {tensor.name for tensor in render(TOWER_SPEC, serving)["m_vision_encoder"].input}
+    assert all(sizes.min <= sizes.opt <= sizes.max for sizes in tiles.values())
+    most_images = serving.vision_encoder.max_batch_rows // 49
+    assert tiles["patches"].max == most_images * 49 * 3072
+    assert tiles["image_rows"].max >= most_images
+
+
 @pytest.mark.parametrize(("name", "expected"), [("m_embedder", EMBEDDER), ("m_vision_encoder", VISION_ENCODER)])
 def test_onnx_steps_are_ragged_batched_and_warmed_up(name, expected):
     assert render()[name] == text_format.Parse(expected, pb.ModelConfig())
 
 
-@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
+@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC, TOWER_SPEC])
 def test_text_of_a_config_parses_to_the_same_config(spec):
     configs = render(spec)
     assert len(configs) == (6 if spec.image else 3)
@@ -162,7 +222,7 @@ def test_steps_and_ensembles_report_tokens_before_truncation():
         assert (output.data_type, list(output.dims)) == (pb.DataType.TYPE_INT32, [-1])
 
 
-@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
+@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC, TOWER_SPEC])
 def test_a_tokenizer_that_cannot_round_trip_is_marked_on_the_text_step_and_ensemble(spec):
     configs = render_repository(ServedModel(IDENTITY, spec, token_ids_round_trip=False))
     marked = {name for name, config in configs.items() if "token_ids_round_trip" in config.parameters}
@@ -182,7 +242,7 @@ def test_ensembles_describe_themselves():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
+@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC, TOWER_SPEC])
 def test_each_tensor_of_an_ensemble_comes_from_its_input_or_an_earlier_step(spec):
     configs = render(spec)
     ensembles = [config for config in configs.values() if config.platform == "ensemble"]
