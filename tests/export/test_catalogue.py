@@ -36,7 +36,9 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 
 
 def render_table() -> Iterator[str]:
-    heads = "checkpoint, input, dimensions, longest text, pooling, licence, precisions, targets, memory, speed, tried with"
+    heads = (
+        "checkpoint, input, dimensions, longest text, pooling, licence, precisions, targets, memory, speed, tried with"
+    )
     columns = heads.split(", ")
     yield f"| {' | '.join(columns)} |"
     yield "|---" * len(columns) + "|"
