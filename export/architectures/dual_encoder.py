@@ -84,6 +84,10 @@ def plan_dual_encoder(checkpoint: Checkpoint, precision: Precision, target: Targ
         CheckpointError: A file is missing or asks for something that is not supported.
     """
     weights, image = checkpoint.weights, read_image_tower(checkpoint, encoder.vision)
+    rows = weights.shape("vision_model.embeddings.position_embedding.weight")[0]
+    if rows not in (image.tokens_per_tile, image.tokens_per_tile + 1):  # the latter with the first row of CLIP
+        patches = f"{image.image_size}x{image.image_size} pixels have {image.tokens_per_tile} patches"
+        raise CheckpointError(f"images of {patches}, but the image tower has {rows} position embeddings")
     dimensions = weights.shape(f"{encoder.text_projection}.weight")[0]
     max_tokens = weights.shape("text_model.embeddings.position_embedding.weight")[0]
     head = SentenceHead("last", (DenseLayer(encoder.text_projection, dimensions),))
@@ -140,7 +144,7 @@ def read_image_tower(checkpoint: Checkpoint, vision: Mapping[str, Any]) -> Image
     if config.get("resample") not in _RESAMPLES:
         allowed = ", ".join(f"{number} ({name})" for number, name in _RESAMPLES.items())
         raise CheckpointError(
-            f"{PREPROCESSOR} has resample {config.get('resample')!r:.40}; only {allowed} is supported"
+            f"{PREPROCESSOR} has resample {config.get('resample')!r:.40}; only {allowed} are supported"
         )
     return ImageTowerSpec(
         image_size=vision["image_size"],
