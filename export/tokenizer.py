@@ -80,6 +80,12 @@ def pad_to(tokenizer: bytes, length: int, token: str) -> bytes:
     return content.encode()
 
 
+def read_padded_length(tokenizer: bytes) -> int:
+    """Return the number of tokens that a `tokenizer.json` pads every text to, 0 if it pads none."""
+    padding = load_tokenizer(tokenizer).padding
+    return int(padding["length"] or 0) if padding else 0
+
+
 def load_unpadded(tokenizer: bytes) -> Tokenizer:
     """Load the content of a `tokenizer.json` without its padding; errors as those of `load_tokenizer`."""
     loaded = load_tokenizer(tokenizer)

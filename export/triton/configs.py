@@ -54,6 +54,8 @@ def _text_ensemble(model: ServedModel, prefix: str) -> pb.ModelConfig:
     _add_step(config, f"{prefix}_{names.PREPROCESS_TEXT}", tensors.TEXT_INPUTS, (*between, *tensors.TEXT_RESULTS))
     _add_step(config, f"{prefix}_{names.EMBEDDER}", between, (embeddings,))
     set_parameters(config, {"modality": "text", **token_id_parameters(model), **_identity(model)})
+    if model.padded_tokens:
+        set_parameters(config, {"padded_tokens": str(model.padded_tokens)})
     if model.identity.manifest is not None:
         set_parameters(config, {"manifest": model.identity.manifest})
     if model.identity.golden is not None:

@@ -164,6 +164,7 @@ def combine_ensembles(public_id: str, ensembles: Mapping[EnsembleModality, Ensem
             fingerprint=text.parameters.get("fingerprint", ""),
             max_tiles=int(image_parameters["max_tiles"]),
             tokens_per_tile=int(image_parameters["tokens_per_tile"]),
+            padded_tokens=int(text.parameters.get("padded_tokens", "0")),
             max_image_bytes=int(image_parameters.get("max_image_bytes", DEFAULT_MAX_IMAGE_BYTES)),
             checks_token_ids="token_id_policy" in text.inputs
             and text.parameters.get("token_ids_round_trip", "true") == "true",

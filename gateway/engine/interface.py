@@ -61,6 +61,7 @@ class ServedModel:
         fingerprint: Of weights, precision and preprocessing; vectors of equal fingerprints are comparable.
         max_tiles: Most tiles of one image, thumbnail included; 0 for text models.
         tokens_per_tile: Image tokens of one tile; 0 for text models.
+        padded_tokens: Tokens that every text takes in the model, which attends to padding; 0 for others.
         max_image_bytes: Size limit of one encoded image.
         checks_token_ids: Whether the engine can tell the model's own token ids from those of another tokenizer.
         manifest: The export's manifest, as in `docs/contract.md`; empty if the model carries none.
@@ -78,6 +79,7 @@ class ServedModel:
     fingerprint: str = ""
     max_tiles: int = 0
     tokens_per_tile: int = 0
+    padded_tokens: int = 0
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
     checks_token_ids: bool = True
     manifest: Mapping[str, Any] = field(default_factory=dict)

@@ -129,6 +129,12 @@ def test_an_image_tower_tells_how_images_are_resized():
     assert parameters(render(TOWER_SPEC)["m_image"])["tokens_per_tile"] == "49"
 
 
+def test_the_text_ensemble_tells_how_long_padded_texts_are():
+    configs = render_repository(ServedModel(IDENTITY, TOWER_SPEC, padded_tokens=64))
+    assert parameters(configs["m_text"])["padded_tokens"] == "64"
+    assert "padded_tokens" not in render(TOWER_SPEC)["m_text"].parameters
+
+
 def test_profiles_of_an_image_tower_fit_every_batch():
     serving = ServingSpec(target="tensorrt")
     [tiles] = list_profiles("vision_encoder", TOWER_SPEC, serving).values()

@@ -18,7 +18,7 @@ from export.errors import CheckpointError
 from export.graphs.builder import save_model
 from export.names import EMBEDDER, VISION_ENCODER
 from export.spec import ImageTowerSpec, Precision, Target
-from export.tokenizer import load_tokenizer
+from export.tokenizer import load_tokenizer, read_padded_length
 from export.validation import compare_embeddings, open_graph, require_agreement
 from tests.export.tiny_bert import write_json
 from tests.export.tiny_dual_encoders import WRITERS, write_clip, write_siglip
@@ -99,7 +99,9 @@ def test_an_item_without_patches_affects_no_other(tmp_path: Path, kind: str) -> 
 
 def test_siglip_texts_are_lowered_and_padded(tmp_path: Path) -> None:
     folder = write_siglip(tmp_path / "model")
-    served = load_tokenizer(plan_export(Checkpoint(folder), "fp32").tokenizer)
+    tokenizer = plan_export(Checkpoint(folder), "fp32").tokenizer
+    assert read_padded_length(tokenizer) == 40
+    served = load_tokenizer(tokenizer)
     ids = served.encode("A Cat").ids
     assert ids == served.encode("a cat").ids and len(ids) == 40 and ids[-1] == 0
     edit(folder / "tokenizer_config.json", do_lower_case=False)

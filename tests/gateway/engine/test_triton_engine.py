@@ -264,12 +264,12 @@ async def test_old_exports_take_no_pdfs(engine: TritonEngine, triton: FakeTriton
 async def test_images_for_a_tower_of_their_own_have_counts_and_no_token_ids(
     engine: TritonEngine, triton: FakeTriton
 ) -> None:
-    text, image = ensemble_config("vl_text", "text"), ensemble_config("vl_image", "image")
+    text, image = ensemble_config("vl_text", "text", padded_tokens="64"), ensemble_config("vl_image", "image")
     assert (await engine.models())[PUBLIC_ID].takes_text_with_images
     image.input.remove(next(tensor for tensor in image.input if tensor.name == "text"))
     triton.configs = [text, image]
     model = (await engine.models(refresh=True))[PUBLIC_ID]
-    assert model.takes_images and not model.takes_text_with_images
+    assert model.takes_images and not model.takes_text_with_images and model.padded_tokens == 64
     result = await engine.tokenize(make_batch(model, TextItem("a"), ImageItem(b"p")))
     assert [list(ids) for ids in result.token_ids] == [[0], []]
     assert list(result.image_token_counts) == [0, 256]
