@@ -62,11 +62,11 @@ def read_tower_config(config: Mapping[str, Any], tower: str, defaults: Mapping[s
     Raises:
         CheckpointError: A number is missing or out of range.
     """
-    complete = dict(defaults)
-    for name in (tower, f"{tower}_dict"):  # older configs of CLIP have a second one, which takes precedence
-        if config.get(name) is not None:
-            require_objects(config, name)
-            complete |= config[name]
+    given = {name: config[name] for name in (tower, f"{tower}_dict") if config.get(name) is not None}
+    require_objects(given, *given)
+    complete = {**defaults, **given.get(tower, {})}
+    if f"{tower}_dict" in given:  # of older configs of CLIP: it takes precedence, and so do the defaults beside it
+        complete |= {**defaults, **given[f"{tower}_dict"]}
     require_sizes(complete, "num_hidden_layers", "num_attention_heads", "hidden_size", "intermediate_size")
     require_multiple(complete, "hidden_size", "num_attention_heads")
     require_number(complete, "layer_norm_eps", 0, 1)

@@ -165,9 +165,15 @@ def test_what_a_config_leaves_out_is_transformers_default() -> None:
 
 
 def test_the_older_config_of_clip_takes_precedence() -> None:
-    config = {"text_config": {"hidden_size": 512, "num_attention_heads": 8}, "text_config_dict": {"hidden_size": 768}}
-    defaults = {"num_hidden_layers": 1, "intermediate_size": 8, "layer_norm_eps": 1e-5}
-    assert read_tower_config(config, "text_config", defaults)["hidden_size"] == 768
+    from transformers import CLIPConfig
+
+    from export.architectures import clip
+
+    config = {"text_config": {"hidden_size": 640, "num_hidden_layers": 3}, "text_config_dict": {"hidden_size": 768}}
+    expected = CLIPConfig(**config).text_config
+    found = read_tower_config(config, "text_config", clip._TEXT_DEFAULTS)
+    assert (found["hidden_size"], found["num_hidden_layers"]) == (expected.hidden_size, expected.num_hidden_layers)
+    assert expected.hidden_size == 768
 
 
 REFUSED: list[tuple[str, Callable[[Path], None], str]] = [
