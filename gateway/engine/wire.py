@@ -154,8 +154,8 @@ def read_tokens(message: Any, chunk: Chunk) -> TokenizeResult:
     if chunk.modality == "text" or "input_ids" in response:
         lengths = response.array("sequence_lengths", shape)
         ids = response.array("input_ids", (int(lengths.sum()),))
-        sequences = np.split(ids, np.cumsum(lengths)[:-1])
-        token_ids = [ids[:count].tolist() for ids, count in zip(sequences, counts[0], strict=True)]  # without padding
+        parts = np.split(ids, np.cumsum(lengths)[:-1])
+        token_ids = [part[:count].tolist() for part, count in zip(parts, counts[0], strict=True)]  # without padding
     pages = np.zeros(shape, np.int32)
     if "page_counts" in response:
         pages = response.array("page_counts", shape)
