@@ -228,3 +228,25 @@ def test_image_tokens_above_the_limit_are_refused_with_any_truncation(
 ) -> None:
     [refused] = prompter.encode(["text"], [50], truncate)
     assert isinstance(refused, ItemError) and refused.code == "text_too_long"
+
+
+def test_padding_around_token_ids_is_removed_before_they_are_read(wordpiece: Path) -> None:
+    padded = Tokenizer.from_file(str(wordpiece))
+    padded.enable_padding(length=12, pad_id=0, pad_token="[PAD]")
+    padded.save(str(wordpiece))
+    given = padded.encode("the cat sat").ids
+    assert len(given) == 12
+    tokenizer = TextTokenizer(wordpiece, make_settings(limit=12))
+    ends = len(given) - given.count(0)
+    items = [TokensItem(ids, InputType.PASSAGE, Truncate.NONE) for ids in (given, given[:ends], given[: ends + 2])]
+    sequences = tokenizer.encode(items)
+    assert ids_of(sequences) == [given] * 3
+    assert {sequence.padding for sequence in sequences if isinstance(sequence, TokenSequence)} == {given.count(0)}
+
+
+def test_a_tokenizer_that_pads_to_the_longest_of_a_batch_adds_nothing(wordpiece: Path) -> None:
+    padded = Tokenizer.from_file(str(wordpiece))
+    padded.enable_padding(pad_id=0, pad_token="[PAD]")
+    padded.save(str(wordpiece))
+    short, long = ids_of(TextTokenizer(wordpiece, make_settings()).encode([text("cat"), text("the cat sat on a mat")]))
+    assert len(short) < len(long)
