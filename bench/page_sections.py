@@ -26,7 +26,7 @@ from preprocess.decode import decode_image
 from preprocess.decode_pool import DecodePool
 from preprocess.items import ImageFile, RequestError, Tensors
 from preprocess.settings import ImageLimits, Tiling
-from preprocess.steps import DECODE_MEMORY_LIMIT_BYTES, DECODE_TIME_LIMIT_S, ImageStep, Step, load_step
+from preprocess.steps import DECODE_MEMORY_LIMIT_BYTES, DECODE_TIME_LIMIT_S, DecodeStep, Step, load_step
 from preprocess.tiles import choose_grid, cut_tiles
 
 PAGE_CLIENTS = 4
@@ -165,7 +165,7 @@ class StepLoop:
     """
 
     def __init__(self, step: Step, decoders: int, pages: Mapping[str, Sequence[bytes]], seconds: float) -> None:
-        assert isinstance(step, ImageStep)  # noqa: S101 - its parameters say so
+        assert isinstance(step, DecodeStep)  # noqa: S101 - its parameters say so
         self.name = f"{decoders} decoder{'s' if decoders > 1 else ''}"
         self._step, self._pages, self._seconds = step, pages, seconds
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m export MODEL [--name PUBLIC_ID] [--repository DIR] ...`."""
+"""The command line: `python -m export MODEL [--name PUBLIC_ID] [--repository DIR] ...`, or `--list [DIR]`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,19 @@ DEFAULT_REPOSITORY = Path("build/model_repository")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one export and return its exit status; a failed one writes a line `error: ...` to stderr."""
-    parsed = vars(_parser().parse_args(arguments))
+    parser = _parser()
+    parsed = vars(parser.parse_args(arguments))
+    listed = parsed.pop("listed")
+    if listed is None and parsed["model"] is None:
+        parser.error("MODEL is missing; --list names some")
     show_traceback, settings, target = parsed.pop("traceback"), parsed.pop("settings"), parsed.pop("target")
     progress = Progress()
     try:
+        if listed is not None:
+            from export.catalogue import describe_catalogue, describe_repository
+
+            sys.stdout.write(f"{describe_repository(Path(listed)) if listed else describe_catalogue()}\n")
+            return 0
         from export.pipeline import ExportRequest, export_model
 
         request = ExportRequest(**parsed, serving=parse_serving_spec(settings, target))
@@ -47,7 +56,17 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"options of --set, which can also be edited in config.pbtxt:\n{describe_serving_options()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or hub id (organisation/name)")
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="folder of a checkpoint, or hub id (organisation/name)"
+    )
+    parser.add_argument(
+        "--list",
+        dest="listed",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="export nothing; list what can be exported, or what the model repository DIR holds",
+    )
     parser.add_argument("--name", dest="public_id", metavar="PUBLIC_ID", help="name to serve it by (default: MODEL)")
     parser.add_argument(
         "--task", choices=get_args(Task), help="default: what config.json says; Qwen3 rerankers need `rank`"

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from export.errors import CheckpointError
 from export.sample_texts import SAMPLE_TEXTS
-from export.spec import ModelSpec
+from export.spec import ImageSpec, ModelSpec
 from export.tokenizer import load_tokenizer
 
 SAMPLE_QUERIES = ("hello", "What is NVIDIA?", "A man is eating food.")
@@ -43,7 +43,7 @@ def encode_pair(tokenizer: Tokenizer, spec: ModelSpec, query: str, document: str
     if rank is None:
         raise ValueError("an embedding model reads no pairs")
     before, ids = spec.query_prefix + query, list(rank.head)
-    if spec.image and tiles:
+    if isinstance(spec.image, ImageSpec) and tiles:
         ids += tokenizer.encode(spec.image.prefix, add_special_tokens=False).ids
         ids += [spec.image.token_id] * (tiles * spec.image.tokens_per_tile)
         before = spec.image.suffix + before

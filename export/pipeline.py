@@ -20,7 +20,7 @@ from export.sample_texts import SAMPLE_TEXTS
 from export.serving import ServedModel, ServingSpec
 from export.sources import Source
 from export.spec import BYTES_PER_PARAMETER, Identity, Precision, Task
-from export.tokenizer import survives_round_trip
+from export.tokenizer import read_padded_length, survives_round_trip
 from export.triton.steps import preprocessing_parameters
 from export.validation import UNVERIFIED, Agreement, ScoreAgreement, find_provider, require_agreement
 from export.validation.golden import compute_golden
@@ -184,4 +184,4 @@ def _serve(
         manifest=manifest.to_json(),
         golden=golden,
     )
-    return ServedModel(identity, plan.spec, request.serving, token_ids_round_trip)
+    return ServedModel(identity, plan.spec, request.serving, token_ids_round_trip, read_padded_length(plan.tokenizer))

@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import names
 from export.errors import ModelExistsError, RepositoryError
 from export.serving import ServedModel, ServingSpec
-from export.spec import ModelSpec, is_tensorrt
+from export.spec import ImageTowerSpec, ModelSpec, is_tensorrt
 from export.triton import render_repository, to_text
 from export.triton.profiles import PROFILES_FILE, list_profiles, render_profiles
 from export.triton.steps import warmup_files
@@ -36,8 +36,9 @@ class ModelFolders:
         return folder
 
     def write_tokenizer(self, tokenizer: bytes, spec: ModelSpec) -> None:
-        """Write the tokenizer of each preprocessing step; the second is a hard link to the first."""
-        ensembles = [names.ENSEMBLES[spec.task][modality] for modality in spec.modalities]
+        """Write the tokenizer of each preprocessing step that reads texts; the second is a hard link to the first."""
+        modalities = ("text",) if isinstance(spec.image, ImageTowerSpec) else spec.modalities
+        ensembles = [names.ENSEMBLES[spec.task][modality] for modality in modalities]
         first, *others = [self.version(names.PREPROCESSING[ensemble]) / _TOKENIZER for ensemble in ensembles]
         first.write_bytes(tokenizer)
         for path in others:

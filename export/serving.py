@@ -105,12 +105,14 @@ class ServedModel:
         spec: Its numbers.
         serving: How Triton runs it.
         token_ids_round_trip: Whether the tokenizer gives the same token ids again for the text of its token ids.
+        padded_tokens: Tokens of every text, for a model that attends to padding; 0 for others.
     """
 
     identity: Identity
     spec: ModelSpec
     serving: ServingSpec = field(default_factory=ServingSpec)
     token_ids_round_trip: bool = True
+    padded_tokens: int = 0
 
 
 def parse_serving_spec(settings: Iterable[str], target: Target) -> ServingSpec:

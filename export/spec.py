@@ -11,6 +11,10 @@ Pooling = Literal["mean", "cls", "max", "last"]
 Modality = Literal["text", "image"]
 Task = Literal["embed", "rank"]
 Activation = Literal["sigmoid", "identity"]
+Resample = Literal["bilinear", "bicubic", "lanczos"]
+
+IMAGE_TOKEN_BYTES = 32 * 32 * 3
+"""Size of the pixels that become one token of a language model."""
 
 # Maximum size of a parameter on the disk; token embeddings are float16 in int8 graphs.
 BYTES_PER_PARAMETER: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 2}
@@ -47,6 +51,51 @@ class ImageSpec:
     def max_tiles_with_thumbnail(self) -> int:
         """Maximum number of tiles of an image, the thumbnail included."""
         return self.max_tiles + (1 if self.use_thumbnail and self.max_tiles > 1 else 0)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Size of a row of `patches`, which becomes one image token."""
+        return IMAGE_TOKEN_BYTES
+
+
+@dataclass(frozen=True)
+class ImageTowerSpec:
+    """How images become rows of the input of an image tower, which embeds them without a language model.
+
+    Attributes:
+        image_size: Width and height of the tower's input, in pixels.
+        patch_size: Width and height of a patch, in pixels. Pixels to the right of the last whole patch, and below it,
+            are left out.
+        shortest_edge: Length that the shorter side of an image is resized to, in pixels, before the middle is cut out;
+            None if images are resized to the tower's input whatever their proportions.
+        resample: Filter by which they are resized.
+        scale: Factor of the pixels, from 0 to 255, before they are normalised.
+        mean: Subtracted from each of the channels red, green and blue.
+        std: By which each of them is then divided.
+    """
+
+    image_size: int
+    patch_size: int
+    shortest_edge: int | None
+    resample: Resample
+    scale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def tokens_per_tile(self) -> int:
+        """Patches of an image, which is one tile."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def max_tiles_with_thumbnail(self) -> int:
+        """Maximum number of tiles of an image."""
+        return 1
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Size of a row of `patches`, which is one patch."""
+        return self.patch_size**2 * 3
 
 
 @dataclass(frozen=True)
@@ -85,8 +134,8 @@ class ModelSpec:
         normalize: Whether embeddings have length 1.
         query_prefix: Text put before a query.
         passage_prefix: Text put before a passage.
-        image_embeds_dim: Width of the language model; None for a model without images.
-        image: How images are preprocessed; None for a model without images.
+        image_embeds_dim: Width of the language model that reads images; None without one.
+        image: How images are preprocessed, for the language model or for a tower of their own; None without images.
         rank: How a reranker reads pairs; None for an embedding model.
     """
 
@@ -100,7 +149,7 @@ class ModelSpec:
     query_prefix: str = ""
     passage_prefix: str = ""
     image_embeds_dim: int | None = None
-    image: ImageSpec | None = None
+    image: ImageSpec | ImageTowerSpec | None = None
     rank: RankSpec | None = None
 
     @property

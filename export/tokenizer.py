@@ -1,16 +1,17 @@
-"""The tokenizer as the preprocessing backend wants it: no truncation, no padding."""
+"""The tokenizer as the preprocessing backend wants it: no truncation, padding only if the model attends to it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from export.errors import CheckpointError
 from export.sample_texts import SAMPLE_TEXTS
-from export.spec import ModelSpec
+from export.spec import ImageSpec, ModelSpec
 
 MAX_NORMALISED_GROWTH = 8  # Unicode's own normal forms lengthen few characters, and those at most 18 times
 
@@ -20,6 +21,7 @@ def prepare_tokenizer(
     *,
     image_token_id: int | None = None,
     lowercase: bool = False,
+    normalizers: Sequence[Mapping[str, Any]] = (),
     all_special: bool = False,
 ) -> bytes:
     """Return `tokenizer.json` without truncation and padding.
@@ -28,6 +30,7 @@ def prepare_tokenizer(
         tokenizer: Content of the checkpoint's `tokenizer.json`.
         image_token_id: Id of the image token, which is made special so that a user's text can never produce it.
         lowercase: Whether to lower the text first (`do_lower_case` of sentence-transformers).
+        normalizers: What to do with the text next, before the tokenizer's own normalisation.
         all_special: Whether to make every added token special, so that a user's text can never produce one.
 
     Raises:
@@ -38,10 +41,60 @@ def prepare_tokenizer(
         prepared["added_tokens"] = [{**token, "special": True} for token in tokenizer.get("added_tokens") or []]
     if image_token_id is not None:
         prepared["added_tokens"] = _with_special(tokenizer.get("added_tokens") or [], image_token_id)
-    if lowercase:
-        steps = [{"type": "Lowercase"}, *([tokenizer["normalizer"]] if tokenizer.get("normalizer") else [])]
+    first = [*([{"type": "Lowercase"}] if lowercase else []), *normalizers]
+    if first:
+        steps = [*first, *([tokenizer["normalizer"]] if tokenizer.get("normalizer") else [])]
         prepared["normalizer"] = {"type": "Sequence", "normalizers": steps}
     return json.dumps(prepared, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def surround(tokenizer: bytes, before: Sequence[str], after: Sequence[str]) -> bytes:
+    """Return a `tokenizer.json` that puts these tokens before and after every text, and no others.
+
+    Raises:
+        CheckpointError: The vocabulary lacks one of them.
+    """
+    surrounded = load_tokenizer(tokenizer)
+    ids = {token: surrounded.token_to_id(token) for token in (*before, *after)}
+    for token, token_id in ids.items():
+        if token_id is None:
+            raise CheckpointError(f"tokenizer.json has no token {token!r:.40}, which surrounds texts")
+    surrounded.post_processor = TemplateProcessing(single=[*before, "$A", *after], special_tokens=list(ids.items()))
+    content: str = surrounded.to_str()
+    return content.encode()
+
+
+def pad_to(tokenizer: bytes, length: int, token: str) -> bytes:
+    """Return a `tokenizer.json` that pads every text on the right.
+
+    Args:
+        tokenizer: Content of a `tokenizer.json`.
+        length: Tokens of every text, special tokens included.
+        token: The token that is added.
+
+    Raises:
+        CheckpointError: The vocabulary has no such token.
+    """
+    padded = load_tokenizer(tokenizer)
+    token_id = padded.token_to_id(token)
+    if token_id is None:
+        raise CheckpointError(f"tokenizer.json has no token {token!r:.40}, which pads texts")
+    padded.enable_padding(length=length, pad_id=token_id, pad_token=token)
+    content: str = padded.to_str()
+    return content.encode()
+
+
+def read_padded_length(tokenizer: bytes) -> int:
+    """Return the number of tokens that a `tokenizer.json` pads every text to, 0 if it pads none."""
+    padding = load_tokenizer(tokenizer).padding
+    return int(padding["length"] or 0) if padding else 0
+
+
+def load_unpadded(tokenizer: bytes) -> Tokenizer:
+    """Load the content of a `tokenizer.json` without its padding; errors as those of `load_tokenizer`."""
+    loaded = load_tokenizer(tokenizer)
+    loaded.no_padding()
+    return loaded
 
 
 def load_tokenizer(tokenizer: bytes) -> Tokenizer:
@@ -110,13 +163,13 @@ def check_prefixes(tokenizer: bytes, spec: ModelSpec) -> None:
     Raises:
         CheckpointError: The longest sequence is too short.
     """
-    loaded = load_tokenizer(tokenizer)
+    loaded = load_unpadded(tokenizer)
     for kind, prefix, limit in (
         ("query", spec.query_prefix, spec.max_query_tokens),
         ("passage", spec.passage_prefix, spec.max_passage_tokens),
     ):
         taken = len(loaded.encode(prefix).ids)
-        if spec.image and kind == "passage":
+        if isinstance(spec.image, ImageSpec) and kind == "passage":
             taken += spec.image.tokens_per_tile
         if taken >= limit:
             raise CheckpointError(f"a {kind} has {taken} tokens before its text, of at most {limit}: nothing would fit")
@@ -131,7 +184,7 @@ def survives_round_trip(tokenizer: bytes, texts: Iterable[str]) -> bool:
         tokenizer: Content of the `tokenizer.json` to serve.
         texts: Real texts in many scripts.
     """
-    loaded = load_tokenizer(tokenizer)
+    loaded = load_unpadded(tokenizer)
     loaded.encode_special_tokens = True
     special = {token_id for token_id, token in loaded.get_added_tokens_decoder().items() if token.special}
     unknown = getattr(loaded.model, "unk_token", None)

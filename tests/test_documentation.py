@@ -33,8 +33,8 @@ TEMPLATES = {"bench/method.md"}
 # Names files and settings of earlier versions.
 CHANGELOG = "CHANGELOG.md"
 
-# Inside the folder of a served model, not in the repository.
-MODEL_FILES = {"1/engine.json", "1/profiles.json", "1/tokenizer.json", "modules.json"}
+# Inside the folder of a served model or of a checkpoint, not in the repository.
+MODEL_FILES = {"1/engine.json", "1/profiles.json", "1/tokenizer.json", "modules.json", "preprocessor_config.json"}
 
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)

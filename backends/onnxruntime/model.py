@@ -23,8 +23,13 @@ from graph import Graph, count_lanes  # Triton adds this folder to the path
 from lanes import Lanes, lower_priority
 from numpy.typing import NDArray
 
-# The values of the first tensor add up to the number of rows of the others (docs/contract.md).
-ROW_COUNTS = {"sequence_lengths": ("input_ids", "token_types"), "image_rows": ("image_embeds",)}
+# The values of the first tensor add up to the number of rows of the second, where a graph has both (docs/contract.md).
+ROW_COUNTS = (
+    ("sequence_lengths", "input_ids"),
+    ("sequence_lengths", "token_types"),
+    ("image_rows", "image_embeds"),
+    ("image_rows", "patches"),
+)
 
 CPU_ROWS_PER_RUN, GPU_ROWS_PER_RUN = 512, 8192
 """Maximum rows of a graph run shared by several requests; larger batches are split.
@@ -122,7 +127,7 @@ class TritonPythonModel:
             if not len(tensor):
                 raise RequestError(f"{name} has no rows: ragged tensors must not be empty")
             rows[name] = tensor.copy()  # its memory is freed with the request
-        for counts, counted in [(counts, each) for counts, tensors in ROW_COUNTS.items() for each in tensors]:
+        for counts, counted in ROW_COUNTS:
             if counts not in rows or counted not in rows:
                 continue
             if (rows[counts] < 0).any() or rows[counts].sum(dtype=np.int64) != len(rows[counted]):

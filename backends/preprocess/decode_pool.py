@@ -16,7 +16,7 @@ from preprocess.decode_queue import DecodeBatch, DecodeJob, DecodeQueue, TileRes
 from preprocess.decode_worker import WorkerSettings
 from preprocess.items import ExpiredError, ImageError, ImageFile
 from preprocess.lane import NICENESS
-from preprocess.settings import ImageLimits, Tiling
+from preprocess.settings import ImageLimits, Resizing, Tiling
 
 LIGHT_COST = 16 * 1024 * 1024
 """What decoding may cost, in pixels, on the worker that is kept free of slow images: about a quarter of a second."""
@@ -47,7 +47,7 @@ class DecodePool:
         workers: int,
         time_limit_s: float,
         memory_limit_bytes: int,
-        tiling: Tiling | None = None,
+        tiling: Tiling | Resizing | None = None,
         limits: ImageLimits | None = None,
     ) -> None:
         self._limits = limits or ImageLimits()

@@ -22,7 +22,6 @@ import numpy as np
 
 from preprocess.decode_worker import MAX_MESSAGE_BYTES, WorkerSettings
 from preprocess.items import ImageError, ImageFile
-from preprocess.settings import VALUES_PER_ROW
 from preprocess.tiles import TiledImage
 
 log = logging.getLogger(__name__)
@@ -115,8 +114,9 @@ class DecodeProcess:
             return TooCostly()
         if "code" in reply:
             return ImageError(reply["code"], reply["message"])
-        rows = reply["tiles"] * self._settings.tiling.rows_per_tile
-        patches = np.frombuffer(self._memory, np.uint8, rows * VALUES_PER_ROW).reshape(rows, VALUES_PER_ROW).copy()
+        tiling = self._settings.tiling
+        shape = reply["tiles"] * tiling.rows_per_tile, tiling.values_per_row
+        patches = np.frombuffer(self._memory, np.uint8, math.prod(shape)).reshape(shape).copy()
         return TiledImage(patches, reply["tiles"], reply["pages"])
 
     def _ask(self, file: ImageFile, max_cost: int | None, timeout_s: float) -> dict[str, Any] | None:

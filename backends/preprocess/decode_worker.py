@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import mmap
 import os
 import resource
@@ -29,7 +30,8 @@ from PIL import Image
 from preprocess.decode import decode_image
 from preprocess.items import ImageError
 from preprocess.pdf import render_page
-from preprocess.settings import VALUES_PER_ROW, ImageLimits, Tiling
+from preprocess.resize import cut_patches
+from preprocess.settings import ImageLimits, Resizing, Tiling
 from preprocess.tiles import cut_tiles
 
 MAX_MESSAGE_BYTES = 4096
@@ -65,7 +67,7 @@ class WorkerSettings:
         time_limit_s: Time limit per image, in seconds. After twice that, an unsupervised worker ends itself. Its
             processor time is limited by what the image's size lets expect.
         memory_limit_bytes: Limit on the worker's address space, including the interpreter.
-        tiling: How images are cut into tiles.
+        tiling: How images are cut into tiles, or resized.
         limits: Limits on images.
     """
 
@@ -73,13 +75,13 @@ class WorkerSettings:
     niceness: int
     time_limit_s: float
     memory_limit_bytes: int
-    tiling: Tiling
+    tiling: Tiling | Resizing
     limits: ImageLimits
 
     @property
     def memory_bytes(self) -> int:
         """Size of the shared memory: it holds an encoded image, then its patches in the same place."""
-        return max(self.limits.max_bytes, self.tiling.max_rows * VALUES_PER_ROW)
+        return max(self.limits.max_bytes, self.tiling.max_rows * self.tiling.values_per_row)
 
     def to_json(self) -> bytes:
         """Return the settings as a message."""
@@ -89,7 +91,8 @@ class WorkerSettings:
     def from_json(cls, message: bytes) -> WorkerSettings:
         """Read the settings from a message."""
         fields = json.loads(message)
-        return cls(**{**fields, "tiling": Tiling(**fields["tiling"]), "limits": ImageLimits(**fields["limits"])})
+        tiling = (Resizing if "resample" in fields["tiling"] else Tiling)(**fields["tiling"])
+        return cls(**{**fields, "tiling": tiling, "limits": ImageLimits(**fields["limits"])})
 
 
 def serve_images(control: socket.socket) -> None:
@@ -121,8 +124,11 @@ def _limit_process(settings: WorkerSettings) -> None:
 def _tile_file(memory: mmap.mmap, question: dict[str, Any], settings: WorkerSettings) -> dict[str, object]:
     try:
         image, pages = _read_file(memory[: question["bytes"]], question["page"], question["max_cost"], settings.limits)
-        rows = np.frombuffer(memory, np.uint8, settings.tiling.max_rows * VALUES_PER_ROW).reshape(-1, VALUES_PER_ROW)
-        return {"tiles": cut_tiles(image, settings.tiling, out=rows).tiles, "pages": pages}
+        tiling = settings.tiling
+        shape = tiling.max_rows, tiling.values_per_row
+        rows = np.frombuffer(memory, np.uint8, math.prod(shape)).reshape(shape)
+        tiled = cut_patches(image, tiling, rows) if isinstance(tiling, Resizing) else cut_tiles(image, tiling, rows)
+        return {"tiles": tiled.tiles, "pages": pages}
     except TooCostlyError as error:
         return {"cost": error.cost}
     except ImageError as error:

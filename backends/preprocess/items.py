@@ -127,14 +127,16 @@ class TokenSequence:
     """The tokens of one item.
 
     Attributes:
-        ids: Token ids that the embedder gets, including special, prefix and image tokens.
-        untruncated_count: Number of tokens before truncation.
+        ids: Token ids that the embedder gets, including special, prefix and image tokens, and padding at the end.
+        untruncated_count: Number of tokens before truncation, without padding.
         text_start: Index of the first token of the item's own text; those of a reranker's query come before it.
+        padding: Number of tokens of padding.
     """
 
     ids: list[int]
     untruncated_count: int
     text_start: int = 0
+    padding: int = 0
 
 
 EMPTY_SEQUENCE = TokenSequence([], 0)
@@ -290,7 +292,7 @@ def pack_sequences(encoded: Sequence[TokenSequence | ItemError]) -> dict[str, ND
     return {
         "input_ids": np.fromiter(ids, dtype=np.int64, count=int(lengths.sum())),
         "sequence_lengths": lengths,
-        "token_counts": lengths,
+        "token_counts": lengths - np.array([sequence.padding for sequence in sequences], dtype=np.int32),
         "untruncated_token_counts": np.array([each.untruncated_count for each in sequences], dtype=np.int32),
         "errors": np.array([error.encode() for error in errors], dtype=np.object_),
     }

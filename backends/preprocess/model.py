@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))  # Triton adds only
 
 from preprocess.items import ExpiredError, RequestError, Tensors, count_text_bytes
 from preprocess.lane import Lane, find_large
-from preprocess.steps import ImageStep, RankStep, TextStep, load_step
+from preprocess.steps import DecodeStep, RankStep, TextStep, load_step
 
 
 class TritonPythonModel:
@@ -44,7 +44,7 @@ class TritonPythonModel:
             The responses, or None if they are sent as they complete.
         """
         batch = [read_tensors(request) for request in requests]
-        if isinstance(self.step, ImageStep):
+        if isinstance(self.step, DecodeStep):
             for request, tensors in zip(requests, batch, strict=True):
                 respond_later(request, self.step.submit(tensors, read_timeout_s(request)))
             return None

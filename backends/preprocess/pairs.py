@@ -43,7 +43,8 @@ class PairTokenizer:
     def __init__(self, tokenizer_path: Path, settings: TextSettings, image: ImageSettings | None = None) -> None:
         assert settings.pair is not None  # noqa: S101 - the configuration says that it is a reranker
         self.settings, self.pair, self.limit = settings, settings.pair, settings.max_passage_tokens
-        self.reader = PromptReader(load_tokenizer(tokenizer_path))
+        tokenizer, _ = load_tokenizer(tokenizer_path)
+        self.reader = PromptReader(tokenizer)
         self.before_image = [*self.pair.head, *(self.reader.encode(image.prefix) if image else [])]
         self.after_image = image.suffix if image else ""
 

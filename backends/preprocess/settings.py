@@ -103,6 +103,11 @@ class Tiling:
     use_thumbnail: bool = True
 
     @property
+    def values_per_row(self) -> int:
+        """Bytes in a row of `patches`."""
+        return VALUES_PER_ROW
+
+    @property
     def rows_per_tile(self) -> int:
         """Rows of `patches`, and so image tokens, per tile."""
         return (self.tile_size // PIXELS_PER_BLOCK_SIDE) ** 2
@@ -111,6 +116,44 @@ class Tiling:
     def max_rows(self) -> int:
         """Maximum number of rows of `patches` per image."""
         return self.rows_per_tile * (self.max_tiles + self.use_thumbnail)
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """How an image tower without a language model wants its images.
+
+    Attributes:
+        image_size: Width and height of its input, in pixels.
+        patch_size: Width and height of a patch, in pixels.
+        resample: Filter by which images are resized: `bilinear`, `bicubic` or `lanczos`.
+        shortest_edge: Length that the shorter side is resized to, in pixels, before the middle is cut out; None if both
+            sides are resized to `image_size`.
+    """
+
+    image_size: int
+    patch_size: int
+    resample: str
+    shortest_edge: int | None = None
+
+    @property
+    def patches_per_side(self) -> int:
+        """Whole patches side by side; the pixels beyond are left out."""
+        return self.image_size // self.patch_size
+
+    @property
+    def values_per_row(self) -> int:
+        """Bytes in a row of `patches`, which is one patch."""
+        return self.patch_size**2 * 3
+
+    @property
+    def rows_per_tile(self) -> int:
+        """Rows of `patches` per image."""
+        return self.patches_per_side**2
+
+    @property
+    def max_rows(self) -> int:
+        """Maximum number of rows of `patches` per image."""
+        return self.rows_per_tile
 
 
 @dataclass(frozen=True)
@@ -159,16 +202,16 @@ class ImageSettings:
     """How an image becomes tiles and takes its place in a prompt.
 
     Attributes:
-        prefix: Text between the passage prefix and the image tokens.
-        suffix: Text between the image tokens and the item's text.
-        tiling: How images are cut into tiles.
+        prefix: Text between the passage prefix and the image tokens; empty without a language model.
+        suffix: Text between the image tokens and the item's text; empty without a language model.
+        tiling: How images are cut into tiles, or resized for an image tower without a language model.
         limits: Limits on images.
         decode_workers: Number of processes that decode images; `count_decode_workers` by default.
     """
 
     prefix: str
     suffix: str
-    tiling: Tiling
+    tiling: Tiling | Resizing
     limits: ImageLimits
     decode_workers: int
 
@@ -176,16 +219,29 @@ class ImageSettings:
     def read(cls, parameters: Mapping[str, str]) -> ImageSettings:
         """Read the settings from a model configuration's parameters."""
         return cls(
-            prefix=parameters["image_prefix"],
-            suffix=parameters["image_suffix"],
-            tiling=Tiling(
-                tile_size=int(parameters["tile_size"]),
-                max_tiles=int(parameters["max_tiles"]),
-                use_thumbnail=parameters["use_thumbnail"] == "true",
-            ),
+            prefix=parameters.get("image_prefix", ""),
+            suffix=parameters.get("image_suffix", ""),
+            tiling=read_tiling(parameters),
             limits=ImageLimits(max_bytes=int(parameters.get("max_image_bytes", ImageLimits.max_bytes))),
             decode_workers=int(parameters.get("decode_workers") or count_decode_workers()),
         )
+
+
+def read_tiling(parameters: Mapping[str, str]) -> Tiling | Resizing:
+    """Read how images are cut into tiles or, for an image tower without a language model, resized."""
+    if "image_size" not in parameters:
+        return Tiling(
+            tile_size=int(parameters["tile_size"]),
+            max_tiles=int(parameters["max_tiles"]),
+            use_thumbnail=parameters["use_thumbnail"] == "true",
+        )
+    shortest_edge = parameters.get("shortest_edge")
+    return Resizing(
+        image_size=int(parameters["image_size"]),
+        patch_size=int(parameters["patch_size"]),
+        resample=parameters["resample"],
+        shortest_edge=None if shortest_edge is None else int(shortest_edge),
+    )
 
 
 def count_decode_workers() -> int:

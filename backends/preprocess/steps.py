@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -31,15 +32,18 @@ from preprocess.items import (
     read_truncate,
 )
 from preprocess.pairs import PairTokenizer, list_token_types
-from preprocess.settings import ImageSettings, TextSettings
+from preprocess.settings import ImageSettings, Resizing, TextSettings
 from preprocess.tokenization import ImagePrompter, TextTokenizer
 
 if TYPE_CHECKING:
     from preprocess.decode_queue import TileResult
+    from preprocess.tiles import TiledImage
 
 Item = TypeVar("Item")
 Tokenize = Callable[[Sequence[str], Sequence[int]], list[TokenSequence | ItemError]]
 """Tokenises the texts of valid images, of which the image tokens are counted."""
+Pack = Callable[[Sequence[ImageItem], "Sequence[TileResult]"], Tensors | RequestError]
+"""Makes the tensors of a request of its items and their decoded images."""
 
 TOKENIZER = "tokenizer.json"
 
@@ -123,19 +127,16 @@ class RankStep:
         """Do nothing: the step has no processes."""
 
 
-class ImageStep:
+class DecodeStep(ABC):
     """Decodes and tiles images, in processes that all requests share.
 
     Args:
-        version_dir: Folder of the model version, with its `tokenizer.json`.
-        text: Prompts and limits of the model.
-        image: Tiling and prompt of its images.
+        image: Tiling of the model's images.
     """
 
-    def __init__(self, version_dir: Path, text: TextSettings, image: ImageSettings) -> None:
+    def __init__(self, image: ImageSettings) -> None:
         from preprocess.decode_pool import DecodePool  # text steps never load the image code
 
-        self.load_tokenizer(version_dir / TOKENIZER, text, image)
         self.rows_per_tile = image.tiling.rows_per_tile
         memory_limit_bytes = DECODE_MEMORY_LIMIT_BYTES + ENCODED_COPIES * image.limits.max_bytes
         self.pool = DecodePool(
@@ -150,18 +151,18 @@ class ImageStep:
             timeout_s: Seconds from now after which nobody waits for the result.
 
         Returns:
-            Patches and packed sequences, or the request's error. Raises `ExpiredError` once the time is over.
+            Patches and what belongs to them, or the request's error. Raises `ExpiredError` once the time is over.
         """
         result: Future[Tensors | RequestError] = Future()
         try:
-            items, tokenize = read_image_items(request), self.prepare(request)
+            items, pack = read_image_items(request), self.prepare(request)
         except RequestError as error:
             result.set_result(error)
             return result
 
         def finish(decoded: Future[list[TileResult]]) -> None:
             try:
-                result.set_result(self.pack(items, decoded.result(), tokenize))
+                result.set_result(pack(items, decoded.result()))
             except Exception as error:
                 result.set_exception(error)
 
@@ -169,17 +170,79 @@ class ImageStep:
         self.pool.submit(files, time.monotonic() + timeout_s).add_done_callback(finish)
         return result
 
-    def load_tokenizer(self, path: Path, text: TextSettings, image: ImageSettings) -> None:
-        """Load what tokenises prompts."""
-        self.prompter = ImagePrompter(TextTokenizer(path, text), image)
+    @abstractmethod
+    def prepare(self, request: Tensors) -> Pack:
+        """Return what makes the tensors of a request of its decoded images; a failed item has no patches.
 
-    def prepare(self, request: Tensors) -> Tokenize:
-        """Return what tokenises the prompts of a request.
+        Raises:
+            RequestError: An input besides the images is invalid.
+        """
+
+    def pack_tiles(self, tiled: Sequence[TiledImage | None]) -> dict[str, NDArray[Any]]:
+        """Return the patches of a request, and the counts of each item; None for one that failed."""
+        tile_counts = np.array([image.tiles if image else 0 for image in tiled], dtype=np.int32)
+        return {
+            "patches": join_rows([image.patches for image in tiled if image]),
+            "image_rows": tile_counts * self.rows_per_tile,
+            "image_token_counts": tile_counts * self.rows_per_tile,
+            "tile_counts": tile_counts,
+            "page_counts": np.array([image.pages if image else 0 for image in tiled], dtype=np.int32),
+        }
+
+    def close(self) -> None:
+        """Stop the decoding processes."""
+        self.pool.close()
+
+
+class TowerStep(DecodeStep):
+    """Preprocesses images for an image tower, whose output is the embedding."""
+
+    def prepare(self, request: Tensors) -> Pack:
+        """Return what makes the tensors of a request of its decoded images.
 
         Raises:
             RequestError: `truncate` is invalid.
         """
-        return partial(self.prompter.encode, truncate=read_truncate(request))
+        read_truncate(request)  # there is no text to cut
+        return self.pack
+
+    def pack(self, items: Sequence[ImageItem], tiled: Sequence[TileResult]) -> Tensors | RequestError:
+        """Return one request's tensors; the tokens of an image are its patches."""
+        errors = [str(image) if isinstance(image, ItemError) else "" for image in tiled]
+        if all(errors):
+            return RequestError("\n".join(errors))
+        tensors = self.pack_tiles([None if isinstance(image, ItemError) else image for image in tiled])
+        return tensors | {
+            "token_counts": tensors["image_rows"],
+            "untruncated_token_counts": tensors["image_rows"],
+            "errors": np.array([error.encode() for error in errors], dtype=np.object_),
+        }
+
+
+class ImageStep(DecodeStep):
+    """Preprocesses images, alone or with text, for a language model.
+
+    Args:
+        version_dir: Folder of the model version, with its `tokenizer.json`.
+        text: Prompts and limits of the model.
+        image: Tiling and prompt of its images.
+    """
+
+    def __init__(self, version_dir: Path, text: TextSettings, image: ImageSettings) -> None:
+        self.load_tokenizer(version_dir / TOKENIZER, text, image)
+        super().__init__(image)
+
+    def load_tokenizer(self, path: Path, text: TextSettings, image: ImageSettings) -> None:
+        """Load what tokenises prompts."""
+        self.prompter = ImagePrompter(TextTokenizer(path, text), image)
+
+    def prepare(self, request: Tensors) -> Pack:
+        """Return what makes the tensors of a request of its decoded images.
+
+        Raises:
+            RequestError: `truncate` is invalid.
+        """
+        return partial(self.pack, tokenize=partial(self.prompter.encode, truncate=read_truncate(request)))
 
     def pack(
         self, items: Sequence[ImageItem], tiled: Sequence[TileResult], tokenize: Tokenize
@@ -194,14 +257,7 @@ class ImageStep:
             tensors = pack_sequences(encoded)
         except RequestError as error:
             return error
-        tile_counts = np.array([image.tiles if image else 0 for image in kept], dtype=np.int32)
-        return tensors | {
-            "patches": join_rows([image.patches for image in kept if image]),
-            "image_rows": tile_counts * self.rows_per_tile,
-            "image_token_counts": tile_counts * self.rows_per_tile,
-            "tile_counts": tile_counts,
-            "page_counts": np.array([image.pages if image else 0 for image in kept], dtype=np.int32),
-        }
+        return tensors | self.pack_tiles(kept)
 
     def encode(
         self, items: Sequence[ImageItem], tiled: Sequence[TileResult], tokenize: Tokenize
@@ -221,10 +277,6 @@ class ImageStep:
             encoded[index] = sequence
         return encoded
 
-    def close(self) -> None:
-        """Stop the decoding processes."""
-        self.pool.close()
-
 
 class RankImageStep(ImageStep):
     """Decodes and tiles images, and tokenises the query of each request with them and their texts.
@@ -239,17 +291,17 @@ class RankImageStep(ImageStep):
         """Load what tokenises pairs."""
         self.tokenizer = PairTokenizer(path, text, image)
 
-    def prepare(self, request: Tensors) -> Tokenize:
-        """Return what tokenises the prompts of a request.
+    def prepare(self, request: Tensors) -> Pack:
+        """Return what makes the tensors of a request of its decoded images.
 
         Raises:
             RequestError: The query or `truncate` is invalid.
         """
         query = self.tokenizer.read(read_query(request), len(request["image"]))
-        return partial(self.tokenizer.encode, query, truncate=read_truncate(request))
+        return partial(self.pack, tokenize=partial(self.tokenizer.encode, query, truncate=read_truncate(request)))
 
 
-Step = TextStep | RankStep | ImageStep
+Step = TextStep | RankStep | DecodeStep
 
 
 def load_step(version_dir: Path, parameters: dict[str, str]) -> Step:
@@ -258,6 +310,8 @@ def load_step(version_dir: Path, parameters: dict[str, str]) -> Step:
     if parameters["modality"] == "text":
         return RankStep(version_dir, text) if text.pair else TextStep(version_dir, text)
     image = ImageSettings.read(parameters)
+    if isinstance(image.tiling, Resizing):
+        return TowerStep(image)
     return RankImageStep(version_dir, text, image) if text.pair else ImageStep(version_dir, text, image)
 
 

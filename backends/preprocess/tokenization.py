@@ -55,6 +55,19 @@ class TokenBody:
     unread: int
 
 
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """What texts are padded with, on the right, for a model that attends to padding.
+
+    Attributes:
+        token_id: Of the token that is added.
+        length: Tokens of every text, special tokens included.
+    """
+
+    token_id: int
+    length: int
+
+
 class TextTokenizer:
     """Turns each item into the token ids of one sequence.
 
@@ -65,7 +78,7 @@ class TextTokenizer:
 
     def __init__(self, tokenizer_path: Path, settings: TextSettings) -> None:
         self.settings = settings
-        self.tokenizer = load_tokenizer(tokenizer_path)
+        self.tokenizer, self.padding = load_tokenizer(tokenizer_path)
         self.head, self.tail = special_tokens(self.tokenizer)
         self.reader = PromptReader(self.tokenizer)
         self.encode_prefix = lru_cache(MAX_KNOWN_PREFIXES)(lambda prefix: self.reader.encode(prefix.rstrip()))
@@ -143,6 +156,8 @@ class TextTokenizer:
             raise ItemError("token_id_invalid", OUTSIDE_VOCABULARY)
         if min(ids) < 0 or max(ids) >= self.settings.vocab_size:
             raise ItemError("token_id_invalid", FOREIGN_IDS if checked else OUTSIDE_VOCABULARY)
+        while self.padding and len(ids) > 1 and ids[-1] == self.padding.token_id:
+            ids.pop()
         if self.head and ids[: len(self.head)] == self.head:
             ids = ids[len(self.head) :]
         if self.tail and ids[-len(self.tail) :] == self.tail:
@@ -176,7 +191,15 @@ class TextTokenizer:
             if item.prompt and len(self.head) + count_prefix() + len(self.tail) >= limit:
                 return ItemError("text_too_long", f"the prompt alone has more tokens than the limit of {limit} leaves")
             body = cut(body, fitted - limit, item.truncate, count_prefix)
-        return TokenSequence([*self.head, *body, *self.tail], count)
+        return self.pad(TokenSequence([*self.head, *body, *self.tail], count))
+
+    def pad(self, sequence: TokenSequence) -> TokenSequence:
+        """Add the padding that the model attends to, if it does."""
+        missing = self.padding.length - len(sequence.ids) if self.padding else 0
+        if self.padding is None or missing <= 0:
+            return sequence
+        ids = [*sequence.ids, *[self.padding.token_id] * missing]
+        return TokenSequence(ids, sequence.untruncated_count, padding=missing)
 
     def limit(self, input_type: InputType) -> int:
         """Return the token limit of an input type."""
@@ -218,13 +241,24 @@ class ImagePrompter:
         return join(fixed, body, self.text.tail, prompt, self.text.reader)
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Load a tokenizer such that a user's "[CLS]" or "<IMG_CONTEXT>" is text, not a special token."""
+def load_tokenizer(path: Path) -> tuple[Tokenizer, Padding | None]:
+    """Load a tokenizer such that a user's "[CLS]" or "<IMG_CONTEXT>" is text, not a special token.
+
+    Returns:
+        The tokenizer, which neither cuts nor pads, and the padding that its file asks for.
+    """
     tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+    padding = read_padding(tokenizer)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
-    return tokenizer
+    return tokenizer, padding
+
+
+def read_padding(tokenizer: Tokenizer) -> Padding | None:
+    """Return the padding to a fixed length that a `tokenizer.json` asks for, None if it asks for none."""
+    padding = tokenizer.padding
+    return Padding(padding["pad_id"], padding["length"]) if padding and padding["length"] else None
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from export.spec import IMAGE_TOKEN_BYTES
 from export.tiny_checkpoint.tensors import FULL_SIZE, Widths
-from export.triton.tensors import PATCH_BYTES
 from export.validation.nemotron_vl import SampleItem
 
 SEED = 11
@@ -110,7 +110,7 @@ def make_page(random: np.random.Generator, tiles: int, image_token_id: int) -> S
     """Return an image of random pixels in its prompt."""
     rows = tiles * TOKENS_PER_TILE
     head, tail = make_text(random, PAGE_HEAD_TOKENS).input_ids, make_text(random, PAGE_TAIL_TOKENS).input_ids
-    patches = random.integers(0, 256, (rows, PATCH_BYTES), np.uint8)
+    patches = random.integers(0, 256, (rows, IMAGE_TOKEN_BYTES), np.uint8)
     return SampleItem([*head, *[image_token_id] * rows, *tail], patches)
 
 

@@ -23,6 +23,7 @@ GraphFiles = Mapping[str, Path]  # step name → its model.onnx
 ARCHITECTURES: Mapping[str, str] = {
     "bert": "bert",
     "camembert": "bert",
+    "clip": "clip",
     "gemma3_text": "decoder",
     "llama_bidirec": "decoder",
     "llama_nemotron_vl": "nemotron_vl",
@@ -30,6 +31,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "modernbert": "modernbert",
     "qwen3": "decoder",
     "roberta": "bert",
+    "siglip": "siglip",
     "xlm-roberta": "bert",
     # Without a graph of ours, exported by optimum.
     "albert": "padded",
@@ -52,10 +54,16 @@ CLASSES: Mapping[str, frozenset[str]] = {
         | {f"{family}Model" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")}
         | {f"{family}ForMaskedLM" for family in ("Bert", "Camembert", "Roberta", "XLMRoberta")}
     ),
+    "clip": frozenset({"CLIPModel"}),
     # Qwen3 embedders keep the name of the text generator; modules.json tells them from it.
     "decoder": frozenset({"LlamaBidirectionalModel", "Qwen3Model", "Qwen3ForCausalLM", "Gemma3TextModel"}),
     "modernbert": frozenset({"ModernBertModel", "ModernBertForMaskedLM"}),
     "nemotron_vl": frozenset({"LlamaNemotronVLModel"}),
+    "siglip": frozenset({"SiglipModel"}),
+}
+_UNSUPPORTED: Mapping[str, str] = {
+    "siglip2": "a SigLIP 2 of the NaFlex kind, whose images keep their proportions; SigLIP 2 of a fixed resolution is"
+    " supported, such as siglip2-base-patch16-224"
 }
 # Text generators that are rerankers if one says so, by module.
 ANSWERERS: Mapping[str, frozenset[str]] = {"decoder": frozenset({"Qwen3ForCausalLM"})}
@@ -118,6 +126,8 @@ def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "
     model_type = str(checkpoint.config.get("model_type") or "")
     if not model_type:
         raise CheckpointError(f"{checkpoint.folder}/config.json has no model_type")
+    if model_type in _UNSUPPORTED:
+        raise CheckpointError(f"{checkpoint.folder} is {_UNSUPPORTED[model_type]}")
     if model_type not in ARCHITECTURES:
         raise UnknownArchitectureError(model_type, ARCHITECTURES)
     architecture = ARCHITECTURES[model_type]

@@ -30,7 +30,7 @@ from export.graphs.nemotron_vl import (
 from export.graphs.weights import UnprefixedWeights, Weights
 from export.names import EMBEDDER, RERANKER, VISION_ENCODER
 from export.pairs import check_pairs
-from export.spec import ImageSpec, ModelSpec, Precision, RankSpec, Target
+from export.spec import IMAGE_TOKEN_BYTES, ImageSpec, ModelSpec, Precision, RankSpec, Target
 from export.tokenizer import (
     check_expansion,
     check_prefixes,
@@ -39,7 +39,6 @@ from export.tokenizer import (
     prepare_tokenizer,
     read_special_tokens,
 )
-from export.triton.tensors import PATCH_BYTES
 from export.validation import Agreement, ScoreAgreement
 
 # Text around the image tokens of a prompt; the tokenizer has no special tokens for it.
@@ -166,9 +165,9 @@ def _image_spec(settings: Mapping[str, Any]) -> ImageSpec:
     vision = settings["vision_config"]
     tokens_per_tile = image_tokens_per_tile(settings)
     bytes_per_token = vision["image_size"] ** 2 * vision["num_channels"] // tokens_per_tile
-    if bytes_per_token != PATCH_BYTES:
+    if bytes_per_token != IMAGE_TOKEN_BYTES:
         raise CheckpointError(
-            f"an image token covers {bytes_per_token} bytes of pixels; only {PATCH_BYTES} are supported"
+            f"an image token covers {bytes_per_token} bytes of pixels; only {IMAGE_TOKEN_BYTES} are supported"
         )
     if settings["force_image_size"] != vision["image_size"]:
         raise CheckpointError(

@@ -187,8 +187,12 @@ class Layers:
         """
         if kind == "silu":
             return self.silu(x)
+        if kind == "quick_gelu":
+            factor = np.array(1.702, (x.dtype or ir.DataType.FLOAT).numpy())
+            return self.op.Mul(x, self.op.Sigmoid(self.op.Mul(x, factor)))
         if kind not in _ACTIVATIONS:
-            raise ValueError(f"activation {kind!r} is not supported (supported: {', '.join(_ACTIVATIONS)}, silu)")
+            supported = ", ".join((*_ACTIVATIONS, "silu", "quick_gelu"))
+            raise ValueError(f"activation {kind!r} is not supported (supported: {supported})")
         operator, attributes = _ACTIVATIONS[kind]
         return self.op.record(operator, [x], dict(attributes))[0]
 

@@ -11,8 +11,9 @@ from export.graphs.decoder import Decoder, LayerKind
 from export.graphs.layers import Layers, Precision
 from export.graphs.packed import Packing
 from export.graphs.pooling import Pooling, normalize_rows
-from export.graphs.siglip import grid_side, record_vision_tower
+from export.graphs.siglip import record_vision_tower
 from export.graphs.targets import Target, bind_layers
+from export.graphs.towers import grid_side
 from export.graphs.weights import Weights, find_prefix
 
 POOLINGS: dict[str, Pooling] = {"avg": "mean", "cls": "cls"}

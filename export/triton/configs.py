@@ -10,7 +10,17 @@ from tritonclient.grpc import model_config_pb2 as pb
 from export import names
 from export.serving import ServedModel
 from export.triton import steps, tensors
-from export.triton.steps import head_inputs, head_output, image_inputs, set_parameters, text_inputs, token_id_parameters
+from export.triton.steps import (
+    head_inputs,
+    head_output,
+    image_inputs,
+    preprocessed_image,
+    set_parameters,
+    text_inputs,
+    token_id_parameters,
+    vision_encoder_inputs,
+    vision_encoder_output,
+)
 from export.triton.tensors import Tensor
 
 _HEADER = "# Written by `python -m export`. What the tensors and parameters mean: docs/contract.md\n"
@@ -46,6 +56,8 @@ def _text_ensemble(model: ServedModel, prefix: str, name: str) -> pb.ModelConfig
     _add_step(config, f"{prefix}_{names.PREPROCESSING[name]}", inputs, (*between, *tensors.TEXT_RESULTS))
     _add_step(config, f"{prefix}_{names.HEADS[spec.task]}", between, (output,))
     set_parameters(config, {"modality": "text", **token_id_parameters(model), **_identity(model)})
+    if model.padded_tokens:
+        set_parameters(config, {"padded_tokens": str(model.padded_tokens)})
     if model.identity.manifest is not None:
         set_parameters(config, {"manifest": model.identity.manifest})
     if model.identity.golden is not None:
@@ -56,14 +68,15 @@ def _text_ensemble(model: ServedModel, prefix: str, name: str) -> pb.ModelConfig
 def _image_ensemble(model: ServedModel, prefix: str, name: str) -> pb.ModelConfig:
     """Return the ensemble from encoded images to `embeddings` or `scores`."""
     spec, image = model.spec, model.spec.image
-    if image is None or spec.image_embeds_dim is None:
+    if image is None:
         raise ValueError("a model without images has no image ensemble")
-    inputs, output, image_embeds = image_inputs(spec), head_output(spec), tensors.image_embeds(spec.image_embeds_dim)
+    inputs, output, encoded = image_inputs(spec), head_output(spec), vision_encoder_output(spec)
     config = _ensemble(f"{prefix}_{name}", inputs, (output, *tensors.IMAGE_RESULTS))
-    between = (tensors.PATCHES, tensors.INPUT_IDS, tensors.SEQUENCE_LENGTHS, tensors.IMAGE_ROWS)
-    _add_step(config, f"{prefix}_{names.PREPROCESSING[name]}", inputs, (*between, *tensors.IMAGE_RESULTS))
-    _add_step(config, f"{prefix}_{names.VISION_ENCODER}", (tensors.PATCHES,), (image_embeds,))
-    _add_step(config, f"{prefix}_{names.HEADS[spec.task]}", head_inputs(spec), (output,))
+    preprocessed = (*preprocessed_image(image), *tensors.IMAGE_RESULTS)
+    _add_step(config, f"{prefix}_{names.PREPROCESSING[name]}", inputs, preprocessed)
+    _add_step(config, f"{prefix}_{names.VISION_ENCODER}", vision_encoder_inputs(image), (encoded,))
+    if encoded != output:
+        _add_step(config, f"{prefix}_{names.HEADS[spec.task]}", head_inputs(spec), (output,))
     values = {
         "modality": "image",
         "max_tiles": str(image.max_tiles_with_thumbnail),

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 
 from export import names
 from export.serving import ServingSpec
-from export.spec import ModelSpec
-from export.triton.tensors import PATCH_BYTES
+from export.spec import ImageTowerSpec, ModelSpec
 
 PROFILES_FILE = "profiles.json"
 ENGINE_FILE = "model.plan"
@@ -76,4 +75,9 @@ def _tiles(spec: ModelSpec, serving: ServingSpec) -> Profile:
         raise ValueError("a model without images has no vision encoder")
     page = spec.image.max_tiles_with_thumbnail
     most = max(serving.vision_encoder.max_batch_rows // spec.image.tokens_per_tile, page)
-    return {"patches": Sizes(1, page, most).times(spec.image.tokens_per_tile * PATCH_BYTES)}
+    tiles = Sizes(1, page, most)
+    patches = {"patches": tiles.times(spec.image.tokens_per_tile * spec.image.bytes_per_row)}
+    if not isinstance(spec.image, ImageTowerSpec):
+        return patches
+    items = serving.vision_encoder.max_batch_size * _ITEMS_PER_REQUEST  # those that failed have no tile
+    return {**patches, "image_rows": Sizes(1, page, max(items, most))}

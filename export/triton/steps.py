@@ -11,7 +11,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from export import names
 from export.serving import GraphOptions, ImageOptions, ServedModel, ServingSpec, StepOptions
-from export.spec import ImageSpec, ModelSpec, RankSpec, Target, is_tensorrt
+from export.spec import ImageSpec, ImageTowerSpec, ModelSpec, RankSpec, Target, is_tensorrt
 from export.triton import tensors
 from export.triton.profiles import ENGINE_FILE, Profile, list_profiles
 from export.triton.tensors import Tensor
@@ -19,6 +19,7 @@ from export.triton.tensors import Tensor
 WARMUP_TOKENS = 8
 SEQUENCE_LENGTHS_FILE = "one_sequence_of_8"
 IMAGE_ROWS_FILE = "one_row"
+TILE_ROWS_FILE = "rows_of_one_tile"
 TEXT_FILE = "one_text"
 IMAGE_FILE = "one_image"
 
@@ -41,14 +42,8 @@ def preprocess_text(name: str, model: ServedModel) -> pb.ModelConfig:
 
 
 def preprocess_image(name: str, spec: ModelSpec, options: ImageOptions) -> pb.ModelConfig:
-    """Return the step from encoded images, alone or with text, to the inputs of both graphs."""
-    outputs = (
-        tensors.PATCHES,
-        tensors.INPUT_IDS,
-        tensors.SEQUENCE_LENGTHS,
-        tensors.IMAGE_ROWS,
-        *tensors.IMAGE_RESULTS,
-    )
+    """Return the step from encoded images, alone or with text, to the inputs of the graphs."""
+    outputs = (*preprocessed_image(_require_image(spec)), *tensors.IMAGE_RESULTS)
     config = _preprocess(name, image_inputs(spec), outputs, options)
     set_parameters(config, {"modality": names.IMAGE, **preprocessing_parameters(spec)})
     set_parameters(config, {"max_image_bytes": str(options.max_image_bytes)})
@@ -62,17 +57,20 @@ def preprocess_image(name: str, spec: ModelSpec, options: ImageOptions) -> pb.Mo
 
 
 def vision_encoder(name: str, spec: ModelSpec, serving: ServingSpec) -> pb.ModelConfig:
-    """Return the step from `patches` to `image_embeds`; tiles of all requests of a batch are encoded together."""
-    image, width = spec.image, spec.image_embeds_dim
-    if image is None or width is None:
-        raise ValueError("a model without images has no vision encoder")
-    output = tensors.image_embeds(width)
-    config = _graph(name, (tensors.PATCHES,), output, tensors.PATCHES, serving.vision_encoder, serving.target)
+    """Return the step from `patches` to `image_embeds`, or to `embeddings` if it is an image tower.
+
+    The tiles of all requests of a batch are encoded together.
+    """
+    image = _require_image(spec)
+    inputs, output = vision_encoder_inputs(image), vision_encoder_output(spec)
+    config = _graph(name, inputs, output, inputs[-1], serving.vision_encoder, serving.target)
     _set_profiles(config, list_profiles(names.VISION_ENCODER, spec, serving), serving.target)
     # A tile takes much longer than a text: where both compete for the processor, texts go first.
     config.optimization.priority = pb.ModelOptimizationPolicy.PRIORITY_MIN
     warmup = config.model_warmup.add(name="one_tile", batch_size=1)
-    _fill_with_zeros(warmup, tensors.PATCHES, rows=image.tokens_per_tile)
+    _fill_with_zeros(warmup, inputs[0], rows=image.tokens_per_tile)
+    if tensors.IMAGE_ROWS in inputs:
+        _fill_from_file(warmup, tensors.IMAGE_ROWS, TILE_ROWS_FILE)
     return config
 
 
@@ -101,9 +99,12 @@ def warmup_files(spec: ModelSpec) -> dict[str, dict[str, bytes]]:
         names.PREPROCESSING[ensembles["text"]]: text,
         head: {SEQUENCE_LENGTHS_FILE: WARMUP_TOKENS.to_bytes(4, "little")},
     }
-    if spec.image:
+    if spec.image is not None:
         image = {IMAGE_FILE: _as_bytes_tensor(_small_image())}
         files[names.PREPROCESSING[ensembles["image"]]] = image | (text if spec.rank else {})
+    if isinstance(spec.image, ImageTowerSpec):
+        files[names.VISION_ENCODER] = {TILE_ROWS_FILE: spec.image.tokens_per_tile.to_bytes(4, "little")}
+    elif spec.image is not None:
         files[head][IMAGE_ROWS_FILE] = (1).to_bytes(4, "little")
     return files
 
@@ -125,7 +126,9 @@ def text_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
 
 
 def image_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
-    """Return the inputs of the ensemble of images."""
+    """Return the inputs of the ensemble of images; an image tower takes no text beside them."""
+    if isinstance(spec.image, ImageTowerSpec):
+        return tuple(tensor for tensor in tensors.IMAGE_INPUTS if tensor is not tensors.TEXT_BESIDE_IMAGE)
     return tensors.RANK_IMAGE_INPUTS if spec.rank else tensors.IMAGE_INPUTS
 
 
@@ -142,6 +145,27 @@ def head_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
 def head_output(spec: ModelSpec) -> Tensor:
     """Return the output of the last graph, with an entry for each item."""
     return tensors.SCORES if spec.rank else tensors.embeddings(spec.dimensions)
+
+
+def preprocessed_image(image: ImageSpec | ImageTowerSpec) -> tuple[Tensor, ...]:
+    """Return what the preprocessing of images makes for the graphs."""
+    patches = tensors.patches(image.bytes_per_row)
+    if isinstance(image, ImageTowerSpec):
+        return (patches, tensors.IMAGE_ROWS)
+    return (patches, tensors.INPUT_IDS, tensors.SEQUENCE_LENGTHS, tensors.IMAGE_ROWS)
+
+
+def vision_encoder_inputs(image: ImageSpec | ImageTowerSpec) -> tuple[Tensor, ...]:
+    """Return the inputs of the vision encoder; its output has one row for each row of the last of them."""
+    patches = tensors.patches(image.bytes_per_row)
+    return (patches, tensors.IMAGE_ROWS) if isinstance(image, ImageTowerSpec) else (patches,)
+
+
+def vision_encoder_output(spec: ModelSpec) -> Tensor:
+    """Return the output of the vision encoder, which is that of the model if there is no language model."""
+    if spec.image_embeds_dim is None:
+        return tensors.embeddings(spec.dimensions)
+    return tensors.image_embeds(spec.image_embeds_dim)
 
 
 def preprocessing_parameters(spec: ModelSpec) -> dict[str, str]:
@@ -249,7 +273,7 @@ def _text_parameters(spec: ModelSpec) -> dict[str, str]:
         "max_passage_tokens": str(spec.max_passage_tokens),
         "vocab_size": str(spec.vocab_size),
     }
-    if spec.image and spec.image_embeds_dim is not None:
+    if isinstance(spec.image, ImageSpec):
         values |= {"image_token_id": str(spec.image.token_id), "image_embeds_dim": str(spec.image_embeds_dim)}
     return values | (_rank_parameters(spec.rank) if spec.rank else {})
 
@@ -264,7 +288,20 @@ def _rank_parameters(rank: RankSpec) -> dict[str, str]:
     }
 
 
-def _image_parameters(image: ImageSpec) -> dict[str, str]:
+def _require_image(spec: ModelSpec) -> ImageSpec | ImageTowerSpec:
+    if spec.image is None:
+        raise ValueError("a model without images has no steps for them")
+    return spec.image
+
+
+def _image_parameters(image: ImageSpec | ImageTowerSpec) -> dict[str, str]:
+    if isinstance(image, ImageTowerSpec):
+        values = {
+            "image_size": str(image.image_size),
+            "patch_size": str(image.patch_size),
+            "resample": image.resample,
+        }
+        return values if image.shortest_edge is None else values | {"shortest_edge": str(image.shortest_edge)}
     return {
         "image_prefix": image.prefix,
         "image_suffix": image.suffix,

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from tritonclient.grpc import model_config_pb2 as pb
 
-PATCH_BYTES = 32 * 32 * 3  # one row of `patches`: the pixels of one image token
-
 _TYPES: Mapping[str, int] = {
     "BYTES": pb.DataType.TYPE_STRING,
     "INT32": pb.DataType.TYPE_INT32,
@@ -52,6 +50,11 @@ def image_embeds(width: int) -> Tensor:
     return Tensor("image_embeds", "FP32", (-1, width))
 
 
+def patches(bytes_per_row: int) -> Tensor:
+    """Return a tensor with one row of so many bytes for each image token, or for each patch of an image tower."""
+    return Tensor("patches", "UINT8", (-1, bytes_per_row))
+
+
 def embeddings(dimensions: int) -> Tensor:
     """Return a tensor with one row of `dimensions` numbers for each item."""
     return Tensor("embeddings", "FP32", (-1, dimensions))
@@ -62,7 +65,6 @@ INPUT_IDS = Tensor("input_ids", "INT64")
 TOKEN_TYPES = Tensor("token_types", "INT64")
 SEQUENCE_LENGTHS = Tensor("sequence_lengths", "INT32")
 IMAGE_ROWS = Tensor("image_rows", "INT32")
-PATCHES = Tensor("patches", "UINT8", (-1, PATCH_BYTES))
 TOKEN_COUNTS = Tensor("token_counts", "INT32")
 UNTRUNCATED_TOKEN_COUNTS = Tensor("untruncated_token_counts", "INT32")
 IMAGE_TOKEN_COUNTS = Tensor("image_token_counts", "INT32")
@@ -84,7 +86,8 @@ TEXT_INPUTS = (
     Tensor("token_id_policy", "BYTES", (1,), optional=True),
 )
 TEXT_RESULTS = (TOKEN_COUNTS, UNTRUNCATED_TOKEN_COUNTS, ERRORS)
-IMAGE_INPUTS = (IMAGE, Tensor("page", "INT32", optional=True), Tensor("text", "BYTES", optional=True), TRUNCATE)
+TEXT_BESIDE_IMAGE = Tensor("text", "BYTES", optional=True)
+IMAGE_INPUTS = (IMAGE, Tensor("page", "INT32", optional=True), TEXT_BESIDE_IMAGE, TRUNCATE)
 RANK_INPUTS = (QUERY, TEXT, TRUNCATE)
 RANK_IMAGE_INPUTS = (QUERY, *IMAGE_INPUTS)
 IMAGE_RESULTS = (TOKEN_COUNTS, UNTRUNCATED_TOKEN_COUNTS, IMAGE_TOKEN_COUNTS, TILE_COUNTS, PAGE_COUNTS, ERRORS)

@@ -86,12 +86,12 @@ def _sample_items(config: Mapping[str, Any], spec: ModelSpec, image: ImageSpec, 
 
 def _sample_images(config: Mapping[str, Any], image: ImageSpec) -> list[tuple[NDArray[np.uint8], str]]:
     """Return the rows of an image of one tile, without a text, and of one of two tiles, with a text."""
-    tiles = _paint_tiles(3, image.tile_size)
+    tiles = paint_tiles(3, image.tile_size)
     patches = _cut_patches(tiles, config["vision_config"]["patch_size"], image_token_side(config))
     return [(patches[: image.tokens_per_tile], ""), (patches[image.tokens_per_tile :], SAMPLE_TEXTS[1])]
 
 
-def _paint_tiles(count: int, side: int) -> NDArray[np.uint8]:
+def paint_tiles(count: int, side: int) -> NDArray[np.uint8]:
     """Return soft clouds under a fine grain, the same in every run: `(count, side, side, 3)`."""
     random = np.random.default_rng(_TILES_SEED)
     coarse = random.integers(0, 256, (count, 9, 9, 3)).astype(np.float32)

@@ -112,7 +112,7 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
         "task": model.task,
         "dimensions": model.dimensions if model.task == "embed" else None,
         "max_tokens": model.max_tokens,
-        "modalities": ["text", "image", "text_image"] if model.takes_images else ["text"],
+        "modalities": list_modalities(model),
         "max_tiles": model.max_tiles,
         "tokens_per_tile": model.tokens_per_tile,
         "pooling": manifest.get("pooling"),
@@ -123,6 +123,13 @@ def describe_model(model: ServedModel) -> dict[str, Any]:
         "created": model.created_s,
         "bytes": sum(file["bytes"] for file in manifest.get("files", [])),
     }
+
+
+def list_modalities(model: ServedModel) -> list[str]:
+    """Return the kinds of items that a model takes."""
+    if not model.takes_images:
+        return ["text"]
+    return ["text", "image", "text_image"] if model.takes_text_with_images else ["text", "image"]
 
 
 def describe_license(model: ServedModel) -> dict[str, Any]:

@@ -37,6 +37,8 @@ IMAGE_QUERY = (
 )
 """The embedding NIM's message."""
 
+TEXT_WITH_IMAGE = "has an image and a text, and the model embeds each by itself, in one space; send them as two items"
+
 MIN_DIMENSIONS = 128
 MIN_DIMENSIONS_OF_SMALL_MODELS = 32
 SMALL_MODEL_DIMENSIONS = 2048
@@ -188,13 +190,15 @@ def check_modality(
         image_queries: Whether images are accepted as queries.
 
     Raises:
-        InvalidItemError: An image or a PDF for a model that does not take it.
+        InvalidItemError: An image or a PDF, or a text beside an image, for a model that does not take it.
         InvalidRequestError: An image as a query.
     """
     if not isinstance(item, ItemWithFile):
         return
     if not model.takes_images:
         raise InvalidItemError(index, "has an image, and the model takes text only")
+    if isinstance(item, TextImageItem) and not model.takes_text_with_images:
+        raise InvalidItemError(index, TEXT_WITH_IMAGE)
     if isinstance(item, DocumentItem) and not model.takes_pdfs:
         raise InvalidItemError(index, "is a PDF, which the model takes only once it is exported again")
     if input_type == "query" and not image_queries:

@@ -55,9 +55,10 @@ def estimate_tokens(item: RequestItem, model: ServedModel) -> int:
             is_ascii = text.isascii()
             size_bytes = len(text) if is_ascii else len(text.encode())
             tokens = min(size_bytes // BYTES_PER_TOKEN[is_ascii] + SPECIAL_TOKENS, model.max_tokens)
+            tokens = max(tokens, model.padded_tokens)
             return tokens + size_bytes // TOKENISED_BYTES_PER_TOKEN
         case TokensItem(token_ids):
-            tokens = min(len(token_ids), model.max_tokens)
+            tokens = max(min(len(token_ids), model.max_tokens), model.padded_tokens)
             return tokens + len(token_ids) * BYTES_PER_TOKEN[True] // TOKENISED_BYTES_PER_TOKEN
         case ImageItem() | DocumentItem():
             return model.max_tiles * model.tokens_per_tile

@@ -32,14 +32,16 @@ class ServedModel:
         public_id: The name clients use.
         dimensions: Size of its vectors; 1 for a model that ranks, whose "vectors" are scores.
         max_tokens: Longest sequence in tokens; special, prefix and image tokens, and the query of a ranking, included.
-        takes_images: Whether it takes images, alone or with text.
+        takes_images: Whether it takes images.
         takes_pdfs: Whether it takes pages of PDFs.
+        takes_text_with_images: Whether an image and a text can be one item; dual encoders embed them apart.
         task: What it does with an item.
         precision: Such as `fp32`.
         license: SPDX id or name.
         fingerprint: Of weights, precision and preprocessing; vectors of equal fingerprints are comparable.
         max_tiles: Most tiles of one image, thumbnail included; 0 for text models.
         tokens_per_tile: Image tokens of one tile; 0 for text models.
+        padded_tokens: Tokens that every text takes in the model, which attends to padding; 0 for others.
         max_image_bytes: Size limit of one encoded image.
         takes_prompts: Whether a request may bring what comes before its texts.
         checks_token_ids: Whether the engine can tell the model's own token ids from those of another tokenizer.
@@ -52,12 +54,14 @@ class ServedModel:
     max_tokens: int
     takes_images: bool
     takes_pdfs: bool = False
+    takes_text_with_images: bool = True
     task: Task = "embed"
     precision: str = "fp32"
     license: str = ""
     fingerprint: str = ""
     max_tiles: int = 0
     tokens_per_tile: int = 0
+    padded_tokens: int = 0
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
     takes_prompts: bool = False
     checks_token_ids: bool = True

@@ -65,7 +65,9 @@ def build_request(ensemble: Ensemble, batch: EmbedBatch, chunk: Chunk, *, only_t
     request: Any = service_pb2.ModelInferRequest(model_name=ensemble.name, model_version=ensemble.version)
     if only_tokenize:
         request.model_name, request.model_version = ensemble.preprocessing, ""
-        for name in ("input_ids", "sequence_lengths", *(ensemble.outputs - {"embeddings", "scores"})):
+        has_tokens = "text" in ensemble.inputs  # images for a tower of their own have none
+        token_outputs = ("input_ids", "sequence_lengths") if has_tokens else ()
+        for name in (*token_outputs, *(ensemble.outputs - {"embeddings", "scores"})):
             request.outputs.add(name=name)
     items = [batch.items[index] for index in chunk.indices]
     if batch.query is not None:
@@ -152,12 +154,16 @@ def read_tokens(message: Any, chunk: Chunk) -> TokenizeResult:
     """
     response = ResponseReader(message)
     counts = read_counts(response, chunk)
-    lengths = response.array("sequence_lengths", (len(chunk.indices),))
-    ids = response.array("input_ids", (int(lengths.sum()),))
-    token_ids = [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])]
-    pages = np.zeros_like(lengths)
+    shape = (len(chunk.indices),)
+    token_ids: list[list[int]] = [[] for _ in chunk.indices]
+    if chunk.modality == "text" or "input_ids" in response:
+        lengths = response.array("sequence_lengths", shape)
+        ids = response.array("input_ids", (int(lengths.sum()),))
+        parts = np.split(ids, np.cumsum(lengths)[:-1])
+        token_ids = [part[:count].tolist() for part, count in zip(parts, counts[0], strict=True)]  # without padding
+    pages = np.zeros(shape, np.int32)
     if "page_counts" in response:
-        pages = response.array("page_counts", lengths.shape)
+        pages = response.array("page_counts", shape)
     return TokenizeResult(token_ids, *counts, pages, read_failures(response.texts("errors", len(chunk.indices))))
 
 

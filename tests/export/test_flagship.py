@@ -5,6 +5,7 @@ from export.architectures import plan_export
 from export.checkpoint import Checkpoint
 from export.flagship import FLAGSHIP, TRACKED_REPOSITORY
 from export.repository import write_configs
+from export.spec import ImageSpec
 
 TINY_FLAGSHIP = Path(__file__).parents[1] / "data" / "tiny-checkpoint"
 
@@ -20,7 +21,7 @@ def test_tracked_configs_are_what_an_export_writes(tmp_path):
 def test_spec_is_that_of_the_tiny_checkpoint_except_for_widths():
     planned = plan_export(Checkpoint(TINY_FLAGSHIP), "fp32").spec
     spec = FLAGSHIP.spec
-    assert planned.image is not None
+    assert isinstance(planned.image, ImageSpec)
     widened = replace(
         planned,
         dimensions=spec.dimensions,

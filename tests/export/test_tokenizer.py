@@ -5,7 +5,13 @@ from tokenizers import Tokenizer
 
 from export.errors import CheckpointError
 from export.sample_texts import SAMPLE_TEXTS
-from export.tokenizer import check_token_ids, load_tokenizer, prepare_tokenizer, survives_round_trip
+from export.tokenizer import (
+    check_token_ids,
+    load_tokenizer,
+    prepare_tokenizer,
+    read_padded_length,
+    survives_round_trip,
+)
 from tests.export.golden_inputs import CHECKPOINT
 from tests.export.tiny_bert import character_tokenizer
 
@@ -75,3 +81,10 @@ def test_texts_with_unknown_tokens_do_not_count_in_the_round_trip(published):
 def test_tokenizer_that_cannot_be_loaded_is_refused(content):
     with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be loaded"):
         load_tokenizer(content)
+
+
+def test_a_tokenizer_without_fixed_padding_pads_no_text():
+    tokenizer = character_tokenizer()
+    assert read_padded_length(prepare_tokenizer(json.loads(tokenizer.to_str()))) == 0
+    tokenizer.enable_padding()
+    assert read_padded_length(tokenizer.to_str().encode()) == 0

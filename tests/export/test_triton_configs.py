@@ -5,7 +5,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from export.serving import GraphOptions, ImageOptions, ServedModel, ServingSpec, StepOptions, VisionEncoderOptions
-from export.spec import Identity, ImageSpec, ModelSpec
+from export.spec import Identity, ImageSpec, ImageTowerSpec, ModelSpec
 from export.triton import render_repository, to_text
 from export.triton.profiles import list_profiles
 from export.triton.steps import preprocessing_parameters, warmup_files
@@ -21,6 +21,13 @@ IMAGE_SPEC = ModelSpec(
     image=ImageSpec(
         token_id=128258, prefix="<img>", suffix="</img> ", tile_size=512, max_tiles=6, use_thumbnail=True,
         tokens_per_tile=256,
+    ),
+)  # fmt: skip
+TOWER_SPEC = ModelSpec(
+    architecture="clip", dimensions=512, vocab_size=49408, max_query_tokens=77, max_passage_tokens=77, pooling="last",
+    image=ImageTowerSpec(
+        image_size=224, patch_size=32, shortest_edge=224, resample="bicubic", scale=1 / 255, mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
     ),
 )  # fmt: skip
 IDENTITY = Identity("org/m", license="MIT", fingerprint="f00d", manifest='{"public_id": "org/m"}')
@@ -84,7 +91,7 @@ def test_onnx_steps_are_ragged_batched_and_warmed_up(name, expected):
     assert render()[name] == text_format.Parse(expected, pb.ModelConfig())
 
 
-@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
+@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC, TOWER_SPEC])
 def test_text_of_a_config_parses_to_the_same_config(spec):
     configs = render(spec)
     assert len(configs) == (6 if spec.image else 3)
@@ -162,7 +169,7 @@ def test_steps_and_ensembles_report_tokens_before_truncation():
         assert (output.data_type, list(output.dims)) == (pb.DataType.TYPE_INT32, [-1])
 
 
-@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
+@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC, TOWER_SPEC])
 def test_a_tokenizer_that_cannot_round_trip_is_marked_on_the_text_step_and_ensemble(spec):
     configs = render_repository(ServedModel(IDENTITY, spec, token_ids_round_trip=False))
     marked = {name for name, config in configs.items() if "token_ids_round_trip" in config.parameters}
@@ -182,7 +189,7 @@ def test_ensembles_describe_themselves():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC])
+@pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC, TOWER_SPEC])
 def test_each_tensor_of_an_ensemble_comes_from_its_input_or_an_earlier_step(spec):
     configs = render(spec)
     ensembles = [config for config in configs.values() if config.platform == "ensemble"]

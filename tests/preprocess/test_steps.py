@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from preprocess.items import ExpiredError, RequestError, Tensors
 from preprocess.settings import ImageSettings, TextSettings
-from preprocess.steps import ImageStep, TextStep
+from preprocess.steps import DecodeStep, ImageStep, TextStep
 from tests.pdf_files import fill, make_pdf
 from tests.preprocess.image_files import draw_scene, encode
 from tests.service import PROJECT
@@ -50,13 +50,13 @@ def make_request(texts: Sequence[str | bytes], **strings: str) -> dict[str, Any]
     }
 
 
-def run(step: TextStep | ImageStep, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
+def run(step: TextStep | DecodeStep, requests: Sequence[Tensors]) -> list[Tensors | RequestError]:
     if isinstance(step, TextStep):
         return step.process(requests)
     return [future.result() for future in [step.submit(request) for request in requests]]
 
 
-def process(step: TextStep | ImageStep, *requests: Tensors) -> list[Tensors]:
+def process(step: TextStep | DecodeStep, *requests: Tensors) -> list[Tensors]:
     """Return the results of requests that must not fail."""
     results: list[Tensors] = []
     for result in run(step, requests):

@@ -253,3 +253,25 @@ def test_a_prompt_is_not_cut_and_one_that_leaves_no_room_is_refused(byte_level: 
     assert len(ids) == 40 and tokenizer.tokenizer.decode(ids).startswith(PROMPT.rstrip())
     [error] = tokenizer.encode([TextItem("cat", InputType.QUERY, truncate, 3 * PROMPT)])
     assert isinstance(error, ItemError) and error.code == "text_too_long"
+
+
+def test_padding_around_token_ids_is_removed_before_they_are_read(wordpiece: Path) -> None:
+    padded = Tokenizer.from_file(str(wordpiece))
+    padded.enable_padding(length=12, pad_id=0, pad_token="[PAD]")
+    padded.save(str(wordpiece))
+    given = padded.encode("the cat sat").ids
+    assert len(given) == 12
+    tokenizer = TextTokenizer(wordpiece, make_settings(limit=12))
+    ends = len(given) - given.count(0)
+    items = [TokensItem(ids, InputType.PASSAGE, Truncate.NONE) for ids in (given, given[:ends], given[: ends + 2])]
+    sequences = tokenizer.encode(items)
+    assert ids_of(sequences) == [given] * 3
+    assert {sequence.padding for sequence in sequences if isinstance(sequence, TokenSequence)} == {given.count(0)}
+
+
+def test_a_tokenizer_that_pads_to_the_longest_of_a_batch_adds_nothing(wordpiece: Path) -> None:
+    padded = Tokenizer.from_file(str(wordpiece))
+    padded.enable_padding(pad_id=0, pad_token="[PAD]")
+    padded.save(str(wordpiece))
+    short, long = ids_of(TextTokenizer(wordpiece, make_settings()).encode([text("cat"), text("the cat sat on a mat")]))
+    assert len(short) < len(long)

@@ -50,7 +50,7 @@ def test_processor_config_takes_precedence(checkpoint):
     edit(checkpoint / "config.json", max_input_tiles=6)
     edit(checkpoint / "processor_config.json", max_input_tiles=4, p_max_length=8192)
     spec = plan_export(Checkpoint(checkpoint), "fp32").spec
-    assert spec.image is not None
+    assert isinstance(spec.image, ImageSpec)
     assert (spec.image.max_tiles, spec.max_passage_tokens) == (4, 8192)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.engine import EmbedBatch, EmbedResult, ItemFailure
-from gateway.engine.chunking import Chunk, cut_batch, cut_list, merge_results
+from gateway.engine.chunking import Chunk, cut_batch, cut_list, estimate_tokens, merge_results
 from gateway.types import ImageItem, Item, TextImageItem, TextItem, TokensItem
 from tests.gateway.engine.batches import make_batch
 from tests.gateway.fake_engine import IMAGE_MODEL
@@ -36,6 +36,13 @@ def test_items_go_to_the_ensemble_of_their_modality() -> None:
 def test_a_costly_item_goes_alone() -> None:
     chunks = cut_batch(batch_of(TextItem("a"), TextItem("b" * 4000), TextItem("c")), max_items=32, max_tokens=500)
     assert [list(chunk.indices) for chunk in chunks] == [[0], [1], [2]]
+
+
+def test_a_text_costs_the_padding_that_its_model_attends_to() -> None:
+    padded = replace(IMAGE_MODEL, max_tokens=64, padded_tokens=64)
+    for item in (TextItem("a"), TextItem("a" * 63), TokensItem([1, 2])):
+        assert estimate_tokens(item, padded) == 64
+    assert estimate_tokens(TextItem("a"), IMAGE_MODEL) < 10
 
 
 @pytest.mark.parametrize("item", [ImageItem(b"x"), TextImageItem("", b"x")])

@@ -237,6 +237,20 @@ async def test_old_exports_take_no_pdfs(engine: TritonEngine, triton: FakeTriton
     assert not (await engine.models())[PUBLIC_ID].takes_pdfs
 
 
+async def test_images_for_a_tower_of_their_own_have_counts_and_no_token_ids(
+    engine: TritonEngine, triton: FakeTriton
+) -> None:
+    text, image = ensemble_config("vl_text", "text", padded_tokens="64"), ensemble_config("vl_image", "image")
+    assert (await engine.models())[PUBLIC_ID].takes_text_with_images
+    image.input.remove(next(tensor for tensor in image.input if tensor.name == "text"))
+    triton.configs = [text, image]
+    model = (await engine.models(refresh=True))[PUBLIC_ID]
+    assert model.takes_images and not model.takes_text_with_images and model.padded_tokens == 64
+    result = await engine.tokenize(make_batch(model, TextItem("a"), ImageItem(b"p")))
+    assert [list(ids) for ids in result.token_ids] == [[0], []]
+    assert list(result.image_token_counts) == [0, 256]
+
+
 async def test_refused_chunk_that_is_only_tokenised_names_its_items(engine: TritonEngine, triton: FakeTriton) -> None:
     batch = make_batch((await engine.models())[PUBLIC_ID], TextItem("a"), TextItem("b"))
     triton.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "text_invalid: no\ntext_invalid: nor")
