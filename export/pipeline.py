@@ -8,9 +8,11 @@ from pathlib import Path
 
 from export import names, sources
 from export.architectures import GraphFiles, Plan, plan_export
+from export.calibration import measure_columns
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, ServingOptionError, UnservablePrecisionError, ValidationError
 from export.graphs.builder import OPSET, save_model
+from export.graphs.quantized import smooth_columns
 from export.manifest import Manifest, fingerprint, list_files
 from export.model_card import ModelCard, read_model_card
 from export.progress import Progress, stage
@@ -22,7 +24,14 @@ from export.sources import Source
 from export.spec import BYTES_PER_PARAMETER, Identity, Precision
 from export.tokenizer import survives_round_trip
 from export.triton.steps import preprocessing_parameters
-from export.validation import UNVERIFIED, Agreement, find_provider, require_agreement
+from export.validation import (
+    UNVERIFIED,
+    Agreement,
+    describe_agreement,
+    find_loss,
+    find_provider,
+    require_agreement,
+)
 from export.validation.golden import embed_golden_text, write_golden
 
 _OVERHEAD_BYTES = 64 << 20  # tokenizers, graphs, file system
@@ -65,7 +74,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
     with Staging(request.repository) as staging, disk_errors(request.repository):
         require_free_space(staging.folder, _needed_bytes(checkpoint, request.precision))
         folders = ModelFolders(staging.models, public_id)
-        files = _build(plan, folders, request.precision, progress)
+        files = _build(plan, folders, request.precision, staging.folder, progress)
         agreement, golden = _validate(plan, files, request, progress)
         round_trip = _check_round_trip(plan, progress)
         folders.write_tokenizer(plan.tokenizer, plan.spec)
@@ -90,13 +99,21 @@ def _needed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
     return checkpoint.weights.parameter_count * BYTES_PER_PARAMETER[precision] + _OVERHEAD_BYTES
 
 
-def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Progress) -> GraphFiles:
+def _build(plan: Plan, folders: ModelFolders, precision: Precision, work: Path, progress: Progress) -> GraphFiles:
     """Write the graphs and return their files."""
+    largest = None
+    if precision == "int8" and plan.embed_samples is not None:
+        task = "measure the activations of sample inputs"
+        with progress.step(task), stage(task, CheckpointError, passing=(OSError,)):
+            largest = measure_columns(plan.graphs, plan.embed_samples, work)
     files = {}
     for step, build in plan.graphs.items():
         task = f"build the {step} in {precision}"
         with progress.step(task), stage(task, CheckpointError, passing=(OSError,)):
-            files[step] = save_model(build(), folders.version(step))
+            model = build()
+            if largest is not None:
+                smooth_columns(model, largest)
+            files[step] = save_model(model, folders.version(step))
     return files
 
 
@@ -108,10 +125,9 @@ def _validate(plan: Plan, files: GraphFiles, request: ExportRequest, progress: P
         agreement = plan.compare(files)
         require_agreement(agreement, precision)
         golden = embed_golden_text(plan.spec, plan.tokenizer, files[names.EMBEDDER], target)
-    progress.say(
-        f"over {agreement.samples} samples: largest difference {agreement.max_abs_error:.1e},"
-        f" lowest cosine {agreement.min_cosine:.6f}"
-    )
+    progress.say(describe_agreement(agreement))
+    if loss := find_loss(agreement, precision):
+        progress.say(loss)
     if find_provider(target) is None:
         progress.say(f"this machine has no device for the target {target}: its operators were computed by the CPU")
     return agreement, write_golden(golden, precision)

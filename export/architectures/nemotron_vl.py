@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,10 +20,11 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.nemotron_vl import POOLINGS, build_embedder, build_vision_encoder, image_tokens_per_tile
 from export.names import EMBEDDER, VISION_ENCODER
+from export.sample_texts import QUALITY_TEXTS, SAMPLE_TEXTS
 from export.spec import ImageSpec, ModelSpec, Precision, Target
 from export.tokenizer import check_expansion, check_prefixes, check_token_ids, prepare_tokenizer
 from export.triton.tensors import PATCH_BYTES
-from export.validation import Agreement
+from export.validation import Agreement, RunGraph
 
 # Text around the image tokens of a prompt; the tokenizer has no special tokens for it.
 IMAGE_PREFIX, IMAGE_SUFFIX = "<img>", "</img> "
@@ -49,7 +50,10 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
         VISION_ENCODER: partial(build_vision_encoder, config, weights, precision, target),
         EMBEDDER: partial(build_embedder, config, weights, precision, target),
     }
-    return Plan(spec, tokenizer, graphs, partial(_compare, checkpoint, spec, image, tokenizer, target))
+    texts = SAMPLE_TEXTS if precision == "fp32" else QUALITY_TEXTS
+    compare = partial(_compare, checkpoint, spec, image, tokenizer, target, texts)
+    embed_samples = partial(_embed_samples, config, spec, image, tokenizer, target)
+    return Plan(spec, tokenizer, graphs, compare, embed_samples=embed_samples)
 
 
 def _check_sizes(settings: Mapping[str, Any]) -> None:
@@ -79,11 +83,32 @@ def _check_preprocessing(settings: Mapping[str, Any]) -> None:
 
 
 def _compare(
-    checkpoint: Checkpoint, spec: ModelSpec, image: ImageSpec, tokenizer: bytes, target: Target, files: GraphFiles
+    checkpoint: Checkpoint,
+    spec: ModelSpec,
+    image: ImageSpec,
+    tokenizer: bytes,
+    target: Target,
+    texts: Sequence[str],
+    files: GraphFiles,
 ) -> Agreement:
     from export.validation.nemotron_vl import compare_with_transformers  # PyTorch takes seconds to import
 
-    return compare_with_transformers(checkpoint, spec, image, tokenizer, files, target)
+    return compare_with_transformers(checkpoint, spec, image, tokenizer, files, target, texts)
+
+
+def _embed_samples(
+    config: Mapping[str, Any],
+    spec: ModelSpec,
+    image: ImageSpec,
+    tokenizer: bytes,
+    target: Target,
+    files: GraphFiles,
+    run: RunGraph,
+) -> None:
+    from export.validation.nemotron_vl import embed_with_graphs, make_items
+
+    items = make_items(config, spec, image, tokenizer, SAMPLE_TEXTS, seed=0)
+    embed_with_graphs(files, target, items, spec.dimensions, run)
 
 
 def _spec(checkpoint: Checkpoint, settings: Mapping[str, Any], image: ImageSpec) -> ModelSpec:

@@ -5,7 +5,7 @@ Each architecture has a module here that runs its graphs and transformers' own m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,11 @@ UNVERIFIED = "unverified on device"
 """What a manifest names as the device if the machine of the export had none for the target."""
 
 
+Inputs = Mapping[str, NDArray[np.generic]]
+RunGraph = Callable[[Path, Target, str, Inputs], NDArray[np.float32]]
+"""Runs a written graph, as `run_graph` does."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Distance between two sets of embeddings of the same inputs.
@@ -36,12 +41,14 @@ class Agreement:
         max_abs_error: Largest difference of any component.
         min_cosine: Lowest cosine similarity of any pair.
         mean_cosine: Mean cosine similarity.
+        nearest_kept: Share of the samples whose nearest other sample is the same in both sets.
         samples: Number of pairs.
     """
 
     max_abs_error: float
     min_cosine: float
     mean_cosine: float
+    nearest_kept: float
     samples: int
 
 
@@ -58,6 +65,10 @@ TOLERANCES: Mapping[Precision, Tolerance] = {
     "fp16": Tolerance(min_cosine=0.999),
     "int8": Tolerance(min_cosine=0.95),
 }
+
+
+LOSSY_MEAN_COSINE, LOSSY_NEAREST_KEPT = 0.995, 0.9
+"""An export warns of a precision below either of them."""
 
 
 @cache
@@ -85,6 +96,12 @@ def open_graph(path: Path, target: Target) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
+def run_graph(path: Path, target: Target, output: str, inputs: Inputs) -> NDArray[np.float32]:
+    """Return one output of a written graph."""
+    result: NDArray[np.float32] = open_graph(path, target).run([output], inputs)[0]
+    return result
+
+
 def compare_embeddings(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Agreement:
     """Compare embeddings `(samples, dimensions)` row by row.
 
@@ -101,8 +118,18 @@ def compare_embeddings(found: NDArray[np.float32], expected: NDArray[np.float32]
         max_abs_error=float(np.abs(found - expected).max()),
         min_cosine=float(cosines.min()),
         mean_cosine=float(cosines.mean()),
+        nearest_kept=float((_find_nearest(found) == _find_nearest(expected)).mean()),
         samples=len(found),
     )
+
+
+def _find_nearest(embeddings: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return for each row the one with the highest cosine to it, but for itself."""
+    directions = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    cosines = directions @ directions.T
+    np.fill_diagonal(cosines, -np.inf)
+    nearest: NDArray[np.intp] = cosines.argmax(axis=1)
+    return nearest
 
 
 def require_agreement(agreement: Agreement, precision: Precision) -> None:
@@ -122,3 +149,23 @@ def require_agreement(agreement: Agreement, precision: Precision) -> None:
             f"the {precision} graphs have a cosine of {agreement.min_cosine:.4f} to the reference"
             f" (allowed: {tolerance.min_cosine}) over {agreement.samples} samples"
         )
+
+
+def describe_agreement(agreement: Agreement) -> str:
+    """Return the numbers of an agreement in words."""
+    return (
+        f"over {agreement.samples} samples: largest difference {agreement.max_abs_error:.1e},"
+        f" mean cosine {agreement.mean_cosine:.5f}, lowest {agreement.min_cosine:.5f},"
+        f" nearest neighbour kept by {agreement.nearest_kept:.1%}"
+    )
+
+
+def find_loss(agreement: Agreement, precision: Precision) -> str | None:
+    """Return a warning if a precision loses much, or None."""
+    if agreement.mean_cosine >= LOSSY_MEAN_COSINE and agreement.nearest_kept >= LOSSY_NEAREST_KEPT:
+        return None
+    return (
+        f"warning: {precision} changes what this model finds: mean cosine {agreement.mean_cosine:.4f} to the reference"
+        f" (expected: {LOSSY_MEAN_COSINE}), nearest neighbour kept by {agreement.nearest_kept:.1%} of the samples"
+        f" (expected: {LOSSY_NEAREST_KEPT:.0%}); compare searches before you use it"
+    )

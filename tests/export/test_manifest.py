@@ -25,10 +25,11 @@ def test_whatever_changes_vectors_changes_the_fingerprint(base, tiny_bert, tmp_p
     others = {
         fingerprint(other.paths, "fp32", SPEC, b"tokenizer"),
         fingerprint(weights, "fp16", SPEC, b"tokenizer"),
+        fingerprint(weights, "int8", SPEC, b"tokenizer"),
         fingerprint(weights, "fp32", replace(SPEC, pooling="cls"), b"tokenizer"),
         fingerprint(weights, "fp32", replace(SPEC, normalize=False), b"tokenizer"),
         fingerprint(weights, "fp32", replace(SPEC, query_prefix="query: "), b"tokenizer"),
         fingerprint(weights, "fp32", SPEC, b"another tokenizer"),
     }
-    assert len(others) == 6
+    assert len(others) == 7
     assert base not in others

@@ -13,7 +13,7 @@ from export.architectures.sentence_transformers import read_sentence_embedding
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.builder import save_model
-from export.sample_texts import SAMPLE_TEXTS
+from export.sample_texts import QUALITY_TEXTS, SAMPLE_TEXTS
 from export.validation import require_agreement
 from export.validation.text import embed_with_transformers
 from tests.export.tiny_bert import write_json
@@ -43,7 +43,7 @@ def test_the_graph_agrees_with_transformers(checkpoint, precision, tmp_path):
     plan = plan_export(Checkpoint(checkpoint), precision)
     agreement = plan.compare({"embedder": save_model(plan.graphs["embedder"](), tmp_path)})
     require_agreement(agreement, precision)
-    assert agreement.samples == len(SAMPLE_TEXTS)
+    assert agreement.samples == len(SAMPLE_TEXTS if precision == "fp32" else QUALITY_TEXTS)
     if precision == "fp32":
         assert agreement.max_abs_error < 2e-6
 
