@@ -116,7 +116,8 @@ def order_padded_rows(op: GraphBuilder, counts: ir.Value, column: ir.Value) -> i
     count = op.Unsqueeze(counts, [1])
     rows_before = op.Unsqueeze(op.CumSum(counts, 0, exclusive=1), [1])
     sequence = op.Unsqueeze(op.Cast(row_numbers(op, op.Shape(counts)), to=ir.DataType.INT32), [1])
-    place = op.Add(op.Mul(sequence, op.Cast(op.Size(column), to=ir.DataType.INT32)), column)
+    columns = op.Add(op.ReduceMax(column, keepdims=1), np.ones(1, np.int32))  # `Size` would come from the processor
+    place = op.Add(op.Mul(sequence, columns), column)
     rank_of_padding = op.Add(op.Sub(op.Sub(place, rows_before), count), op.ReduceSum(counts, keepdims=1))
     rank = op.Where(op.Less(column, count), op.Add(rows_before, column), rank_of_padding)
     flat = op.Reshape(place, [-1])

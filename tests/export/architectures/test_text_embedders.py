@@ -58,8 +58,8 @@ def test_embeddings_of_a_batch_of_mixed_lengths_equal_transformers(checkpoint, t
     plan = plan_export(files, "fp32", target)
     graph = save_model(plan.graphs["embedder"](), tmp_path)
     ids = np.random.default_rng(0).integers(4, 190, sum(MIXED))
-    inputs = {"input_ids": ids, "sequence_lengths": np.array(MIXED, np.int32)}
-    found = run_graph(graph, target, "embeddings", inputs)
+    lengths = np.array(MIXED, np.int32)
+    found = run_graph(graph, target, "embeddings", {"input_ids": ids, "sequence_lengths": lengths})
     sequences = [sequence.tolist() for sequence in np.split(ids, np.cumsum(MIXED)[:-1])]
     head = read_sentence_embedding(files).head
     is_bidirectional = files.config["model_type"] == "llama_bidirec"

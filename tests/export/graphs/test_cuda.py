@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 
 from export.graphs.attention import Heads
-from export.graphs.builder import GraphBuilder
 from export.graphs.blocks import Reach
+from export.graphs.builder import GraphBuilder
 from export.graphs.cuda import OUT_OF_REACH, CudaLayers, order_padded_rows
 from export.graphs.layers import Batch
 from tests.export.array_weights import ArrayWeights
