@@ -83,6 +83,7 @@ def measure(config: PretrainedConfig, rounds: int) -> dict[str, Any]:
         graph = save_model(plan_export(Checkpoint(checkpoint), "fp32").graphs[EMBEDDER](), checkpoint)
         session = load_graph(graph, "sleeping")
         module = AutoModel.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        module.config.reference_compile = False  # ModernBERT would compile itself for minutes
         figures: dict[str, Any] = {}
         for name, batch in BATCHES.items():
             sequences = draw_sequences(*batch)

@@ -4,6 +4,7 @@ from transformers import ModernBertConfig
 from bench import architectures
 
 
+@pytest.mark.slow
 def test_contenders_and_peak_memory_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(architectures, "BATCHES", {"3 of 2 to 40": (3, 2, 40)})
     monkeypatch.setattr(architectures, "LONG_TEXTS", (64,))
