@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tritonclient.grpc import service_pb2
@@ -95,7 +95,24 @@ async def discover_models(stub: Any, timeout_s: float) -> Discovery:
         model = combine_ensembles(public_id, ensembles[public_id])
         if model is not None:
             models[public_id] = model
+    if any(model.served.precision == "int8" for model in models.values()):
+        with grpc_errors_translated():
+            server = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=timeout_s)
+        models = {public_id: name_engine(model, server) for public_id, model in models.items()}
     return Discovery(models, frozenset(known.union(broken.difference(*(slugs[public_id] for public_id in known)))))
+
+
+def name_engine(model: TritonModel, server: Any) -> TritonModel:
+    """Return the model with a fingerprint that names its engine, if that decides its vectors.
+
+    Args:
+        model: What Triton serves.
+        server: Triton's answer to `ServerMetadata`. An ONNX Runtime that is not the one of its release is its name.
+    """
+    if model.served.precision != "int8" or not model.served.fingerprint:
+        return model
+    engine = server.name if server.name.startswith("onnxruntime-") else f"triton-{server.version}"
+    return replace(model, served=replace(model.served, fingerprint=f"{model.served.fingerprint}-{engine}"))
 
 
 def read_slug(name: str) -> str:

@@ -142,8 +142,6 @@ def test_rerankers_are_not_exported_for_tensorrt(tmp_path):
 
 @pytest.mark.parametrize("target", ["cpu", "cuda"])
 def test_graphs_for_gpus_have_the_scores_of_transformers(target, checkpoint, tmp_path):
-    if target == "cuda" and plan(checkpoint).spec.architecture in ("modernbert", "qwen3"):
-        pytest.skip("causal and local attention run on CPUs only so far")
     planned = plan(checkpoint, "fp32", target)
     agreement = planned.compare({"reranker": save_model(planned.graphs["reranker"](), tmp_path)})
     assert agreement.max_abs_error < 2e-5

@@ -109,6 +109,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         refusal: what inference is refused with, or None.
         outputs_left_out: names of outputs that do not come.
         not_loaded: names of models that are in the repository and could not be loaded.
+        name: what it was started as.
         in_flight, most_in_flight: inferences at a time.
         abandoned: inferences that their caller cancelled.
     """
@@ -131,6 +132,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     most_in_flight: int = 0
     abandoned: int = 0
     index_questions: int = 0
+    name: str = "triton"
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         self.index_questions += 1
@@ -138,6 +140,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         for config in self.configs:
             answer.models.add(name=config.name, version="1", state="" if config.name in self.not_loaded else "READY")
         return answer
+
+    async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+        return service_pb2.ServerMetadataResponse(name=self.name, version="2.61.0")
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         while self.is_hung:
