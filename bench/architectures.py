@@ -161,7 +161,7 @@ def measure_peak(graph: Path, tokens: int) -> dict[str, float]:
     started = time.perf_counter()
     session.run(None, PackedLayout().make_feeds(draw_sequences(1, tokens, tokens)))
     added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": round(time.perf_counter() - started, 2), "MiB": round(added / 1024)}
+    return {"seconds": round(time.perf_counter() - started, 4), "MiB": round(added / 1024)}
 
 
 if __name__ == "__main__":
