@@ -44,13 +44,13 @@ class Architecture:
 
 CATALOGUE: Sequence[Architecture] = (
     Architecture("BERT family", ("bert", "camembert", "roberta", "xlm-roberta")),
-    Architecture("ModernBERT", ("modernbert",), targets=("cpu",)),
-    Architecture("Qwen3", ("qwen3",), targets=("cpu",)),
-    Architecture("Gemma 3", ("gemma3_text",), targets=("cpu",)),
+    Architecture("ModernBERT", ("modernbert",), targets=("cpu", "cuda", "tensorrt-dense")),
+    Architecture("Qwen3", ("qwen3",)),
+    Architecture("Gemma 3", ("gemma3_text",), targets=("cpu", "cuda", "tensorrt-dense")),
     Architecture("bidirectional Llama", ("llama_bidirec",)),
     Architecture("Llama Nemotron VL", ("llama_nemotron_vl",), "text, image, or both", "mean, cls"),
     Architecture("SigLIP, and SigLIP 2 of a fixed resolution", ("siglip",), "text or image", "last"),
-    Architecture("CLIP", ("clip",), "text or image", "last", targets=("cpu",)),
+    Architecture("CLIP", ("clip",), "text or image", "last"),
     Architecture(
         "other encoders, by optimum",
         tuple(model_type for model_type, module in ARCHITECTURES.items() if module == "padded"),
@@ -61,8 +61,8 @@ CATALOGUE: Sequence[Architecture] = (
         "cross-encoders of the BERT family", ("bert", "camembert", "roberta", "xlm-roberta"), pooling="cls",
         targets=("cpu", "cuda"), task="rank",
     ),
-    Architecture("ModernBERT reranker", ("modernbert",), pooling="mean, cls", targets=("cpu",), task="rank"),
-    Architecture("Qwen3 reranker", ("qwen3",), pooling="last", targets=("cpu",), task="rank"),
+    Architecture("ModernBERT reranker", ("modernbert",), pooling="mean, cls", targets=("cpu", "cuda"), task="rank"),
+    Architecture("Qwen3 reranker", ("qwen3",), pooling="last", targets=("cpu", "cuda"), task="rank"),
     Architecture(
         "bidirectional Llama reranker", ("llama_bidirec",), pooling="mean, cls, last", targets=("cpu", "cuda"),
         task="rank",

@@ -58,7 +58,7 @@ class ServingOptionError(ExportError):
 
 
 class UnservablePrecisionError(ExportError):
-    """The requested precision cannot run on the requested target."""
+    """The model cannot run in the requested precision on the requested target."""
 
 
 class ChecksumError(ExportError):

@@ -15,6 +15,8 @@ from export.spec import ModelSpec, Precision
 from export.verify import sha256_files
 
 _INSTRUCTION = re.compile(r"(Instruct: ).+(\nQuery: ?)", re.DOTALL)
+QUANTIZATION = "smoothed"
+"""How int8 graphs are quantized: another name for each way that gives other vectors."""
 
 
 @dataclass(frozen=True)
@@ -97,4 +99,6 @@ def fingerprint(weights: Iterable[Path], precision: Precision, spec: ModelSpec, 
         "spec": {name: value for name, value in asdict(spec).items() if name != "rank" or value is not None},
         "tokenizer": hashlib.sha256(tokenizer).hexdigest(),
     }
+    if precision == "int8":
+        parts["quantization"] = QUANTIZATION
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

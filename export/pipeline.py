@@ -8,9 +8,11 @@ from pathlib import Path
 
 from export import names, sources
 from export.architectures import GraphFiles, Plan, plan_export
+from export.calibration import measure_columns
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, ServingOptionError, UnservablePrecisionError, ValidationError
 from export.graphs.builder import OPSET, save_model
+from export.graphs.quantized import smooth_columns
 from export.manifest import Manifest, find_instruction_template, fingerprint, list_files
 from export.model_card import ModelCard, read_model_card
 from export.progress import Progress, stage
@@ -22,7 +24,7 @@ from export.sources import Source
 from export.spec import BYTES_PER_PARAMETER, Identity, Precision, Task
 from export.tokenizer import read_padded_length, survives_round_trip
 from export.triton.steps import preprocessing_parameters
-from export.validation import UNVERIFIED, Agreement, ScoreAgreement, find_provider, require_agreement
+from export.validation import UNVERIFIED, Agreement, ScoreAgreement, find_loss, find_provider, require_agreement
 from export.validation.golden import compute_golden
 
 _OVERHEAD_BYTES = 64 << 20  # tokenizers, graphs, file system
@@ -66,7 +68,7 @@ def export_model(request: ExportRequest, progress: Progress) -> str:
     with Staging(request.repository) as staging, disk_errors(request.repository):
         require_free_space(staging.folder, _needed_bytes(checkpoint, request.precision))
         folders = ModelFolders(staging.models, public_id)
-        files = _build(plan, folders, request.precision, progress)
+        files = _build(plan, folders, request.precision, staging.folder, progress)
         agreement, golden = _validate(plan, files, request, progress)
         round_trip = plan.spec.task == "rank" or _check_round_trip(plan, progress)  # rerankers take no token ids
         folders.write_tokenizer(plan.tokenizer, plan.spec)
@@ -95,13 +97,21 @@ def _needed_bytes(checkpoint: Checkpoint, precision: Precision) -> int:
     return checkpoint.weights.parameter_count * BYTES_PER_PARAMETER[precision] + _OVERHEAD_BYTES
 
 
-def _build(plan: Plan, folders: ModelFolders, precision: Precision, progress: Progress) -> GraphFiles:
+def _build(plan: Plan, folders: ModelFolders, precision: Precision, work: Path, progress: Progress) -> GraphFiles:
     """Write the graphs and return their files."""
+    largest = None
+    if precision == "int8" and plan.embed_samples is not None:
+        task = "measure the activations of sample inputs"
+        with progress.step(task), stage(task, CheckpointError, passing=(OSError,)):
+            largest = measure_columns(plan.graphs, plan.embed_samples, work)
     files = {}
     for step, build in plan.graphs.items():
         task = f"build the {step} in {precision}"
         with progress.step(task), stage(task, CheckpointError, passing=(OSError,)):
-            files[step] = save_model(build(), folders.version(step))
+            model = build()
+            if largest is not None:
+                smooth_columns(model, largest)
+            files[step] = save_model(model, folders.version(step))
     return files
 
 
@@ -116,6 +126,8 @@ def _validate(
         require_agreement(agreement, precision)
         golden = compute_golden(plan.spec, plan.tokenizer, files[names.HEADS[plan.spec.task]], precision, target)
     progress.say(f"over {agreement.samples} samples: {agreement.describe()}")
+    if loss := find_loss(agreement, precision):
+        progress.say(loss)
     if find_provider(target) is None:
         progress.say(f"this machine has no device for the target {target}: its operators were computed by the CPU")
     return agreement, golden

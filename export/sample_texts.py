@@ -44,3 +44,59 @@ SAMPLE_TEXTS = (
     "  \ttabs,\nnewlines   and   spaces  ",
     LONG_TEXT,
 )
+
+PAIRS = (
+    ("How long does a boiled egg need?", "Eggs are hard after nine minutes in boiling water."),
+    ("Which trains go to the airport?", "Every twenty minutes, line S8 connects the main station with the airport."),
+    ("My parcel has not arrived.", "The delivery that I ordered two weeks ago is still missing."),
+    ("How do I cancel my subscription?", "Members can end their contract under 'Account', with a month's notice."),
+    ("The cat is asleep on the windowsill.", "A kitten naps in the sun beside the window."),
+    ("What causes the tides?", "The gravity of the moon raises the water of the oceans twice a day."),
+    ("The company's profit fell by a tenth.", "Earnings went down 10% against the year before."),
+    ("Can I return shoes that I have worn?", "Footwear is taken back only if its soles show no signs of use."),
+    (
+        "She has played the violin since she was five.",
+        "Her first music lessons, as a small child, were on a string instrument.",
+    ),
+    ("Bake the bread at 230 degrees.", "The loaf needs a very hot oven for the first quarter of an hour."),
+    ("How is a vaccine tested?", "Three phases of clinical trials show whether an immunisation is safe and effective."),
+    ("The bridge is closed for repairs.", "Until spring, cars cannot cross the river here because of construction."),
+    ("Is tap water safe to drink in Lisbon?", "The city's water is checked daily, and can be drunk from every tap."),
+    ("The printer shows error 0x61.", "A code beginning with 0x6 means that the ink system has failed."),
+    ("How tall is the tower?", "Its top platform is 276 metres above the ground."),
+    ("He forgot his umbrella on the bus.", "Somebody left a black umbrella on a seat of line 14."),
+    (
+        "What is the capital gains tax on shares?",
+        "Profits from the sale of stocks are taxed at a flat rate of a quarter.",
+    ),
+    ("The museum is free on Sundays.", "No ticket is needed for the exhibition at the end of the week."),
+    ("Sort a list in Python.", "items.sort(key=lambda item: item.name) orders the elements in place."),
+    ("Why do leaves turn red?", "In autumn, chlorophyll breaks down and other pigments become visible."),
+    ("Two teenagers won the chess tournament.", "The competition was decided by players younger than eighteen."),
+    ("The warranty covers the battery.", "Within two years, a defective accumulator is replaced at no cost."),
+    ("Patients with fever should rest.", "Bed rest is advised while the temperature is raised."),
+    ("Heavy rain flooded the cellar.", "After the storm, water stood knee-deep below the house."),
+    (
+        "Where can I park near the stadium?",
+        "On match days, visitors leave their cars at the fairground and take the shuttle.",
+    ),
+    ("The committee rejected the proposal.", "By seven votes to four, the motion was not carried."),
+    ("Solar panels need little maintenance.", "Photovoltaic modules work for decades, and are cleaned by the rain."),
+    ("The novel is set in Norway.", "Its story takes place in a fishing village by a fjord."),
+    ("How do bees find their way home?", "Honeybees orient themselves by the sun and by landmarks."),
+    ("The landlord must fix the heating.", "Broken radiators are the responsibility of the owner of a flat."),
+    ("Transfer money abroad", "International payments need the IBAN and the BIC of the recipient."),
+    ("The dose for children is half a tablet.", "Minors take 50 mg, adults twice as much."),
+    ("Wie wird das Wetter morgen?", "Am Dienstag scheint die Sonne bei höchstens zwölf Grad."),
+    ("Der Vertrag endet im Juni.", "Die Laufzeit der Vereinbarung geht bis zur Mitte des Jahres."),
+    ("Quels documents faut-il pour un passeport ?", "La demande exige une photo et un justificatif de domicile."),
+    ("Le vin est produit en Bourgogne.", "Ce cru vient d'un vignoble de l'est de la France."),
+    ("¿Dónde está la farmacia más cercana?", "Hay una botica abierta en la plaza, al lado del banco."),
+    ("Il treno è in ritardo.", "Il convoglio arriverà con venti minuti di attesa."),
+    ("会議は何時に始まりますか。", "打ち合わせは午後三時からです。"),
+    ("Где можно купить билеты?", "Касса театра открыта с десяти утра."),
+)
+"""Short questions or statements, each with a text that answers it or means nearly the same."""
+
+QUALITY_TEXTS = (*SAMPLE_TEXTS, *(text for pair in PAIRS for text in pair))
+"""Texts that show what the rounding of a precision costs, and whether each keeps its nearest neighbour among them."""

@@ -266,6 +266,8 @@ class Supervisor:
             settings.triton_metrics_port,
             settings.triton_address.removesuffix(f":{settings.triton_grpc_port}"),
         )
+        if settings.native_backend is None:
+            command.append(triton.engine_flag())
         return self._start_process("Triton", command, triton.server_environment(), "triton.log")
 
     def start_gateway(self) -> ChildProcess:

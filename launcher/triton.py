@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import sysconfig
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,10 +61,10 @@ def assemble_backends(target: Path, native_backend: Path | None = None) -> Path:
     if native_backend and not (native_backend / NATIVE_LIBRARY).is_file():
         raise LauncherError(f"{native_backend} does not contain {NATIVE_LIBRARY}: correct or unset NATIVE_BACKEND")
     server = find_wheel() / "tritonserver"
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = server / "python_backend_stubs" / python / "triton_python_backend_stub"
     if not stub.exists():
-        raise LauncherError(f"the embedded Triton has no stub for Python {version}: use 3.11 or 3.12")
+        raise LauncherError(f"the embedded Triton has no stub for Python {python}: use 3.11 or 3.12")
     shutil.rmtree(target, ignore_errors=True)
     sources = {
         "python": server / "backends" / "python",
@@ -112,6 +113,11 @@ def server_command(
         f"--metrics-port={metrics_port}",
         f"--backend-config=python,shm-default-byte-size={SHARED_MEMORY_BYTES}",
     ]
+
+
+def engine_flag() -> str:
+    """Return the flag by which Triton says that ONNX Runtime is this environment's, and not that of its release."""
+    return f"--id=onnxruntime-{version('onnxruntime')}"
 
 
 def prepare_socket(path: Path) -> None:

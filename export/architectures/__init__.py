@@ -14,10 +14,11 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError, UnknownArchitectureError
 from export.progress import stage
 from export.spec import ModelSpec, Precision, Target, Task
-from export.validation import Agreement, ScoreAgreement
+from export.validation import Agreement, RunGraph, ScoreAgreement
 
 Layout = Literal["ragged", "padded"]
 GraphFiles = Mapping[str, Path]  # step name → its model.onnx
+EmbedSamples = Callable[[GraphFiles, RunGraph], None]
 
 # Module of this package by `model_type` of config.json.
 ARCHITECTURES: Mapping[str, str] = {
@@ -100,6 +101,8 @@ class Plan:
         compare: Function that runs the written graphs and the reference on sample inputs.
         layout: Whether the graphs work on rows without padding.
         prompts: Texts that a request may have put before its items instead of the prefix, by their names.
+        embed_samples: Function that runs the written graphs on sample inputs, by which int8 is smoothed; None if it is
+            not.
     """
 
     spec: ModelSpec
@@ -108,6 +111,7 @@ class Plan:
     compare: Callable[[GraphFiles], Agreement | ScoreAgreement]
     layout: Layout = "ragged"
     prompts: Mapping[str, str] = field(default_factory=dict)
+    embed_samples: EmbedSamples | None = None
 
 
 def plan_export(checkpoint: Checkpoint, precision: Precision, target: Target = "cpu", task: Task | None = None) -> Plan:

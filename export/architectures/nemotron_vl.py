@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ from export.graphs.nemotron_vl import (
 from export.graphs.weights import UnprefixedWeights, Weights
 from export.names import EMBEDDER, RERANKER, VISION_ENCODER
 from export.pairs import check_pairs
+from export.sample_texts import QUALITY_TEXTS, SAMPLE_TEXTS
 from export.spec import IMAGE_TOKEN_BYTES, ImageSpec, ModelSpec, Precision, RankSpec, Target
 from export.tokenizer import (
     check_expansion,
@@ -39,7 +40,7 @@ from export.tokenizer import (
     prepare_tokenizer,
     read_special_tokens,
 )
-from export.validation import Agreement, ScoreAgreement
+from export.validation import Agreement, RunGraph, ScoreAgreement
 
 # Text around the image tokens of a prompt; the tokenizer has no special tokens for it.
 IMAGE_PREFIX, IMAGE_SUFFIX = "<img>", "</img> "
@@ -72,7 +73,10 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
         VISION_ENCODER: partial(build_vision_encoder, config, weights, precision, target),
         EMBEDDER: partial(build_embedder, config, weights, precision, target),
     }
-    return Plan(spec, tokenizer, graphs, partial(_compare, checkpoint, spec, image, tokenizer, target))
+    texts = SAMPLE_TEXTS if precision == "fp32" else QUALITY_TEXTS
+    compare = partial(_compare, checkpoint, spec, image, tokenizer, target, texts)
+    embed_samples = partial(_embed_samples, config, spec, image, tokenizer, target)
+    return Plan(spec, tokenizer, graphs, compare, embed_samples=embed_samples)
 
 
 def plan_reranker(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
@@ -109,7 +113,7 @@ def plan_reranker(checkpoint: Checkpoint, precision: Precision, target: Target) 
         VISION_ENCODER: partial(build_vision_encoder, config, weights, precision, target),
         RERANKER: partial(build_reranker, config, weights, precision, target),
     }
-    return Plan(spec, tokenizer, graphs, partial(_compare, checkpoint, spec, image, tokenizer, target))
+    return Plan(spec, tokenizer, graphs, partial(_compare, checkpoint, spec, image, tokenizer, target, SAMPLE_TEXTS))
 
 
 def _check_sizes(settings: Mapping[str, Any]) -> None:
@@ -138,11 +142,32 @@ def _check_preprocessing(settings: Mapping[str, Any]) -> None:
 
 
 def _compare(
-    checkpoint: Checkpoint, spec: ModelSpec, image: ImageSpec, tokenizer: bytes, target: Target, files: GraphFiles
+    checkpoint: Checkpoint,
+    spec: ModelSpec,
+    image: ImageSpec,
+    tokenizer: bytes,
+    target: Target,
+    texts: Sequence[str],
+    files: GraphFiles,
 ) -> Agreement | ScoreAgreement:
     from export.validation.nemotron_vl import compare_with_transformers  # PyTorch takes seconds to import
 
-    return compare_with_transformers(checkpoint, spec, image, tokenizer, files, target)
+    return compare_with_transformers(checkpoint, spec, image, tokenizer, files, target, texts)
+
+
+def _embed_samples(
+    config: Mapping[str, Any],
+    spec: ModelSpec,
+    image: ImageSpec,
+    tokenizer: bytes,
+    target: Target,
+    files: GraphFiles,
+    run: RunGraph,
+) -> None:
+    from export.validation.nemotron_vl import make_items, run_graphs
+
+    items = make_items(config, spec, image, tokenizer, SAMPLE_TEXTS, seed=0)
+    run_graphs(files, target, items, spec, run)
 
 
 def _spec(weights: Weights, settings: Mapping[str, Any], image: ImageSpec, max_tokens: int) -> ModelSpec:

@@ -40,12 +40,14 @@ def plan(checkpoint: Checkpoint, precision: Precision, target: Target) -> Plan:
 
     Raises:
         CheckpointError: A file is missing, or the model is too large.
-        UnservablePrecisionError: The precision is not fp32.
+        UnservablePrecisionError: The precision is not fp32, or the target is not a CPU.
     """
     from transformers import AutoConfig  # takes seconds to import
 
+    model_type = checkpoint.config["model_type"]
+    if target != "cpu":
+        raise UnservablePrecisionError(f"{model_type} is exported by optimum, for CPUs only: choose --target cpu")
     if precision != "fp32":
-        model_type = checkpoint.config["model_type"]
         raise UnservablePrecisionError(f"{model_type} is exported by optimum, in fp32 only: choose --precision fp32")
     parameters = checkpoint.weights.parameter_count
     if parameters > MAX_PARAMETERS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,9 +14,10 @@ from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.text_embedder import SentenceHead
 from export.names import EMBEDDER
+from export.sample_texts import QUALITY_TEXTS, SAMPLE_TEXTS
 from export.spec import ModelSpec, Precision, Target
 from export.tokenizer import check_expansion, check_prefixes, check_token_ids, prepare_tokenizer
-from export.validation import Agreement
+from export.validation import Agreement, RunGraph
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,11 @@ def plan_text_embedder(
     check_expansion(tokenizer)
     check_prefixes(tokenizer, spec)
     build = partial(encoder.build, sentence.head, precision, target)
-    compare = partial(_compare, checkpoint, spec, encoder, sentence, tokenizer, target)
-    return Plan(spec, tokenizer, {EMBEDDER: build}, compare, layout, sentence.prompts)
+    texts = SAMPLE_TEXTS if precision == "fp32" else QUALITY_TEXTS
+    compare = partial(_compare, checkpoint, spec, encoder, sentence, tokenizer, target, texts)
+    embed_samples = partial(_embed_samples, spec, tokenizer, target)
+    graphs = {EMBEDDER: build}
+    return Plan(spec, tokenizer, graphs, compare, layout, prompts=sentence.prompts, embed_samples=embed_samples)
 
 
 def _compare(
@@ -77,13 +81,20 @@ def _compare(
     sentence: SentenceEmbedding,
     tokenizer: bytes,
     target: Target,
+    texts: Sequence[str],
     files: GraphFiles,
 ) -> Agreement:
     from export.validation.text import compare_with_transformers  # PyTorch takes seconds to import
 
     return compare_with_transformers(
-        checkpoint, spec, tokenizer, sentence.head, encoder.is_bidirectional, files[EMBEDDER], target
+        checkpoint, spec, tokenizer, sentence.head, encoder.is_bidirectional, files[EMBEDDER], target, texts
     )
+
+
+def _embed_samples(spec: ModelSpec, tokenizer: bytes, target: Target, files: GraphFiles, run: RunGraph) -> None:
+    from export.validation.text import embed_with_graph
+
+    embed_with_graph(spec, tokenizer, files[EMBEDDER], target, SAMPLE_TEXTS, run)
 
 
 def _spec(checkpoint: Checkpoint, encoder: TextEncoder, sentence: SentenceEmbedding) -> ModelSpec:

@@ -96,8 +96,9 @@ def attend(
         if is_narrow:
             scores = op.Cast(scores, to=ir.DataType.FLOAT)
         if blocks.reach != EVERYTHING:
-            is_reached = _is_reached(op, query_rows, key_rows, is_key, blocks.reach)
-            weights = _softmax_of_reached(op, scores, is_reached, heads.query)
+            distance = op.Sub(op.Unsqueeze(key_rows, [1]), op.Unsqueeze(query_rows, [2]))
+            reached = is_reached(op, distance, op.Unsqueeze(is_key, [1]), blocks.reach)
+            weights = _softmax_of_reached(op, scores, reached, heads.query)
         else:
             weights = op.branch(
                 op.Less(op.ReduceMin(group.key_count, keepdims=0), group.longest),
@@ -121,15 +122,20 @@ def _mask_padding(op: GraphBuilder, scores: ir.Value, is_key: ir.Value) -> ir.Va
     return op.Add(scores, op.Unsqueeze(op.Where(is_key, 0.0, float("-inf")), [1, 2]))
 
 
-def _is_reached(op: GraphBuilder, query_rows: ir.Value, key_rows: ir.Value, is_key: ir.Value, reach: Reach) -> ir.Value:
-    """Return which keys each query attends to, `(blocks, queries, keys)` bool."""
-    is_reached = op.Unsqueeze(is_key, [1])
-    distance = op.Sub(op.Unsqueeze(key_rows, [1]), op.Unsqueeze(query_rows, [2]))
+def is_reached(op: GraphBuilder, distance: ir.Value, is_key: ir.Value, reach: Reach) -> ir.Value:
+    """Return which keys each query attends to, bool.
+
+    Args:
+        op: The graph.
+        distance: Place of each key less that of each query, int64.
+        is_key: Mask of the keys that can be reached at all, in a shape that broadcasts.
+        reach: How far queries attend.
+    """
     if reach.after is not None:
-        is_reached = op.And(is_reached, op.LessOrEqual(distance, reach.after))
+        is_key = op.And(is_key, op.LessOrEqual(distance, reach.after))
     if reach.before is not None:
-        is_reached = op.And(is_reached, op.GreaterOrEqual(distance, -reach.before))
-    return is_reached
+        is_key = op.And(is_key, op.GreaterOrEqual(distance, -reach.before))
+    return is_key
 
 
 def _softmax_of_reached(op: GraphBuilder, scores: ir.Value, is_reached: ir.Value, heads: int) -> ir.Value:

@@ -40,6 +40,7 @@ class GraphBuilder:
         self._counter: Iterator[int] = parent._counter if parent else itertools.count()
         self._scope: str = parent._scope if parent else ""
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+        self._recorded: dict[str, ir.Value] = {}
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -90,6 +91,12 @@ class GraphBuilder:
         for index, value in enumerate(values):
             value.name = f"{name}:{index}"
         return values
+
+    def once(self, name: str, record: Callable[[], ir.Value]) -> ir.Value:
+        """Return what was recorded under a name in this graph, or record it."""
+        if name not in self._recorded:
+            self._recorded[name] = record()
+        return self._recorded[name]
 
     def split(self, x: ir.Value, sizes: Sequence[int]) -> Sequence[ir.Value]:
         """Split the last axis into parts of the given sizes."""

@@ -2,11 +2,14 @@
 
 `PackedMultiHeadAttention` takes packed rows as they are. With queries, keys and values in three tensors, without a bias
 and in float16, it is FlashAttention on GPUs since Ampere, and memory-efficient attention otherwise: neither has a mask
-or scores in memory. The processor waits for the GPU once in a run, for the length of the longest sequence.
+or scores in memory. Causal and local attention are memory-efficient attention with a bias for all sequences, whose
+size is the square of the longest: FlashAttention takes none. The processor waits for the GPU once in a run, for the
+length of the longest sequence.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +17,8 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
+from export.graphs.attention import is_reached
+from export.graphs.blocks import EVERYTHING, Reach
 from export.graphs.builder import GraphBuilder
 from export.graphs.gpu import GpuLayers, GpuSequences
 from export.graphs.layers import Batch
@@ -22,6 +27,12 @@ from export.graphs.weights import Array
 
 MAX_ROWS = 1 << 17
 """Rows of a batch that rotates queries and keys: `RotaryEmbedding` refuses more than its tables have."""
+
+COLUMN_MULTIPLE = 16
+"""Memory-efficient attention takes a bias only for lengths that are a multiple of 8 in float16, or of 16 in float32."""
+
+OUT_OF_REACH = -32752.0
+"""Bias of keys that are not reached. It is finite, so that a kernel may begin with keys of which it reaches none."""
 
 # Operator that adds a bias and applies an activation, by its name in config.json.
 _BIASED_ACTIVATIONS = {"gelu": "BiasGelu", "gelu_new": "FastGelu", "gelu_pytorch_tanh": "FastGelu"}
@@ -54,24 +65,42 @@ class CudaLayers(GpuLayers):
         """Record the activation SiLU, which is the sigmoid approximation of GELU without its factor of 1.702."""
         return self.op.contrib("QuickGelu", x, alpha=1.0)
 
-    def lay_out(self, batch: Batch) -> CudaSequences:
-        """Record the layout of a batch whose rows attend to their whole sequence."""
+    def sequences(self, batch: Batch) -> CudaSequences:
+        """Record the layout of a batch, once for all layers that attend in the same way."""
         op = self.op
         with op.scope("packing"):
             counts = op.Cast(batch.lengths, to=ir.DataType.INT32)
             cumulative = op.Concat(np.zeros(1, np.int32), op.CumSum(counts, 0), axis=0)
-            longest = op.ReduceMax(batch.lengths, keepdims=1) if batch.length is None else [batch.length]
-            column = op.Cast(op.Range(0, op.Squeeze(longest), 1), to=ir.DataType.INT32)
+            column = op.once(f"columns of {batch.lengths.name}", lambda: _columns(op, batch))
             if self.dtype == ir.DataType.FLOAT16 and batch.heads.size % 8 == 0:
                 # The kernels for these read nothing but the shape of the offsets.
                 offsets = op.Add(op.Unsqueeze(op.Sub(counts, counts), [1]), column)
             else:
                 offsets = order_padded_rows(op, counts, column)
-        return CudaSequences(self, batch, cumulative, offsets)
+            bias = None if batch.reach == EVERYTHING else self._bias(column, batch.reach)
+        return CudaSequences(self, batch, cumulative, offsets, bias)
+
+    def _bias(self, column: ir.Value, reach: Reach) -> ir.Value:
+        """Return what is added to the scores of a padded sequence, `(1, 1, columns, columns)`."""
+        op = self.op
+        place = op.Cast(column, to=ir.DataType.INT64)
+        distance = op.Sub(op.Unsqueeze(place, [0]), op.Unsqueeze(place, [1]))
+        reached = is_reached(op, distance, op.GreaterOrEqual(place, 0), reach)
+        numbers = (np.array(x, self.dtype.numpy()) for x in (0, OUT_OF_REACH))
+        return op.Unsqueeze(op.Where(reached, *numbers), [0, 1])
+
+
+def _columns(op: GraphBuilder, batch: Batch) -> ir.Value:
+    """Return `0 … columns - 1` int32, for the longest sequence or a little more."""
+    if batch.length is not None:
+        return op.Cast(op.Range(0, batch.length, 1), to=ir.DataType.INT32)
+    longest = op.ReduceMax(batch.lengths, keepdims=0)
+    columns = op.Mul(op.Div(op.Add(longest, COLUMN_MULTIPLE - 1), COLUMN_MULTIPLE), COLUMN_MULTIPLE)
+    return op.Cast(op.Range(0, columns, 1), to=ir.DataType.INT32)
 
 
 def order_padded_rows(op: GraphBuilder, counts: ir.Value, column: ir.Value) -> ir.Value:
-    """Return the places of all rows, and then of all padding, in the sequences padded to the longest of them.
+    """Return the places of all rows, and then of all padding, in sequences padded to the same length.
 
     Attention without a fused kernel pads its rows by them: in float32 if no sequence has 256 rows, or for heads whose
     size is not a multiple of 8.
@@ -79,15 +108,16 @@ def order_padded_rows(op: GraphBuilder, counts: ir.Value, column: ir.Value) -> i
     Args:
         op: The graph.
         counts: Number of rows of each sequence, `(sequences,)` int32.
-        column: `0 … longest - 1` int32.
+        column: `0 … columns - 1` int32, at least as many as the longest sequence has rows.
 
     Returns:
-        Places `(sequences, longest)` int32, from 0 to sequences * longest - 1.
+        Places `(sequences, columns)` int32, from 0 to sequences * columns - 1.
     """
     count = op.Unsqueeze(counts, [1])
     rows_before = op.Unsqueeze(op.CumSum(counts, 0, exclusive=1), [1])
     sequence = op.Unsqueeze(op.Cast(row_numbers(op, op.Shape(counts)), to=ir.DataType.INT32), [1])
-    place = op.Add(op.Mul(sequence, op.ReduceMax(counts, keepdims=1)), column)
+    columns = op.Add(op.ReduceMax(column, keepdims=1), np.ones(1, np.int32))  # `Size` would come from the processor
+    place = op.Add(op.Mul(sequence, columns), column)
     rank_of_padding = op.Add(op.Sub(op.Sub(place, rows_before), count), op.ReduceSum(counts, keepdims=1))
     rank = op.Where(op.Less(column, count), op.Add(rows_before, column), rank_of_padding)
     flat = op.Reshape(place, [-1])
@@ -109,11 +139,13 @@ class CudaSequences(GpuSequences):
 
     Attributes:
         cumulative: First row of each sequence, and one past the last of all, `(sequences + 1,)` int32.
-        offsets: Places of rows in padded sequences, `(sequences, longest)` int32, or any numbers of this shape.
+        offsets: Places of rows in padded sequences, `(sequences, columns)` int32, or any numbers of this shape.
+        bias: What is added to the scores of each sequence, `(1, 1, columns, columns)`; None for nothing.
     """
 
     cumulative: ir.Value
     offsets: ir.Value
+    bias: ir.Value | None
 
     @cached_property
     def tables(self) -> RotaryTables | None:
@@ -126,7 +158,12 @@ class CudaSequences(GpuSequences):
             def compute() -> Array:
                 return function(np.outer(np.arange(MAX_ROWS, dtype=np.float32), frequencies))
 
-            return layers.op.weight(f"rotation.{name}", compute, [MAX_ROWS, len(frequencies)], layers.dtype)
+            return layers.op.weight(
+                f"rotation.{zlib.crc32(frequencies.tobytes())}.{name}",
+                compute,
+                [MAX_ROWS, len(frequencies)],
+                layers.dtype,
+            )
 
         position = layers.op.Unsqueeze(self.packing.position, [0])
         return RotaryTables(record("cosines", np.cos), record("sines", np.sin), position)
@@ -144,7 +181,9 @@ class CudaSequences(GpuSequences):
         op, heads = self.layers.op, self.batch.heads
         if heads.key_value != heads.query:
             key, value = (self._repeat(x) for x in (key, value))
-        operands = (query, key, value, None, self.offsets, self.cumulative)
+        operands = [query, key, value, None, self.offsets, self.cumulative]
+        if self.bias is not None:
+            operands.append(self.bias)
         return op.contrib("PackedMultiHeadAttention", *operands, num_heads=heads.query, scale=float(heads.size**-0.5))
 
     def _repeat(self, x: ir.Value) -> ir.Value:

@@ -15,7 +15,6 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
-from export.graphs.blocks import EVERYTHING
 from export.graphs.layers import Batch, HeadNorms, Layers
 from export.graphs.packed import Packing, pack_by_comparison, row_numbers
 from export.graphs.pooling import Pooling
@@ -73,19 +72,9 @@ class GpuLayers(Layers, ABC):
         """Record the sum of the residual stream, float32, and the output of a layer."""
         return self.op.Add(hidden, self.widen(x))
 
-    def sequences(self, batch: Batch) -> GpuSequences:
-        """Record the layout of a batch, once for all layers that attend in the same way.
-
-        Raises:
-            ValueError: Attention is causal or local: the operators for packed rows have no mask.
-        """
-        if batch.reach != EVERYTHING:
-            raise ValueError("causal or local attention has no form for GPUs yet: export with --target cpu")
-        return self.lay_out(batch)
-
     @abstractmethod
-    def lay_out(self, batch: Batch) -> GpuSequences:
-        """Record the layout of a batch whose rows attend to their whole sequence."""
+    def sequences(self, batch: Batch) -> GpuSequences:
+        """Record the layout of a batch, once for all layers that attend in the same way."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +96,7 @@ class GpuSequences(ABC):
             return pack_by_comparison(self.layers.op, self.batch.lengths, self.batch.rows)
 
     def attend(self, x: ir.Value, query: str, key: str, value: str, norms: HeadNorms | None = None) -> ir.Value:
-        """Record the attention of each row to all rows of its sequence, as `Sequences` describes it."""
+        """Record the attention of each row to the rows that it reaches, as `Sequences` describes it."""
         layers, x = self.layers, self.layers.narrow(x)
         queries, keys = layers.linear(x, query), layers.linear(x, key)
         if norms is not None:

@@ -9,11 +9,14 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graphs.attention import HeadRows, Heads, attend
-from export.graphs.blocks import cut_blocks
+from export.graphs.blocks import CAUSAL, EVERYTHING, Reach, cut_blocks
 from export.graphs.builder import CONTRIB, TENSORRT, GraphBuilder
-from export.graphs.packed import pack
+from export.graphs.packed import Packing, pack
 
 Define = Callable[[GraphBuilder, ir.Node], ir.Value]
+
+_BIAS = 6  # input of PackedMultiHeadAttention
+_REACHES: Mapping[str, Reach] = {"none": EVERYTHING, "upper_left": CAUSAL}
 
 
 def spell_out(model: ir.Model) -> ir.Model:
@@ -75,6 +78,8 @@ def _packed_multi_head_attention(op: GraphBuilder, node: ir.Node) -> ir.Value:
     query, key, value = (_operand(op, node, index) for index in range(3))
     count = node.attributes["num_heads"].as_int()
     heads = Heads(count, count, round(node.attributes["scale"].as_float() ** -2))
+    if len(node.inputs) > _BIAS:
+        return _attend_with_bias(op, query, key, value, heads, _operand(op, node, 5), _operand(op, node, _BIAS))
     return _attend(op, query, key, value, heads, _operand(op, node, 5))
 
 
@@ -83,7 +88,8 @@ def _trt_attention(op: GraphBuilder, node: ir.Node) -> ir.Value:
     (_, count, size), (_, key_count, _) = (_shape(node, index) for index in (0, 1))
     query, key, value = (_operand(op, node, index) for index in range(3))
     unscaled = op.Mul(query, float(size**0.5))
-    attended = _attend(op, unscaled, key, value, Heads(count, key_count, size), _operand(op, node, 4))
+    reach = _REACHES[node.attributes["causal_kind"].as_string()]
+    attended = _attend(op, unscaled, key, value, Heads(count, key_count, size), _operand(op, node, 4), reach)
     return op.Reshape(attended, [-1, count, size])
 
 
@@ -95,15 +101,50 @@ def _shape(node: ir.Node, index: int) -> list[int]:
 
 
 def _attend(
-    op: GraphBuilder, query: ir.Value, key: ir.Value, value: ir.Value, heads: Heads, boundaries: ir.Value
+    op: GraphBuilder,
+    query: ir.Value,
+    key: ir.Value,
+    value: ir.Value,
+    heads: Heads,
+    boundaries: ir.Value,
+    reach: Reach = EVERYTHING,
 ) -> ir.Value:
     """Attend as the graphs for CPUs do, within sequences that begin and end at `boundaries`."""
-    cumulative = op.Cast(boundaries, to=ir.DataType.INT64)
-    lengths = op.Sub(op.Slice(cumulative, [1], [np.iinfo(np.int64).max]), op.Slice(cumulative, [0], [-1]))
     queries = HeadRows(op.Reshape(query, [-1, heads.size]), heads.query)
     keys, values = (HeadRows(op.Reshape(x, [-1, heads.size]), heads.key_value) for x in (key, value))
-    blocks = cut_blocks(op, pack(op, lengths, op.Shape(query, start=0, end=1)), heads.query)
+    blocks = cut_blocks(op, _pack(op, query, boundaries), heads.query, reach)
     return attend(op, queries, keys, values, heads, blocks, ir.DataType.FLOAT)
+
+
+def _attend_with_bias(
+    op: GraphBuilder,
+    query: ir.Value,
+    key: ir.Value,
+    value: ir.Value,
+    heads: Heads,
+    boundaries: ir.Value,
+    bias: ir.Value,
+) -> ir.Value:
+    """Attend from all rows to all, with the bias `(1, 1, columns, columns)` within a sequence and -inf elsewhere."""
+    packing = _pack(op, query, boundaries)
+    queries, keys, values = (
+        op.Transpose(op.Reshape(x, [0, heads.query, heads.size]), perm=[1, 0, 2]) for x in (query, key, value)
+    )
+    scores = op.Mul(op.MatMul(queries, op.Transpose(keys, perm=[0, 2, 1])), float(heads.size**-0.5))
+    rows, columns = op.Unsqueeze(packing.position, [1]), op.Unsqueeze(packing.position, [0])
+    place = op.Add(op.Mul(rows, op.Shape(bias, start=3)), columns)
+    is_same = op.Equal(op.Unsqueeze(packing.sequence, [1]), op.Unsqueeze(packing.sequence, [0]))
+    biased = op.Add(scores, op.Gather(op.Reshape(bias, [-1]), place))
+    weights = op.Softmax(op.Where(is_same, biased, float("-inf")), axis=-1)
+    attended = op.Transpose(op.MatMul(weights, values), perm=[1, 0, 2])
+    return op.Reshape(attended, [0, heads.query * heads.size])
+
+
+def _pack(op: GraphBuilder, rows: ir.Value, boundaries: ir.Value) -> Packing:
+    """Return the layout of sequences that begin and end at `boundaries`."""
+    cumulative = op.Cast(boundaries, to=ir.DataType.INT64)
+    lengths = op.Sub(op.Slice(cumulative, [1], [np.iinfo(np.int64).max]), op.Slice(cumulative, [0], [-1]))
+    return pack(op, lengths, op.Shape(rows, start=0, end=1))
 
 
 # Definition of each operator, and the input whose type its result has.

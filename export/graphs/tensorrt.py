@@ -14,19 +14,30 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
+from export.graphs.attention import is_reached
+from export.graphs.blocks import CAUSAL, EVERYTHING, Reach
 from export.graphs.builder import TENSORRT, Attribute
 from export.graphs.gpu import GpuLayers, GpuSequences
 from export.graphs.layers import Batch
 from export.graphs.pooling import Pooling
 from export.graphs.rope import Rotation, record_rotation, rotate
 
+# The name of each reach that the operator has over packed rows.
+_CAUSAL_KINDS: Mapping[Reach, str] = {EVERYTHING: "none", CAUSAL: "upper_left"}
+
 
 @dataclass(frozen=True)
 class TensorrtLayers(GpuLayers):
     """A recorder of layers whose attention is `TRT_Attention`."""
 
-    def lay_out(self, batch: Batch) -> PackedTensorrtSequences:
-        """Record the layout of a batch whose rows attend to their whole sequence."""
+    def sequences(self, batch: Batch) -> PackedTensorrtSequences:
+        """Record the layout of a batch, once for all layers that attend in the same way.
+
+        Raises:
+            ValueError: Attention is local: over packed rows, the operator is causal or has no mask.
+        """
+        if batch.reach not in _CAUSAL_KINDS:
+            raise ValueError("local attention has no form for TensorRT yet: export with --target cuda or cpu")
         return PackedTensorrtSequences(self, batch)
 
 
@@ -34,8 +45,8 @@ class TensorrtLayers(GpuLayers):
 class DenseTensorrtLayers(GpuLayers):
     """A recorder of layers whose attention is dense and masked."""
 
-    def lay_out(self, batch: Batch) -> DenseTensorrtSequences:
-        """Record the layout of a batch whose rows attend to their whole sequence."""
+    def sequences(self, batch: Batch) -> DenseTensorrtSequences:
+        """Record the layout of a batch, once for all layers that attend in the same way."""
         return DenseTensorrtSequences(self, batch)
 
 
@@ -102,7 +113,7 @@ class PackedTensorrtSequences(TensorrtSequences):
         attributes: Mapping[str, Attribute] = {
             "query_form": "packed_nhd",
             "kv_form": "packed_nhd",
-            "causal_kind": "none",
+            "causal_kind": _CAUSAL_KINDS[self.batch.reach],
             "TRT_decomposable": 1,
         }
         [attended] = self.layers.op.record("TRT_Attention", operands, attributes, domain=TENSORRT)
@@ -120,10 +131,12 @@ class DenseTensorrtSequences(TensorrtSequences):
     """Sequences whose attention is dense: within each sequence if all have the same length, or else over all rows."""
 
     @cached_property
-    def is_same_sequence(self) -> ir.Value:
-        """Whether two rows belong to the same sequence, `(rows, rows)`."""
-        op, sequence = self.layers.op, self.packing.sequence
-        return op.Equal(op.Unsqueeze(sequence, [1]), op.Unsqueeze(sequence, [0]))
+    def is_reached(self) -> ir.Value:
+        """Whether a row attends to another, `(rows, rows)`: if it is of the same sequence, and near enough."""
+        op, packing = self.layers.op, self.packing
+        is_same = op.Equal(op.Unsqueeze(packing.sequence, [1]), op.Unsqueeze(packing.sequence, [0]))
+        distance = op.Sub(op.Unsqueeze(packing.position, [0]), op.Unsqueeze(packing.position, [1]))
+        return is_reached(op, distance, is_same, self.batch.reach)
 
     def attend_packed(self, query: ir.Value, key: ir.Value, value: ir.Value) -> ir.Value:
         """Record dense attention of rows `(rows, heads * head size)`."""
@@ -136,7 +149,7 @@ class DenseTensorrtSequences(TensorrtSequences):
         keys, values = (self._separate(x, self.batch.heads.key_value) for x in (key, value))
         scores = op.MatMul(queries, op.Transpose(keys, perm=[0, 1, 3, 2]))
         if self.batch.length is None:
-            scores = op.Where(self.is_same_sequence, scores, np.array(-np.inf, layers.dtype.numpy()))
+            scores = op.Where(self.is_reached, scores, np.array(-np.inf, layers.dtype.numpy()))
         attended = op.MatMul(op.Softmax(scores, axis=-1), values)
         joined = op.Transpose(attended, perm=[0, 2, 1, 3])
         return op.Reshape(joined, [-1, self.batch.heads.query * self.batch.heads.size])

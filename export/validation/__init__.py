@@ -5,7 +5,7 @@ Each architecture has a module here that runs its graphs and transformers' own m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,11 @@ UNVERIFIED = "unverified on device"
 """What a manifest names as the device if the machine of the export had none for the target."""
 
 
+Inputs = Mapping[str, NDArray[np.generic]]
+RunGraph = Callable[[Path, Target, str, Inputs], NDArray[np.float32]]
+"""Runs a written graph, as `run_graph` does."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Distance between two sets of embeddings of the same inputs.
@@ -36,17 +41,22 @@ class Agreement:
         max_abs_error: Largest difference of any component.
         min_cosine: Lowest cosine similarity of any pair.
         mean_cosine: Mean cosine similarity.
+        nearest_kept: Share of the samples whose nearest other sample is the same in both sets.
         samples: Number of pairs.
     """
 
     max_abs_error: float
     min_cosine: float
     mean_cosine: float
+    nearest_kept: float
     samples: int
 
     def describe(self) -> str:
         """Return the distance in words."""
-        return f"largest difference {self.max_abs_error:.1e}, lowest cosine {self.min_cosine:.6f}"
+        return (
+            f"largest difference {self.max_abs_error:.1e}, mean cosine {self.mean_cosine:.5f}, lowest"
+            f" {self.min_cosine:.5f}, nearest neighbour kept by {self.nearest_kept:.1%}"
+        )
 
 
 @dataclass(frozen=True)
@@ -93,6 +103,10 @@ MIN_CORRELATIONS: Mapping[Precision, float] = {"fp16": 0.999, "int8": 0.95}
 """Lowest correlation of the scores in other precisions, which change them more than their order."""
 
 
+LOSSY_MEAN_COSINE, LOSSY_NEAREST_KEPT = 0.995, 0.9
+"""An export warns of a precision below either of them."""
+
+
 @cache
 def find_provider(target: Target) -> str | None:
     """Return the name of the execution provider for a target, or None if there is none on this machine."""
@@ -118,6 +132,12 @@ def open_graph(path: Path, target: Target) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
+def run_graph(path: Path, target: Target, output: str, inputs: Inputs) -> NDArray[np.float32]:
+    """Return one output of a written graph."""
+    result: NDArray[np.float32] = open_graph(path, target).run([output], inputs)[0]
+    return result
+
+
 def compare_embeddings(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Agreement:
     """Compare embeddings `(samples, dimensions)` row by row.
 
@@ -134,8 +154,18 @@ def compare_embeddings(found: NDArray[np.float32], expected: NDArray[np.float32]
         max_abs_error=float(np.abs(found - expected).max()),
         min_cosine=float(cosines.min()),
         mean_cosine=float(cosines.mean()),
+        nearest_kept=float((_find_nearest(found) == _find_nearest(expected)).mean()),
         samples=len(found),
     )
+
+
+def _find_nearest(embeddings: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return for each row the one with the highest cosine to it, but for itself."""
+    directions = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    cosines = directions @ directions.T
+    np.fill_diagonal(cosines, -np.inf)
+    nearest: NDArray[np.intp] = cosines.argmax(axis=1)
+    return nearest
 
 
 def require_agreement(agreement: Agreement | ScoreAgreement, precision: Precision) -> None:
@@ -173,3 +203,16 @@ def _require_scores(agreement: ScoreAgreement, precision: Precision) -> None:
             f"the {precision} graph does not agree with the reference over {agreement.samples} samples:"
             f" {agreement.describe()} (needed: {expected})"
         )
+
+
+def find_loss(agreement: Agreement | ScoreAgreement, precision: Precision) -> str | None:
+    """Return a warning if a precision loses much, or None; scores are judged by their correlation alone."""
+    if isinstance(agreement, ScoreAgreement):
+        return None
+    if agreement.mean_cosine >= LOSSY_MEAN_COSINE and agreement.nearest_kept >= LOSSY_NEAREST_KEPT:
+        return None
+    return (
+        f"warning: {precision} changes what this model finds: mean cosine {agreement.mean_cosine:.4f} to the reference"
+        f" (expected: {LOSSY_MEAN_COSINE}), nearest neighbour kept by {agreement.nearest_kept:.1%} of the samples"
+        f" (expected: {LOSSY_NEAREST_KEPT:.0%}); compare searches before you use it"
+    )

@@ -19,7 +19,7 @@ from export.sample_texts import SAMPLE_TEXTS
 from export.spec import ImageTowerSpec, ModelSpec, Target
 from export.tokenizer import load_tokenizer
 from export.validation import Agreement, compare_embeddings, open_graph
-from export.validation.nemotron_vl import paint_tiles
+from export.validation.nemotron_vl import paint_pages
 
 _IMAGES = 3
 
@@ -31,7 +31,7 @@ def compare_with_transformers(
     loaded = load_tokenizer(tokenizer)
     loaded.enable_truncation(spec.max_tokens)
     ids = [encoding.ids for encoding in loaded.encode_batch(SAMPLE_TEXTS)]
-    images = paint_tiles(_IMAGES, image.shortest_edge or image.image_size)  # which the processor does not resize
+    images = paint_pages(_IMAGES, image.shortest_edge or image.image_size)  # which the processor does not resize
     found = [_embed_texts(files, target, ids), _embed_images(files, target, images, image)]
     expected = embed_with_transformers(checkpoint, ids, [Image.fromarray(pixels) for pixels in images])
     return compare_embeddings(np.concatenate(found), np.concatenate(expected))

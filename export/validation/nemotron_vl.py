@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from torch import nn
 from transformers import LlamaConfig, LlamaModel, SiglipVisionConfig, SiglipVisionModel
 from transformers.modeling_utils import no_init_weights
@@ -19,15 +20,15 @@ from export.graphs.nemotron_vl import image_token_side
 from export.graphs.weights import UnprefixedWeights, Weights
 from export.names import HEADS, VISION_ENCODER
 from export.pairs import SAMPLE_QUERIES, encode_pair, encode_sample_pairs
-from export.sample_texts import SAMPLE_TEXTS
+from export.sample_texts import PAIRS, SAMPLE_TEXTS
 from export.spec import ImageSpec, ModelSpec, Target
 from export.tokenizer import load_tokenizer
-from export.validation import Agreement, ScoreAgreement, compare_embeddings, open_graph
+from export.validation import Agreement, RunGraph, ScoreAgreement, compare_embeddings, run_graph
 from export.validation.scores import compare_scores
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
-_TILES_SEED = 20240229
+_PAGES_SEED = 20240229
 
 
 @dataclass(frozen=True)
@@ -45,62 +46,95 @@ class SampleItem:
 
 
 def compare_with_transformers(
-    checkpoint: Checkpoint, spec: ModelSpec, image: ImageSpec, tokenizer: bytes, files: GraphFiles, target: Target
+    checkpoint: Checkpoint,
+    spec: ModelSpec,
+    image: ImageSpec,
+    tokenizer: bytes,
+    files: GraphFiles,
+    target: Target,
+    texts: Sequence[str],
 ) -> Agreement | ScoreAgreement:
-    """Embed texts and images, or score them for queries, with the written graphs and with transformers.
+    """Embed texts and pages, or score them for queries, with the written graphs and with transformers.
 
     The graphs get one packed batch, transformers one item at a time.
     """
     config = checkpoint.config
     if spec.rank:
-        pairs, weights = _sample_pairs(config, spec, image, tokenizer), UnprefixedWeights(checkpoint.weights, "model.")
-        return compare_scores(_run_graphs(files, target, pairs, spec), score_with_transformers(config, weights, pairs))
-    items = _sample_items(config, spec, image, tokenizer)
-    found = _run_graphs(files, target, items, spec)
+        pairs, weights = _make_pairs(config, spec, image, tokenizer), UnprefixedWeights(checkpoint.weights, "model.")
+        return compare_scores(run_graphs(files, target, pairs, spec), score_with_transformers(config, weights, pairs))
+    items = make_items(config, spec, image, tokenizer, texts)
+    found = run_graphs(files, target, items, spec)
     return compare_embeddings(found, embed_with_transformers(config, checkpoint.weights, items))
 
 
-def _sample_pairs(config: Mapping[str, Any], spec: ModelSpec, image: ImageSpec, tokenizer: bytes) -> list[SampleItem]:
-    """Return queries with texts, with an image alone, and with two tiles and a text."""
+def _make_pairs(config: Mapping[str, Any], spec: ModelSpec, image: ImageSpec, tokenizer: bytes) -> list[SampleItem]:
+    """Return queries with texts, with a page alone, and with two tiles and a text."""
     items = [SampleItem(pair.input_ids) for pair in encode_sample_pairs(tokenizer, spec)]
     loaded = load_tokenizer(tokenizer)
     loaded.encode_special_tokens = True
-    for rows, text in _sample_images(config, image):
+    for rows, text in _make_pages(config, image, SAMPLE_TEXTS[1], _PAGES_SEED):
         tiles = len(rows) // image.tokens_per_tile
         items.append(SampleItem(encode_pair(loaded, spec, SAMPLE_QUERIES[0], text, tiles).input_ids, rows))
     return items
 
 
-def _sample_items(config: Mapping[str, Any], spec: ModelSpec, image: ImageSpec, tokenizer: bytes) -> list[SampleItem]:
-    """Return texts as passages and as a query, an image alone, and two tiles with a text."""
+def make_items(
+    config: Mapping[str, Any],
+    spec: ModelSpec,
+    image: ImageSpec,
+    tokenizer: bytes,
+    texts: Sequence[str],
+    seed: int = _PAGES_SEED,
+) -> list[SampleItem]:
+    """Return texts as passages and the first as a query, a page alone, and two tiles with a text."""
     loaded = load_tokenizer(tokenizer)
     loaded.encode_special_tokens = True
-    prompts = [spec.passage_prefix + text for text in SAMPLE_TEXTS] + [spec.query_prefix + SAMPLE_TEXTS[0]]
+    prompts = [spec.passage_prefix + text for text in texts] + [spec.query_prefix + texts[0]]
     items = [SampleItem(encoding.ids[: spec.max_tokens]) for encoding in loaded.encode_batch(prompts)]
     head = loaded.encode(spec.passage_prefix + image.prefix).ids
-    for rows, text in _sample_images(config, image):
+    for rows, text in _make_pages(config, image, texts[1], seed):
         tail = loaded.encode(image.suffix + text, add_special_tokens=False).ids
         items.append(SampleItem([*head, *[image.token_id] * len(rows), *tail], rows))
     return items
 
 
-def _sample_images(config: Mapping[str, Any], image: ImageSpec) -> list[tuple[NDArray[np.uint8], str]]:
-    """Return the rows of an image of one tile, without a text, and of one of two tiles, with a text."""
-    tiles = paint_tiles(3, image.tile_size)
+def _make_pages(
+    config: Mapping[str, Any], image: ImageSpec, text: str, seed: int
+) -> list[tuple[NDArray[np.uint8], str]]:
+    """Return the rows of a page of one tile, without a text, and of one of two tiles, with the text."""
+    tiles = paint_pages(3, image.tile_size, seed)
     patches = _cut_patches(tiles, config["vision_config"]["patch_size"], image_token_side(config))
-    return [(patches[: image.tokens_per_tile], ""), (patches[image.tokens_per_tile :], SAMPLE_TEXTS[1])]
+    return [(patches[: image.tokens_per_tile], ""), (patches[image.tokens_per_tile :], text)]
 
 
-def paint_tiles(count: int, side: int) -> NDArray[np.uint8]:
-    """Return soft clouds under a fine grain, the same in every run: `(count, side, side, 3)`."""
-    random = np.random.default_rng(_TILES_SEED)
-    coarse = random.integers(0, 256, (count, 9, 9, 3)).astype(np.float32)
-    place = np.linspace(0, 8, side, endpoint=False)
-    left, share = place.astype(np.intp), (place % 1).astype(np.float32)
-    columns = coarse[:, :, left] * (1 - share)[:, None] + coarse[:, :, left + 1] * share[:, None]
-    clouds = columns[:, left] * (1 - share)[:, None, None] + columns[:, left + 1] * share[:, None, None]
-    grain = random.normal(0, 8, clouds.shape).astype(np.float32)
-    return np.clip(clouds + grain, 0, 255).astype(np.uint8)
+def paint_pages(count: int, side: int, seed: int = _PAGES_SEED) -> NDArray[np.uint8]:
+    """Return pages with lines of text beside a photograph of soft clouds, `(count, side, side, 3)`.
+
+    They are the same in every run with one seed.
+    """
+    random = np.random.default_rng(seed)
+    pages = []
+    for number in range(count):
+        page = Image.new("RGB", (side, side), "white")
+        page.paste(Image.fromarray(_paint_clouds(random, side // 2)), (side // 2, side // 8 * (number + 1)))
+        draw = ImageDraw.Draw(page)
+        draw.text((side // 16, side // 32), SAMPLE_TEXTS[number], "navy", font_size=side / 20)
+        for line, text in enumerate(random.permutation(PAIRS)[:, 1]):
+            draw.text(
+                (side // 16, side // 8 + line * side // 36),
+                text[: random.integers(8, 60)],
+                "black",
+                font_size=side / 48,
+            )
+        pages.append(np.asarray(page))
+    return np.stack(pages)
+
+
+def _paint_clouds(random: np.random.Generator, side: int) -> NDArray[np.uint8]:
+    """Return clouds under a fine grain, `(side, side, 3)`."""
+    coarse = Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8))
+    clouds = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), np.float32)
+    return np.clip(clouds + random.normal(0, 8, clouds.shape), 0, 255).astype(np.uint8)
 
 
 def _cut_patches(tiles: NDArray[np.uint8], patch: int, block: int) -> NDArray[np.uint8]:
@@ -114,11 +148,12 @@ def _cut_patches(tiles: NDArray[np.uint8], patch: int, block: int) -> NDArray[np
     return grid.transpose(0, 1, 4, 2, 5, 3, 6, 7).reshape(count * blocks * blocks, block * block * patch * patch * 3)
 
 
-def _run_graphs(files: GraphFiles, target: Target, items: list[SampleItem], spec: ModelSpec) -> NDArray[np.float32]:
+def run_graphs(
+    files: GraphFiles, target: Target, items: Sequence[SampleItem], spec: ModelSpec, run: RunGraph = run_graph
+) -> NDArray[np.float32]:
     """Run both graphs as the ensembles do; a text brings one row of `image_embeds`, which is never read."""
     patches = np.concatenate([item.patches for item in items if item.patches is not None])
-    vision_encoder = open_graph(files[VISION_ENCODER], target)
-    rows: NDArray[np.float32] = vision_encoder.run(["image_embeds"], {"patches": patches.ravel()})[0]
+    rows = run(files[VISION_ENCODER], target, "image_embeds", {"patches": patches.ravel()})
     image_rows = [1 if item.patches is None else len(item.patches) for item in items]
     image_embeds = np.full((sum(image_rows), rows.shape[1]), np.nan, np.float32)
     image_embeds[np.repeat([item.patches is not None for item in items], image_rows)] = rows
@@ -128,8 +163,7 @@ def _run_graphs(files: GraphFiles, target: Target, items: list[SampleItem], spec
         "sequence_lengths": np.asarray([len(item.input_ids) for item in items], np.int32),
         "image_rows": np.asarray(image_rows, np.int32),
     }
-    results: NDArray[np.float32] = open_graph(files[HEADS[spec.task]], target).run(None, inputs)[0]
-    return results
+    return run(files[HEADS[spec.task]], target, "scores" if spec.rank else "embeddings", inputs)
 
 
 def embed_with_transformers(

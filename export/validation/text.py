@@ -14,10 +14,9 @@ from transformers.utils import logging
 
 from export.checkpoint import Checkpoint
 from export.graphs.text_embedder import SentenceHead
-from export.sample_texts import SAMPLE_TEXTS
 from export.spec import ModelSpec, Pooling, Target
 from export.tokenizer import load_tokenizer
-from export.validation import Agreement, compare_embeddings, open_graph
+from export.validation import Agreement, RunGraph, compare_embeddings, run_graph
 
 _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "tanh": torch.tanh,
@@ -35,22 +34,29 @@ def compare_with_transformers(
     is_bidirectional: bool,
     embedder: Path,
     target: Target,
+    texts: Sequence[str],
 ) -> Agreement:
-    """Embed the sample texts with the written graph, in one packed batch, and with transformers, one at a time."""
-    loaded = load_tokenizer(tokenizer)
-    loaded.enable_truncation(spec.max_tokens)
-    ids = [encoding.ids for encoding in loaded.encode_batch([spec.passage_prefix + text for text in SAMPLE_TEXTS])]
-    expected = embed_with_transformers(checkpoint, ids, head, is_bidirectional)
-    return compare_embeddings(_embed_with_graph(embedder, ids, target), expected)
+    """Embed texts with the written graph, in one packed batch, and with transformers, one at a time."""
+    expected = embed_with_transformers(checkpoint, _tokenize(spec, tokenizer, texts), head, is_bidirectional)
+    return compare_embeddings(embed_with_graph(spec, tokenizer, embedder, target, texts), expected)
 
 
-def _embed_with_graph(path: Path, ids: Sequence[Sequence[int]], target: Target) -> NDArray[np.float32]:
+def embed_with_graph(
+    spec: ModelSpec, tokenizer: bytes, embedder: Path, target: Target, texts: Sequence[str], run: RunGraph = run_graph
+) -> NDArray[np.float32]:
+    """Embed texts as passages, in one packed batch, `(texts, dimensions)`."""
+    ids = _tokenize(spec, tokenizer, texts)
     inputs = {
         "input_ids": np.concatenate([np.asarray(sequence, np.int64) for sequence in ids]),
         "sequence_lengths": np.asarray([len(sequence) for sequence in ids], np.int32),
     }
-    embeddings: NDArray[np.float32] = open_graph(path, target).run(["embeddings"], inputs)[0]
-    return embeddings
+    return run(embedder, target, "embeddings", inputs)
+
+
+def _tokenize(spec: ModelSpec, tokenizer: bytes, texts: Sequence[str]) -> list[list[int]]:
+    loaded = load_tokenizer(tokenizer)
+    loaded.enable_truncation(spec.max_tokens)
+    return [encoding.ids for encoding in loaded.encode_batch([spec.passage_prefix + text for text in texts])]
 
 
 def embed_with_transformers(

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -96,7 +96,12 @@ async def discover_models(stub: Any, timeout_s: float) -> Discovery:
             if ensembles is not None and not any(map(is_mixed, ensembles.values())):
                 break
             await asyncio.sleep(READ_INTERVAL_S)
-    return sort_models(index, {key: group for key, group in (ensembles or {}).items() if not is_mixed(group)})
+    found = sort_models(index, {key: group for key, group in (ensembles or {}).items() if not is_mixed(group)})
+    if all(model.served.precision != "int8" for model in found.models.values()):
+        return found
+    with grpc_errors_translated():
+        server = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=timeout_s)
+    return replace(found, models={name: name_engine(model, server) for name, model in found.models.items()})
 
 
 async def read_ensembles(
@@ -151,6 +156,19 @@ def sort_models(index: Sequence[Any], ensembles: Mapping[str, Mapping[EnsembleMo
         if model is not None:
             models[public_id] = model
     return Discovery(models, frozenset(known.union(broken.difference(*(slugs[public_id] for public_id in known)))))
+
+
+def name_engine(model: TritonModel, server: Any) -> TritonModel:
+    """Return the model with a fingerprint that names its engine, if that decides its vectors.
+
+    Args:
+        model: What Triton serves.
+        server: Triton's answer to `ServerMetadata`. An ONNX Runtime that is not the one of its release is its name.
+    """
+    if model.served.precision != "int8" or not model.served.fingerprint:
+        return model
+    engine = server.name if server.name.startswith("onnxruntime-") else f"triton-{server.version}"
+    return replace(model, served=replace(model.served, fingerprint=f"{model.served.fingerprint}-{engine}"))
 
 
 def read_slug(name: str) -> str:

@@ -38,7 +38,8 @@ class ServedModel:
         task: What it does with an item.
         precision: Such as `fp32`.
         license: SPDX id or name.
-        fingerprint: Of weights, precision and preprocessing; vectors of equal fingerprints are comparable.
+        fingerprint: Of weights, precision and preprocessing, in int8 also of the engine; vectors of equal ones are
+            comparable.
         max_tiles: Most tiles of one image, thumbnail included; 0 for text models.
         tokens_per_tile: Image tokens of one tile; 0 for text models.
         padded_tokens: Tokens that every text takes in the model, which attends to padding; 0 for others.

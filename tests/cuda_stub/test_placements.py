@@ -18,6 +18,7 @@ import onnx_ir as ir
 import pytest
 from transformers import BertConfig, BertModel
 
+from export.architectures import plan_export
 from export.checkpoint import Checkpoint
 from export.graphs.builder import IR_VERSION, GraphBuilder, save_model
 from export.graphs.nemotron_vl import build_embedder, build_vision_encoder
@@ -27,9 +28,17 @@ from export.tiny_checkpoint.write import write_checkpoint
 from tests.cuda_stub.build import COUNTERS, build, install
 from tests.export.array_weights import ArrayWeights
 from tests.export.tiny_bert import build_bert_embedder
+from tests.export.tiny_text_models import write_gemma3, write_llama_bidirec, write_modernbert, write_qwen3
 from tests.service import PROJECT
 
 pytestmark = [pytest.mark.cuda_stub, pytest.mark.slow]
+
+TEXT_MODELS = {
+    "bidirectional": write_llama_bidirec,
+    "causal": write_qwen3,
+    "local": write_modernbert,
+    "local, with norms of heads": write_gemma3,
+}
 
 RUN_GRAPH = Path(__file__).with_name("run_graph.py")
 CACHE = PROJECT / "build" / "cuda_stub" / f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -128,6 +137,14 @@ def test_bert_waits_once_for_the_gpu(run, pooling: Pooling, precision: Precision
     weights = ArrayWeights({name: tensor.numpy() for name, tensor in state.items()})
     model = build_bert_embedder(config.to_dict(), weights, pooling, precision=precision, target="cuda")
     check(run(model), copies_to_host=1)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize("kind", TEXT_MODELS)
+def test_text_embedders_wait_once_for_the_gpu(run, tmp_path: Path, kind: str, precision: Precision) -> None:
+    done = run(plan_export(Checkpoint(TEXT_MODELS[kind](tmp_path / kind)), precision, "cuda").graphs["embedder"]())
+    check(done, copies_to_host=1)
+    assert done.on_gpu["PackedMultiHeadAttention"] == 3
 
 
 def test_what_a_gpu_has_no_kernel_for_is_counted(run) -> None:

@@ -27,6 +27,7 @@ def test_whatever_changes_vectors_changes_the_fingerprint(base, tiny_bert, tmp_p
     others = {
         fingerprint(other.paths, "fp32", SPEC, b"tokenizer"),
         fingerprint(weights, "fp16", SPEC, b"tokenizer"),
+        fingerprint(weights, "int8", SPEC, b"tokenizer"),
         fingerprint(weights, "fp32", replace(SPEC, pooling="cls"), b"tokenizer"),
         fingerprint(weights, "fp32", replace(SPEC, normalize=False), b"tokenizer"),
         fingerprint(weights, "fp32", replace(SPEC, query_prefix="query: "), b"tokenizer"),
@@ -37,7 +38,7 @@ def test_whatever_changes_vectors_changes_the_fingerprint(base, tiny_bert, tmp_p
         fingerprint(weights, "fp32", replace(SPEC, rank=each), b"tokenizer")
         for each in (rank, replace(rank, middle=(3, 3)), replace(rank, token_types=True))
     }
-    assert len(others) == 9
+    assert len(others) == 10
     assert base not in others
 
 

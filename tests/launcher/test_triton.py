@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import onnxruntime
 import pytest
 
 from launcher import triton
@@ -70,6 +71,10 @@ def test_triton_listens_on_loopback_with_grpc_and_metrics_only(tmp_path: Path) -
     command = triton.server_command(tmp_path, tmp_path, 1, 2)
     assert {"--allow-http=false", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1"} <= set(command)
     assert "--model-control-mode=poll" in command, "while it polls, it refuses to load models for clients"
+
+
+def test_triton_is_told_the_version_of_onnx_runtime() -> None:
+    assert triton.engine_flag() == f"--id=onnxruntime-{onnxruntime.__version__}"
 
 
 def test_triton_gets_its_libraries_and_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import graph
 import numpy as np
 import onnxruntime as ort
 import psutil
 import pytest
-from graph import CPU_PROVIDER, CUDA_PROVIDER, TENSORRT_PROVIDER, Graph, execution_providers
+from graph import CPU_PROVIDER, CUDA_PROVIDER, TENSORRT_PROVIDER, Graph, execution_providers, has_vnni
 from onnx import TensorProto, helper
 
 from tests.onnxruntime.onnx_models import initialize_args, model_config, write_model
@@ -76,19 +77,33 @@ def test_runs_alone_and_in_parallel_have_the_same_result(tmp_path: Path, is_alon
     assert embeddings.tolist() == [[2.0], [3.0]]
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("avx2 fma", False), ("avx2 avx_vnni", True), ("avx512f avx512_vnni amx_int8", True)],
+)
+def test_processors_with_exact_int8_products_are_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
+    monkeypatch.setattr(graph, "CPU_INFO", tmp_path / "cpuinfo")
+    assert has_vnni() == expected
+
+
 EMULATE_HASWELL = ("qemu-x86_64", "-cpu", "Haswell")  # AVX2 without VNNI
 
 RUN_INT8 = """
 import numpy as np
 import sys
 from pathlib import Path
+import graph
 from graph import Graph
 from tests.onnxruntime.onnx_models import initialize_args, model_config
 
-path = Path(sys.argv[1])
-graph = Graph(path, model_config(), initialize_args(path.parent.parent, model_config()), lanes=1)
+path, cpu_info = map(Path, sys.argv[1:])
+graph.CPU_INFO = cpu_info
+loaded = Graph(path, model_config(), initialize_args(path.parent.parent, model_config()), lanes=1)
 feeds = {"input_ids": np.full(64, 255), "sequence_lengths": np.array([64], np.int32)}
-print(graph.run(["embeddings"], feeds, is_alone=True)[0])
+print(loaded.run(["embeddings"], feeds, is_alone=True)[0])
 """
 
 
@@ -108,8 +123,12 @@ def test_int8_products_of_the_largest_numbers_do_not_overflow(tmp_path: Path, em
         helper.make_node("ReduceMean", ["floats", "axes"], ["embeddings"], keepdims=1),
     ]
     path = write_model(tmp_path, nodes)
+    cpu_info = Path("/proc/cpuinfo")
+    if emulation:  # qemu shows the flags of the real processor there
+        cpu_info = tmp_path / "cpuinfo"
+        cpu_info.write_text("flags : avx avx2 fma")
     printed = subprocess.check_output(
-        [*emulation, sys.executable, "-c", RUN_INT8, str(path)],
+        [*emulation, sys.executable, "-c", RUN_INT8, str(path), str(cpu_info)],
         env=os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT / 'backends' / 'onnxruntime'}"},
         text=True,
     )

@@ -76,6 +76,12 @@ def test_other_precisions_are_refused(tmp_path, precision):
         plan_export(Checkpoint(write_padded(tmp_path, "distilbert")), precision)
 
 
+@pytest.mark.parametrize("target", ["cuda", "tensorrt", "tensorrt-dense"])
+def test_gpus_are_refused(tmp_path, target):
+    with pytest.raises(UnservablePrecisionError, match="for CPUs only: choose --target cpu"):
+        plan_export(Checkpoint(write_padded(tmp_path, "distilbert")), "fp32", target)
+
+
 def test_a_model_above_the_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(padded, "MAX_PARAMETERS", 1000)
     with pytest.raises(CheckpointError, match=r"has \d+ parameters; optimum's way takes 1000"):

@@ -15,7 +15,7 @@ from export.errors import CheckpointError
 from export.graphs.builder import save_model
 from export.pairs import Pair
 from export.sample_texts import SAMPLE_TEXTS
-from export.validation import require_agreement
+from export.validation import require_agreement, run_graph
 from export.validation.reranker import score_with_transformers
 from tests.export.tiny_bert import write_json
 from tests.export.tiny_rerankers import RERANKERS, write_bert, write_llama, write_modernbert, write_qwen3
@@ -47,9 +47,10 @@ def test_the_graph_agrees_with_transformers(checkpoint, precision, tmp_path):
         assert agreement.max_abs_error < 2e-5
 
 
-def test_scores_of_a_batch_of_mixed_lengths_equal_transformers(checkpoint, tmp_path):
-    planned = plan(checkpoint)
-    session = onnxruntime.InferenceSession(save_model(planned.graphs["reranker"](), tmp_path))
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_scores_of_a_batch_of_mixed_lengths_equal_transformers(checkpoint, target, tmp_path):
+    planned = plan(checkpoint, "fp32", target)
+    graph = save_model(planned.graphs["reranker"](), tmp_path)
     random = np.random.default_rng(0)
     pairs = [Pair(random.integers(4, 190, n).tolist(), [0] * (n // 3) + [1] * (n - n // 3)) for n in MIXED]
     inputs = {
@@ -58,7 +59,7 @@ def test_scores_of_a_batch_of_mixed_lengths_equal_transformers(checkpoint, tmp_p
     }
     if planned.spec.rank.token_types:
         inputs["token_types"] = np.concatenate([np.array(pair.token_types, np.int64) for pair in pairs])
-    found = session.run(["scores"], inputs)[0]
+    found = run_graph(graph, target, "scores", inputs)
     architecture = planned.spec.architecture
     answers = (257, 258) if architecture == "qwen3" else None
     present = [pair for pair in pairs if pair.input_ids]
@@ -140,11 +141,8 @@ def test_rerankers_are_not_exported_for_tensorrt(tmp_path):
         plan(write_bert(tmp_path), "fp16", "tensorrt")
 
 
-@pytest.mark.parametrize("target", ["cpu", "cuda"])
-def test_graphs_for_gpus_have_the_scores_of_transformers(target, checkpoint, tmp_path):
-    if target == "cuda" and plan(checkpoint).spec.architecture in ("modernbert", "qwen3"):
-        pytest.skip("causal and local attention run on CPUs only so far")
-    planned = plan(checkpoint, "fp32", target)
+def test_graphs_for_gpus_have_the_scores_of_transformers(checkpoint, tmp_path):
+    planned = plan(checkpoint, "fp32", "cuda")
     agreement = planned.compare({"reranker": save_model(planned.graphs["reranker"](), tmp_path)})
     assert agreement.max_abs_error < 2e-5
 

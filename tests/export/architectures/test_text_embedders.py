@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from export.architectures import plan_export
@@ -13,11 +12,14 @@ from export.architectures.sentence_transformers import read_sentence_embedding
 from export.checkpoint import Checkpoint
 from export.errors import CheckpointError
 from export.graphs.builder import save_model
-from export.sample_texts import SAMPLE_TEXTS
-from export.validation import require_agreement
+from export.sample_texts import QUALITY_TEXTS, SAMPLE_TEXTS
+from export.validation import require_agreement, run_graph
 from export.validation.text import embed_with_transformers
 from tests.export.tiny_bert import write_json
 from tests.export.tiny_text_models import WRITERS, write_gemma3, write_qwen3
+
+LOCAL = {"gemma3_text", "modernbert"}
+"""Model types with layers that attend to near tokens only."""
 
 MIXED = [3, 40, 0, 1, 300, 40, 17]
 
@@ -43,17 +45,21 @@ def test_the_graph_agrees_with_transformers(checkpoint, precision, tmp_path):
     plan = plan_export(Checkpoint(checkpoint), precision)
     agreement = plan.compare({"embedder": save_model(plan.graphs["embedder"](), tmp_path)})
     require_agreement(agreement, precision)
-    assert agreement.samples == len(SAMPLE_TEXTS)
+    assert agreement.samples == len(SAMPLE_TEXTS if precision == "fp32" else QUALITY_TEXTS)
     if precision == "fp32":
         assert agreement.max_abs_error < 2e-6
 
 
-def test_embeddings_of_a_batch_of_mixed_lengths_equal_transformers(checkpoint, tmp_path):
+@pytest.mark.parametrize("target", ["cpu", "cuda", "tensorrt", "tensorrt-dense"])
+def test_embeddings_of_a_batch_of_mixed_lengths_equal_transformers(checkpoint, target, tmp_path):
     files = Checkpoint(checkpoint)
-    plan = plan_export(files, "fp32")
-    session = onnxruntime.InferenceSession(save_model(plan.graphs["embedder"](), tmp_path))
+    if target == "tensorrt" and files.config["model_type"] in LOCAL:
+        pytest.skip("refused, as another test shows")
+    plan = plan_export(files, "fp32", target)
+    graph = save_model(plan.graphs["embedder"](), tmp_path)
     ids = np.random.default_rng(0).integers(4, 190, sum(MIXED))
-    found = session.run(None, {"input_ids": ids, "sequence_lengths": np.array(MIXED, np.int32)})[0]
+    lengths = np.array(MIXED, np.int32)
+    found = run_graph(graph, target, "embeddings", {"input_ids": ids, "sequence_lengths": lengths})
     sequences = [sequence.tolist() for sequence in np.split(ids, np.cumsum(MIXED)[:-1])]
     head = read_sentence_embedding(files).head
     is_bidirectional = files.config["model_type"] == "llama_bidirec"
@@ -61,6 +67,16 @@ def test_embeddings_of_a_batch_of_mixed_lengths_equal_transformers(checkpoint, t
     is_empty = np.array(MIXED) == 0
     np.testing.assert_allclose(found[~is_empty], expected, atol=2e-6)
     assert np.isnan(found[is_empty]).all()
+
+
+def test_local_attention_is_refused_for_tensorrt(checkpoint):
+    files = Checkpoint(checkpoint)
+    build = plan_export(files, "fp16", "tensorrt").graphs["embedder"]
+    if files.config["model_type"] in LOCAL:
+        with pytest.raises(ValueError, match="local attention has no form for TensorRT yet: export with --target cuda"):
+            build()
+    else:
+        assert build().graph
 
 
 def test_the_spec_comes_from_the_checkpoint(checkpoint):

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from export.graphs.builder import IR_VERSION, GraphBuilder
-from export.graphs.quantized import multiply_in_int8
+from export.graphs.quantized import multiply_in_int8, smooth_columns, watch_columns
 
 INPUTS, OUTPUTS = 96, 64
 IDENTITY = np.eye(OUTPUTS, INPUTS, dtype=np.float32)  # exact in int8
@@ -86,3 +86,55 @@ def test_onnx_runtime_fuses_the_product_with_its_scales(matrix, tmp_path: Path):
     onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     operators = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert "MatMulIntegerToFloat" in operators and "MatMulInteger" not in operators
+
+
+def make_normalised(matrix: np.ndarray) -> ir.Model:
+    """A product over normalised rows, whose scale makes a few columns larger than the others."""
+    op = GraphBuilder()
+    x = op.input("x", ir.DataType.FLOAT, ["rows", INPUTS])
+    scale = np.ones(INPUTS, np.float32)
+    scale[[3, 40]] = 30
+    normalised = op.LayerNormalization(x, scale, axis=-1, epsilon=1e-6)
+    product = multiply_in_int8(op, normalised, "matrix", lambda: matrix, INPUTS, OUTPUTS)
+    for name, value in (("normalised", normalised), ("product", product)):
+        value.name, value.type, value.shape = name, ir.TensorType(ir.DataType.FLOAT), ir.Shape([None, None])
+    return ir.Model(op.build("graph", [normalised, product]), ir_version=IR_VERSION)
+
+
+def run_model(model: ir.Model, rows: np.ndarray) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    return dict(zip([output.name for output in session.get_outputs()], session.run(None, {"x": rows}), strict=True))
+
+
+def test_smoothed_columns_give_closer_products(matrix, rows):
+    watched = make_normalised(matrix)
+    watch_columns(watched)
+    plain = run_model(watched, rows)
+    np.testing.assert_array_equal(plain["matrix"], np.abs(plain["normalised"]).max(axis=0))
+
+    smoothed = make_normalised(matrix)
+    smooth_columns(smoothed, {"matrix": plain["matrix"]})
+    exact = plain["normalised"] @ matrix.T
+    errors = [np.abs(found - exact).mean() for found in (run_model(smoothed, rows)["product"], plain["product"])]
+    assert 0 < errors[0] < 0.5 * errors[1]
+
+
+def test_products_of_the_same_rows_share_their_factors(matrix, rows):
+    op = GraphBuilder()
+    x = op.input("x", ir.DataType.FLOAT, ["rows", INPUTS])
+    normalised = op.LayerNormalization(x, np.ones(INPUTS, np.float32), axis=-1, epsilon=1e-6)
+    once = multiply_in_int8(op, normalised, "once", lambda: matrix, INPUTS, OUTPUTS)
+    twice = multiply_in_int8(op, normalised, "twice", lambda: 2 * matrix, INPUTS, OUTPUTS)
+    difference = op.Sub(op.Mul(once, 2.0), twice)
+    difference.name, difference.type = "difference", ir.TensorType(ir.DataType.FLOAT)
+    model = ir.Model(op.build("graph", [difference]), ir_version=IR_VERSION)
+    smooth_columns(model, {"once": np.arange(1, INPUTS + 1, dtype=np.float32)})
+    np.testing.assert_allclose(run_model(model, rows)["difference"], 0, atol=1e-4 * np.abs(matrix).max())
+
+
+def test_columns_that_are_never_used_do_no_harm(matrix, rows):
+    matrix = matrix.copy()
+    matrix[:, 7] = 0
+    model = make_normalised(matrix)
+    smooth_columns(model, {"matrix": np.where(np.arange(INPUTS) < 5, 0, 1).astype(np.float32)})
+    assert np.isfinite(run_model(model, rows)["product"]).all()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from export.errors import ValidationError
-from export.sample_texts import SAMPLE_TEXTS
-from export.validation import compare_embeddings, require_agreement
+from export.sample_texts import QUALITY_TEXTS, SAMPLE_TEXTS
+from export.validation import compare_embeddings, find_loss, require_agreement
 from export.validation.scores import compare_scores
 
 EXPECTED = np.eye(3, 4, dtype=np.float32)
@@ -18,6 +18,23 @@ def test_agreement_reports_the_worst_component_and_cosine():
     assert agreement.max_abs_error == 0.5
     assert agreement.min_cosine == pytest.approx(1 / np.sqrt(1.25))
     assert agreement.samples == 3
+
+
+def test_agreement_counts_samples_that_keep_their_nearest_neighbour():
+    expected = np.array([[1, 0], [1, 0.1], [0, 1]], np.float32)
+    found = np.array(
+        [[2, 0], [2, 0.2], [1, -0.05]], np.float32
+    )  # the last is now nearer to the first than the second is
+    assert compare_embeddings(expected * 2, expected).nearest_kept == 1
+    assert compare_embeddings(found, expected).nearest_kept == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("difference", "warns"), [(0.05, False), (0.2, True)])
+def test_a_precision_that_loses_much_gets_a_warning(difference, warns):
+    agreement = compare_embeddings(EXPECTED + np.array([0, 0, 0, difference], np.float32), EXPECTED)
+    warning = find_loss(agreement, "int8")
+    assert bool(warning) == warns
+    assert not warns or f"mean cosine {agreement.mean_cosine:.4f}" in str(warning)
 
 
 @pytest.mark.parametrize("difference", [0.9e-4, 1.1e-4])
@@ -49,6 +66,7 @@ def test_different_shapes_are_refused():
 
 def test_sample_texts_cover_many_scripts():
     assert len(set(SAMPLE_TEXTS)) >= 24
+    assert len(set(QUALITY_TEXTS)) == len(QUALITY_TEXTS)  # equal texts would have no one nearest neighbour
     scripts = ("LATIN", "CYRILLIC", "GREEK", "HEBREW", "ARABIC", "DEVANAGARI", "THAI", "CJK", "HANGUL")
     letters = [unicodedata.name(letter, "") for text in SAMPLE_TEXTS for letter in text]
     assert all(any(name.startswith(script) for name in letters) for script in scripts)

@@ -111,6 +111,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         not_loaded: names of models that are in the repository and could not be loaded.
         versions: of models that have another than 1; any other is unknown.
         unloaded: names of models that were removed.
+        name: what it was started as.
         in_flight, most_in_flight: inferences at a time.
         abandoned: inferences that their caller cancelled.
     """
@@ -135,6 +136,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
     most_in_flight: int = 0
     abandoned: int = 0
     index_questions: int = 0
+    name: str = "triton"
 
     async def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         self.index_questions += 1
@@ -145,6 +147,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
         for name in self.unloaded:
             answer.models.add(name=name, version="1", state="UNAVAILABLE", reason="unloaded")
         return answer
+
+    async def ServerMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
+        return service_pb2.ServerMetadataResponse(name=self.name, version="2.61.0")
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         while self.is_hung:

@@ -36,6 +36,31 @@ async def embed(engine: TritonEngine, *items: Item, **options: Any) -> EmbedResu
     return await engine.embed(make_batch((await engine.models())[PUBLIC_ID], *items, **options))
 
 
+@pytest.mark.parametrize(
+    ("precision", "name", "fingerprint"),
+    [
+        ("fp32", "onnxruntime-1.31.1", "f00"),
+        ("fp16", "triton", "f00"),
+        ("int8", "triton", "f00-triton-2.61.0"),
+        ("int8", "the second of two", "f00-triton-2.61.0"),
+        ("int8", "onnxruntime-1.31.1", "f00-onnxruntime-1.31.1"),
+    ],
+)
+async def test_fingerprints_of_int8_name_the_engine(
+    triton: FakeTriton, engine: TritonEngine, precision: str, name: str, fingerprint: str
+) -> None:
+    triton.name = name
+    triton.configs = [ensemble_config("vl_text", "text", precision=precision)]
+    (model,) = (await engine.models()).values()
+    assert model.fingerprint == fingerprint
+
+
+async def test_int8_without_a_fingerprint_gets_none(triton: FakeTriton, engine: TritonEngine) -> None:
+    triton.configs = [ensemble_config("vl_text", "text", precision="int8", fingerprint="")]
+    (model,) = (await engine.models()).values()
+    assert model.fingerprint == ""
+
+
 async def test_models_are_read_from_ensemble_parameters(engine: TritonEngine) -> None:
     (model,) = (await engine.models()).values()
     assert (model.public_id, model.dimensions, model.max_tokens, model.takes_images) == (PUBLIC_ID, 8, 100, True)
