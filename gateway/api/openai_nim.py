@@ -24,7 +24,7 @@ from gateway.api.openapi import (
     json_responses,
     path_parameter,
 )
-from gateway.api.ranking import Document, Query, RankingUsage, list_best, rank
+from gateway.api.ranking import Document, OnError, Query, RankingUsage, ResponseWithErrors, add_errors, list_best, rank
 from gateway.api.request import Body, EmbeddingsBody
 from gateway.core.health import ModelStatus
 from gateway.engine import ServedModel
@@ -104,6 +104,7 @@ class RankingBody(Body, kw_only=True):
     truncate: Annotated[
         Truncate | None, Meta(description="Which end of a passage above the model's limit is cut; `NONE` refuses it.")
     ] = None
+    on_error: OnError = None
 
     field_messages: ClassVar[Mapping[str, str]] = {
         "query": 'query must be an object with "text"',
@@ -119,8 +120,7 @@ class Ranking:
     logit: Annotated[float, Meta(description="The model's own score, of any range.")]
 
 
-@dataclass(frozen=True, slots=True)
-class RankingResponse:
+class RankingResponse(ResponseWithErrors):
     """The passages, the most relevant first."""
 
     rankings: list[Ranking]
@@ -200,10 +200,14 @@ class OpenAINim:
             model=body.model,
             query=body.query.text,
             truncate=body.truncate or self._services.settings.truncate,
+            on_error=body.on_error,
         )
-        rankings = [Ranking(index, score) for index, score in list_best(result)]
         total = result.usage.total_tokens
-        return json_response(RankingResponse(rankings, RankingUsage(total, total)))
+        response = RankingResponse(
+            rankings=[Ranking(index, score) for index, score in list_best(result)], usage=RankingUsage(total, total)
+        )
+        add_errors(response, result)
+        return json_response(response)
 
     async def list_models(self, request: Request) -> Response:
         """List the served models, and their aliases."""

@@ -5,26 +5,34 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
 
 from msgspec import Meta, Struct
 from starlette.requests import Request
 
 from gateway.api.context import Services
 from gateway.api.embeddings import Count, infer
+from gateway.api.error_responses import ErrorDetails, describe_error
 from gateway.api.images import is_pdf_url
 from gateway.api.inputs import build_item, check_image_count
 from gateway.api.request import ContentBlock, ImagePart, ImageSource, TextPart
 from gateway.core.results import RankingResult
-from gateway.errors import GatewayError, InvalidItemError, InvalidRequestError
+from gateway.errors import GatewayError, InvalidItemError, InvalidRequestError, TooLargeError
 from gateway.settings import Settings
-from gateway.types import RankingRequest, RequestItem, TextItem, TokenLimit, Truncate
+from gateway.types import FailedItem, RankingRequest, RequestItem, TextItem, TokenLimit, Truncate
 
 INPUT = re.compile(r"input(?=\[| must|$)")
 """How errors begin that the core, and parsers of images, report about an item or about all."""
 
 Query = Annotated[str, Meta(description="A text that is not blank; it is never cut.")]
 PositiveCount = Annotated[int, Meta(ge=1)]
+OnError: TypeAlias = Annotated[
+    Literal["request", "item"] | None,
+    Meta(
+        description="An extension. `item`: documents that fail are listed in `errors`, and the others are ranked. "
+        "`request`, or absent: one that fails fails the request."
+    ),
+]
 
 NOT_A_COUNT = "{field} must be a positive integer"
 
@@ -34,6 +42,22 @@ class Document(Struct, forbid_unknown_fields=True):
 
     text: Annotated[str | None, Meta(description="The text.")] = None
     image: Annotated[str | None, Meta(description="A data URL, or an http(s) URL if the server fetches them.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedDocument:
+    """A document that could not be ranked."""
+
+    index: Annotated[int, Meta(ge=0, description="Position of the document in the request.")]
+    error: ErrorDetails
+
+
+class ResponseWithErrors(TypedDict):
+    """What every response to a ranking may have."""
+
+    errors: NotRequired[
+        Annotated[list[FailedDocument], Meta(description="With `on_error: item`, if documents have failed.")]
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +77,7 @@ async def rank(
     model: str,
     query: str,
     truncate: Truncate,
+    on_error: OnError = None,
     token_limit: TokenLimit | None = None,
     user: str | None = None,
 ) -> RankingResult:
@@ -66,6 +91,7 @@ async def rank(
         model: As the client wrote it; empty for the only model that ranks.
         query: What the documents are ranked by.
         truncate: Which end of an over-long document is cut; `NONE` refuses it.
+        on_error: Whether a document that fails leaves the others ranked.
         token_limit: That the client sets, or None.
         user: As the client wrote it, or None.
 
@@ -77,12 +103,16 @@ async def rank(
         ranking_request = RankingRequest(
             model=model,
             query=query,
-            items=build_documents(documents, services.settings),
+            items=build_documents(documents, services.settings, isolate_errors=on_error == "item"),
             truncate=truncate,
+            isolate_errors=on_error == "item",
             token_limit=token_limit,
             user=user,
         )
-        return await infer(request, services, ranking_request, services.inference.rank)
+        result = await infer(request, services, ranking_request, services.inference.rank)
+    for error in result.errors.values():
+        name_documents(error, field)
+    return result
 
 
 @contextmanager
@@ -91,18 +121,26 @@ def documents_named(field: str) -> Iterator[None]:
     try:
         yield
     except GatewayError as error:
-        if error.param and INPUT.match(error.param):
-            error.param = INPUT.sub(field, error.param, count=1)
-            error.message = INPUT.sub(field, error.message, count=1)
+        name_documents(error, field)
         raise
 
 
-def build_documents(documents: Sequence[Document], settings: Settings) -> list[RequestItem]:
+def name_documents(error: GatewayError, field: str) -> None:
+    """Make an error speak of the field that the client sent."""
+    if error.param and INPUT.match(error.param):
+        error.param = INPUT.sub(field, error.param, count=1)
+        error.message = INPUT.sub(field, error.message, count=1)
+
+
+def build_documents(
+    documents: Sequence[Document], settings: Settings, *, isolate_errors: bool
+) -> list[RequestItem | FailedItem]:
     """Return the items that documents make.
 
     Args:
         documents: As parsed; a text is never read as an image.
         settings: Limits of documents, images and image bytes.
+        isolate_errors: Whether to return what is wrong with a document in its place.
 
     Raises:
         InvalidRequestError: There are none, or too many documents or images; or what `build_document` finds.
@@ -112,7 +150,14 @@ def build_documents(documents: Sequence[Document], settings: Settings) -> list[R
     if len(documents) > settings.max_items:
         message = f"input must have at most {settings.max_items} items; got {len(documents)}"
         raise InvalidRequestError(message, param="input")
-    items = [build_document(index, document, settings.max_image_bytes) for index, document in enumerate(documents)]
+    items: list[RequestItem | FailedItem] = []
+    for index, document in enumerate(documents):
+        try:
+            items.append(build_document(index, document, settings.max_image_bytes))
+        except (InvalidItemError, TooLargeError) as error:
+            if not isolate_errors:
+                raise
+            items.append(FailedItem(error))
     check_image_count(items, settings.max_images)
     return items
 
@@ -139,12 +184,20 @@ def list_best(result: RankingResult, top_n: int | None = None) -> list[tuple[int
     """Return the index and score of the documents, the most relevant first; those of equal scores keep their order.
 
     Args:
-        result: In which no document has failed.
+        result: Documents that failed are left out.
         top_n: Most documents; None for all.
     """
     scores = result.scores.tolist()
-    best = sorted(range(len(scores)), key=lambda index: -scores[index])
+    ranked = [index for index in range(len(scores)) if index not in result.errors]
+    best = sorted(ranked, key=lambda index: -scores[index])
     return [(index, scores[index]) for index in best[:top_n]]
+
+
+def add_errors(response: ResponseWithErrors, result: RankingResult) -> None:
+    """List the documents that failed in a response, if there are any."""
+    if result.errors:
+        errors = sorted(result.errors.items())
+        response["errors"] = [FailedDocument(index, describe_error(error)) for index, error in errors]
 
 
 def to_relevance(score: float) -> float:

@@ -24,9 +24,12 @@ from gateway.api.provider_preferences import ProviderPreferences
 from gateway.api.ranking import (
     NOT_A_COUNT,
     Document,
+    OnError,
     PositiveCount,
     Query,
     RankingUsage,
+    ResponseWithErrors,
+    add_errors,
     list_best,
     rank,
     to_relevance,
@@ -80,6 +83,7 @@ class RerankBody(Body, kw_only=True):
         Meta(description="Without effect: a document is one chunk, and cut if it is longer."),
     ] = None
     priority: Annotated[Literal[0] | None, Meta(description="Only 0: requests are equal.")] = None
+    on_error: OnError = None
 
     field_messages: ClassVar[Mapping[str, str]] = {
         "model": "model must be a string that is not empty",
@@ -108,6 +112,7 @@ class OpenRouterRerankBody(Body, kw_only=True):
     top_n: Annotated[PositiveCount | None, Meta(description="Most documents to return; all if absent.")] = None
     provider: Annotated[ProviderPreferences | None, Meta(description="Which providers may respond.")] = None
     user: Annotated[str | None, Meta(description="Any string; only its hash is logged.")] = None
+    on_error: OnError = None
     session_id: openrouter.Ignored = UNSET
     trace: openrouter.Ignored = UNSET
 
@@ -143,8 +148,7 @@ class RerankMeta:
     billed_units: RerankUnits
 
 
-@dataclass(frozen=True, slots=True)
-class RerankResponse:
+class RerankResponse(ResponseWithErrors):
     """The documents, the most relevant first; `meta` is what Cohere's clients read, `usage` what Jina AI's do."""
 
     id: Annotated[str, Meta(description="The request id.")]
@@ -162,8 +166,7 @@ class OpenRouterRerankUsage:
     cost: Annotated[float, Meta(description="Always 0.")]
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRouterRerankResponse:
+class OpenRouterRerankResponse(ResponseWithErrors):
     """The documents, the most relevant first."""
 
     id: Annotated[str, Meta(description="Id of the response; ends with the request id.")]
@@ -220,17 +223,18 @@ class Rerank:
             model=body.model,
             query=body.query,
             truncate="END",
+            on_error=body.on_error,
             user=body.user,
         )
-        return json_response(
-            OpenRouterRerankResponse(
-                id=f"gen-rerank-{context_of(request).request_id}",
-                model=result.model.public_id,
-                provider=self._services.settings.provider_name,
-                results=list_results(result, body.top_n, body.documents),
-                usage=OpenRouterRerankUsage(result.usage.total_tokens, 0),
-            )
+        response = OpenRouterRerankResponse(
+            id=f"gen-rerank-{context_of(request).request_id}",
+            model=result.model.public_id,
+            provider=self._services.settings.provider_name,
+            results=list_results(result, body.top_n, body.documents),
+            usage=OpenRouterRerankUsage(result.usage.total_tokens, 0),
         )
+        add_errors(response, result)
+        return json_response(response)
 
     async def _rerank(self, request: Request, version: Literal["1", "2"]) -> Response:
         body = await receive_body(request, self._services, RerankBody)
@@ -243,21 +247,22 @@ class Rerank:
             model=body.model or "",
             query=body.query,
             truncate="END",
+            on_error=body.on_error,
             token_limit=limit,
         )
         usage = result.usage
-        search_units = math.ceil(len(body.documents) / DOCUMENTS_PER_SEARCH_UNIT)
-        return json_response(
-            RerankResponse(
-                id=context_of(request).request_id,
-                model=result.model.public_id,
-                results=list_results(result, body.top_n, body.documents if body.return_documents else None),
-                meta=RerankMeta(
-                    cohere.ApiVersion(version), RerankUnits(search_units, usage.text_tokens, usage.image_tokens)
-                ),
-                usage=RankingUsage(usage.total_tokens, usage.total_tokens),
-            )
+        units = RerankUnits(
+            math.ceil(len(body.documents) / DOCUMENTS_PER_SEARCH_UNIT), usage.text_tokens, usage.image_tokens
         )
+        response = RerankResponse(
+            id=context_of(request).request_id,
+            model=result.model.public_id,
+            results=list_results(result, body.top_n, body.documents if body.return_documents else None),
+            meta=RerankMeta(cohere.ApiVersion(version), units),
+            usage=RankingUsage(usage.total_tokens, usage.total_tokens),
+        )
+        add_errors(response, result)
+        return json_response(response)
 
 
 def read_document(document: AnyDocument, rank_fields: Sequence[str] | None = None) -> Document:

@@ -475,3 +475,26 @@ async def test_a_ranking_is_counted_like_embeddings(client: httpx.AsyncClient) -
     assert f'tessera_requests_total{{dialect="cohere",{model},route="/v2/rerank",status="200"}} 1.0' in lines
     assert f"tessera_items_total{{{model}}} 3.0" in lines
     assert f'tessera_tokens_total{{modality="text",{model}}} {TOKENS}.0' in lines
+
+
+@pytest.mark.parametrize("path", [path for path in BODIES if path != "/rerank"])
+async def test_documents_that_fail_are_listed_beside_the_others_if_that_is_asked_for(
+    client: httpx.AsyncClient, engine: FakeEngine, path: str
+) -> None:
+    engine.fail_item = lambda item: ItemFailure("text_too_long", "it is") if item == TextItem("long") else None
+    body = BODIES[path](*TEXTS, "long", " ", on_error="item")
+    response = await client.post(path, json=body)
+    assert response.status_code == 200
+    content = response.json()
+    assert [index for index, _ in read_scores(path, content)] == BEST
+    name = DOCUMENTS[path]
+    assert [(entry["index"], entry["error"]["message"], entry["error"]["param"]) for entry in content["errors"]] == [
+        (3, f"{name}[3]: it is", f"{name}[3]"),
+        (4, f"{name}[4] must not be blank or empty", f"{name}[4]"),
+    ]
+    whole = await client.post(path, json=body | {"on_error": "request"})
+    assert (whole.status_code, whole.json()["error"]["param"]) == (400, f"{name}[4]")
+    fine = await client.post(path, json=BODIES[path](*TEXTS, on_error="item"))
+    assert "errors" not in fine.json()
+    none = await client.post(path, json=BODIES[path](" ", on_error="item"))
+    assert (none.status_code, read_scores(path, none.json()), len(none.json()["errors"])) == (200, [], 1)
