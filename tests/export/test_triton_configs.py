@@ -152,7 +152,7 @@ def test_serving_options_are_not_part_of_the_manifests_preprocessing():
 
 def test_optional_inputs_are_optional_in_ensembles_and_preprocessing_alike():
     configs = render()
-    optional = {"input_type", "truncate", "token_ids", "token_id_counts", "token_id_policy"}
+    optional = {"input_type", "prompt", "truncate", "token_ids", "token_id_counts", "token_id_policy"}
     for name in ("m_text", "m_preprocess_text"):
         assert {tensor.name for tensor in configs[name].input if tensor.optional} == optional
         assert {tensor.name for tensor in configs[name].input} == optional | {"text"}
