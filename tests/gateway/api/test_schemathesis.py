@@ -18,7 +18,7 @@ from tests.gateway.fake_engine import IMAGE_MODEL, IMAGE_RANK_MODEL, RANK_MODEL,
 
 EMBEDDING_MODELS = (IMAGE_MODEL, TEXT_MODEL)
 RANKING_MODELS = (IMAGE_RANK_MODEL, RANK_MODEL)
-EXAMPLES_PER_ROUTE = 500
+EXAMPLES_PER_ROUTE = 250
 
 schema = from_asgi(
     "/openapi.json", create_app(Settings(image_urls="off"), FakeEngine(served=EMBEDDING_MODELS + RANKING_MODELS))
