@@ -5,7 +5,7 @@ Each architecture has a module here that runs its graphs and transformers' own m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -138,16 +138,38 @@ def run_graph(path: Path, target: Target, output: str, inputs: Inputs) -> NDArra
     return result
 
 
+def pack(sequences: Sequence[Sequence[int]]) -> dict[str, NDArray[np.generic]]:
+    """Return the token ids of sequences as the inputs of a graph."""
+    return {
+        "input_ids": np.concatenate([np.asarray(ids, np.int64) for ids in sequences]),
+        "sequence_lengths": np.asarray([len(ids) for ids in sequences], np.int32),
+    }
+
+
+def require_comparable(found: NDArray[np.float32], expected: NDArray[np.float32], numbers: str) -> None:
+    """Check what a graph returned before it is compared.
+
+    Args:
+        found: By the graph.
+        expected: By the reference.
+        numbers: What both consist of, for the message.
+
+    Raises:
+        ValidationError: The shapes differ, or a number is not finite.
+    """
+    if found.shape != expected.shape:
+        raise ValidationError(f"the graph returned shape {found.shape}, the reference {expected.shape}")
+    if not np.isfinite(found).all():
+        raise ValidationError(f"the graph returned {numbers} that are not finite")
+
+
 def compare_embeddings(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Agreement:
     """Compare embeddings `(samples, dimensions)` row by row.
 
     Raises:
         ValidationError: The shapes differ, or a component is not finite.
     """
-    if found.shape != expected.shape:
-        raise ValidationError(f"the graph returned shape {found.shape}, the reference {expected.shape}")
-    if not np.isfinite(found).all():
-        raise ValidationError("the graph returned components that are not finite")
+    require_comparable(found, expected, "components")
     lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
     cosines = (found * expected).sum(axis=1) / lengths
     return Agreement(

@@ -18,7 +18,7 @@ from export.names import EMBEDDER, VISION_ENCODER
 from export.sample_texts import SAMPLE_TEXTS
 from export.spec import ImageTowerSpec, ModelSpec, Target
 from export.tokenizer import load_tokenizer
-from export.validation import Agreement, compare_embeddings, open_graph
+from export.validation import Agreement, Inputs, compare_embeddings, pack, run_graph
 from export.validation.nemotron_vl import paint_pages
 
 _IMAGES = 3
@@ -32,7 +32,8 @@ def compare_with_transformers(
     loaded.enable_truncation(spec.max_tokens)
     ids = [encoding.ids for encoding in loaded.encode_batch(SAMPLE_TEXTS)]
     images = paint_pages(_IMAGES, image.shortest_edge or image.image_size)  # which the processor does not resize
-    found = [_embed_texts(files, target, ids), _embed_images(files, target, images, image)]
+    texts = run_graph(files[EMBEDDER], target, "embeddings", pack(ids))
+    found = [texts, _embed_images(files, target, images, image)]
     expected = embed_with_transformers(checkpoint, ids, [Image.fromarray(pixels) for pixels in images])
     return compare_embeddings(np.concatenate(found), np.concatenate(expected))
 
@@ -62,15 +63,6 @@ def embed_with_transformers(
     return next(embeddings), next(embeddings)
 
 
-def _embed_texts(files: GraphFiles, target: Target, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-    inputs = {
-        "input_ids": np.concatenate([np.asarray(sequence, np.int64) for sequence in ids]),
-        "sequence_lengths": np.asarray([len(sequence) for sequence in ids], np.int32),
-    }
-    embeddings: NDArray[np.float32] = open_graph(files[EMBEDDER], target).run(["embeddings"], inputs)[0]
-    return embeddings
-
-
 def _embed_images(
     files: GraphFiles, target: Target, images: NDArray[np.uint8], image: ImageTowerSpec
 ) -> NDArray[np.float32]:
@@ -80,6 +72,5 @@ def _embed_images(
     end = start + side * patch
     whole = images[:, start:end, start:end]
     patches = whole.reshape(-1, side, patch, side, patch, 3).transpose(0, 1, 3, 2, 4, 5)
-    inputs = {"patches": patches.ravel(), "image_rows": np.full(len(images), side * side, np.int32)}
-    embeddings: NDArray[np.float32] = open_graph(files[VISION_ENCODER], target).run(["embeddings"], inputs)[0]
-    return embeddings
+    inputs: Inputs = {"patches": patches.ravel(), "image_rows": np.full(len(images), side * side, np.int32)}
+    return run_graph(files[VISION_ENCODER], target, "embeddings", inputs)

@@ -15,7 +15,7 @@ from export.pairs import SAMPLE_QUERIES, encode_pair
 from export.sample_texts import SAMPLE_TEXTS
 from export.spec import ModelSpec, Precision, Target
 from export.tokenizer import load_tokenizer
-from export.validation import open_graph
+from export.validation import pack, run_graph
 from export.validation.scores import score_with_graph
 
 GOLDEN_TEXT = SAMPLE_TEXTS[0]
@@ -56,13 +56,13 @@ def embed_golden_text(spec: ModelSpec, tokenizer: bytes, embedder: Path, target:
         The embedding `(dimensions,)`.
     """
     ids = load_tokenizer(tokenizer).encode(spec.passage_prefix + GOLDEN_TEXT).ids[: spec.max_tokens]
-    inputs = {"input_ids": np.asarray(ids, np.int64), "sequence_lengths": np.asarray([len(ids)], np.int32)}
+    inputs = pack([ids])
     if spec.image_embeds_dim is not None:  # a text brings one row, which is never read
         inputs |= {
             "image_embeds": np.full(spec.image_embeds_dim, np.nan, np.float32),
             "image_rows": np.ones(1, np.int32),
         }
-    embedding: NDArray[np.float32] = open_graph(embedder, target).run(["embeddings"], inputs)[0][0]
+    embedding: NDArray[np.float32] = run_graph(embedder, target, "embeddings", inputs)[0]
     return embedding
 
 

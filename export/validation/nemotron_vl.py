@@ -23,7 +23,7 @@ from export.pairs import SAMPLE_QUERIES, encode_pair, encode_sample_pairs
 from export.sample_texts import PAIRS, SAMPLE_TEXTS
 from export.spec import ImageSpec, ModelSpec, Target
 from export.tokenizer import load_tokenizer
-from export.validation import Agreement, RunGraph, ScoreAgreement, compare_embeddings, run_graph
+from export.validation import Agreement, RunGraph, ScoreAgreement, compare_embeddings, pack, run_graph
 from export.validation.scores import compare_scores
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -157,12 +157,8 @@ def run_graphs(
     image_rows = [1 if item.patches is None else len(item.patches) for item in items]
     image_embeds = np.full((sum(image_rows), rows.shape[1]), np.nan, np.float32)
     image_embeds[np.repeat([item.patches is not None for item in items], image_rows)] = rows
-    inputs = {
-        "input_ids": np.concatenate([np.asarray(item.input_ids, np.int64) for item in items]),
-        "image_embeds": image_embeds.ravel(),
-        "sequence_lengths": np.asarray([len(item.input_ids) for item in items], np.int32),
-        "image_rows": np.asarray(image_rows, np.int32),
-    }
+    inputs = pack([item.input_ids for item in items])
+    inputs |= {"image_embeds": image_embeds.ravel(), "image_rows": np.asarray(image_rows, np.int32)}
     return run(files[HEADS[spec.task]], target, "scores" if spec.rank else "embeddings", inputs)
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.errors import ValidationError
 from export.pairs import Pair
 from export.spec import Target
-from export.validation import ScoreAgreement, open_graph
+from export.validation import ScoreAgreement, open_graph, pack, require_comparable
 
 
 def score_with_graph(
@@ -30,11 +28,8 @@ def score_with_graph(
         The score of each pair, `(pairs,)`, computed in one packed batch.
     """
     session = open_graph(path, target)
-    inputs: dict[str, NDArray[Any]] = {
-        "input_ids": np.concatenate([np.asarray(pair.input_ids, np.int64) for pair in pairs]),
-        "sequence_lengths": np.asarray([len(pair.input_ids) for pair in pairs], np.int32),
-        "token_types": np.concatenate([np.asarray(pair.token_types, np.int64) for pair in pairs]),
-    }
+    inputs = pack([pair.input_ids for pair in pairs])
+    inputs["token_types"] = np.concatenate([np.asarray(pair.token_types, np.int64) for pair in pairs])
     accepted = {tensor.name for tensor in session.get_inputs()}
     if image_embeds_dim is not None:  # a text brings one row, which is never read
         inputs["image_embeds"] = np.full(len(pairs) * image_embeds_dim, np.nan, np.float32)
@@ -51,10 +46,7 @@ def compare_scores(found: NDArray[np.float32], expected: NDArray[np.float32]) ->
     Raises:
         ValidationError: The shapes differ, or a score is not finite.
     """
-    if found.shape != expected.shape:
-        raise ValidationError(f"the graph returned shape {found.shape}, the reference {expected.shape}")
-    if not np.isfinite(found).all():
-        raise ValidationError("the graph returned scores that are not finite")
+    require_comparable(found, expected, "scores")
     return ScoreAgreement(
         max_abs_error=float(np.abs(found - expected).max()),
         max_abs_score=float(np.abs(expected).max()),

@@ -16,7 +16,7 @@ from export.checkpoint import Checkpoint
 from export.graphs.text_embedder import SentenceHead
 from export.spec import ModelSpec, Pooling, Target
 from export.tokenizer import load_tokenizer
-from export.validation import Agreement, RunGraph, compare_embeddings, run_graph
+from export.validation import Agreement, RunGraph, compare_embeddings, pack, run_graph
 
 _ACTIVATIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "tanh": torch.tanh,
@@ -45,12 +45,7 @@ def embed_with_graph(
     spec: ModelSpec, tokenizer: bytes, embedder: Path, target: Target, texts: Sequence[str], run: RunGraph = run_graph
 ) -> NDArray[np.float32]:
     """Embed texts as passages, in one packed batch, `(texts, dimensions)`."""
-    ids = _tokenize(spec, tokenizer, texts)
-    inputs = {
-        "input_ids": np.concatenate([np.asarray(sequence, np.int64) for sequence in ids]),
-        "sequence_lengths": np.asarray([len(sequence) for sequence in ids], np.int32),
-    }
-    return run(embedder, target, "embeddings", inputs)
+    return run(embedder, target, "embeddings", pack(_tokenize(spec, tokenizer, texts)))
 
 
 def _tokenize(spec: ModelSpec, tokenizer: bytes, texts: Sequence[str]) -> list[list[int]]:

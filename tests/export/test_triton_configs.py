@@ -1,5 +1,7 @@
 """The rendered configs follow docs/contract.md."""
 
+from collections.abc import Mapping
+
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
@@ -191,7 +193,10 @@ def test_ensembles_describe_themselves():
 
 @pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_SPEC, TOWER_SPEC])
 def test_each_tensor_of_an_ensemble_comes_from_its_input_or_an_earlier_step(spec):
-    configs = render(spec)
+    check_wiring(render(spec), spec)
+
+
+def check_wiring(configs: Mapping[str, pb.ModelConfig], spec: ModelSpec) -> None:
     ensembles = [config for config in configs.values() if config.platform == "ensemble"]
     assert len(ensembles) == len(spec.modalities)
     for ensemble in ensembles:

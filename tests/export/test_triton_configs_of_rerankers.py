@@ -9,7 +9,7 @@ from export.serving import GraphOptions, ImageOptions, ServedModel, ServingSpec,
 from export.spec import Identity, ModelSpec, RankSpec
 from export.triton import render_repository
 from export.triton.steps import warmup_files
-from tests.export.test_triton_configs import IMAGE_SPEC, names_of, parameters
+from tests.export.test_triton_configs import IMAGE_SPEC, check_wiring, names_of, parameters
 
 TEXT_SPEC = ModelSpec(
     architecture="bert", dimensions=1, vocab_size=30522, max_query_tokens=512, max_passage_tokens=512, pooling="cls",
@@ -87,18 +87,7 @@ def test_preprocessing_parameters_are_those_of_the_contract() -> None:
 
 @pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_RERANKER])
 def test_each_tensor_of_an_ensemble_comes_from_its_input_or_an_earlier_step(spec: ModelSpec) -> None:
-    configs = render(spec)
-    ensembles = [config for config in configs.values() if config.platform == "ensemble"]
-    assert len(ensembles) == len(spec.modalities)
-    for ensemble in ensembles:
-        made = set(names_of(ensemble.input))
-        for step in ensemble.ensemble_scheduling.step:
-            member = configs[step.model_name]
-            assert set(step.input_map) == set(names_of(member.input))
-            assert set(step.output_map) == set(names_of(member.output))
-            assert set(step.input_map.values()) <= made
-            made |= set(step.output_map.values())
-        assert set(names_of(ensemble.output)) <= made
+    check_wiring(render(spec), spec)
 
 
 @pytest.mark.parametrize("spec", [TEXT_SPEC, IMAGE_RERANKER])
