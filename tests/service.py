@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,13 @@ def free_ports(count: int) -> list[int]:
     for listener in listeners:
         listener.close()
     return ports
+
+
+def export_all(checkpoints: Mapping[str, Path], repository: Path, *options: str) -> None:
+    """Export checkpoints by the command, each with its public id, with the same options."""
+    for name, folder in checkpoints.items():
+        arguments = [str(folder), "--name", name, "--repository", str(repository), *options]
+        subprocess.run([sys.executable, "-m", "export", *arguments], cwd=PROJECT, check=True)
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 import asyncio
 import itertools
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from export.validation.text import embed_with_transformers
 from tests.export.tiny_bert import write_json
 from tests.export.tiny_text_models import WRITERS, write_padded
 from tests.sentences import load_sentences
-from tests.service import PROJECT, Service, run_service
+from tests.service import Service, export_all, run_service
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -35,9 +33,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def service(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     repository = tmp_path_factory.mktemp("models") / "repository"
-    for kind, folder in checkpoints.items():
-        arguments = [str(folder), "--name", f"tiny/{kind}", "--repository", str(repository)]
-        subprocess.run([sys.executable, "-m", "export", *arguments], cwd=PROJECT, check=True)
+    export_all({f"tiny/{kind}": folder for kind, folder in checkpoints.items()}, repository)
     with run_service(repository, tmp_path_factory.mktemp("service")) as running:
         yield running
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import base64
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from tests.export.tiny_dual_encoders import WRITERS
 from tests.pdf_files import fill, make_pdf
 from tests.preprocess.image_files import draw_scene, encode
 from tests.sentences import load_sentences
-from tests.service import PROJECT, Service, run_service
+from tests.service import Service, export_all, run_service
 from tests.triton_requests import infer
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
@@ -69,9 +67,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def service(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     repository = tmp_path_factory.mktemp("models") / "repository"
-    for kind, folder in checkpoints.items():
-        arguments = [str(folder), "--name", f"tiny/{kind}", "--repository", str(repository)]
-        subprocess.run([sys.executable, "-m", "export", *arguments], cwd=PROJECT, check=True)
+    export_all({f"tiny/{kind}": folder for kind, folder in checkpoints.items()}, repository)
     with run_service(repository, tmp_path_factory.mktemp("service")) as running:
         yield running
 

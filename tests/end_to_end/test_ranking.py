@@ -2,8 +2,6 @@
 
 import base64
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +16,7 @@ from tests.end_to_end.samples import RERANKER, TINY, TINY_CHECKPOINT, image_url
 from tests.export.tiny_rerankers import MAX_TOKENS, score_by_reference, score_with_images
 from tests.pdf_files import fill, make_pdf
 from tests.sentences import load_sentences
-from tests.service import PROJECT, Service, run_service
+from tests.service import Service, export_all, run_service
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -118,8 +116,7 @@ def image_reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def image_service(image_reranker: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     repository = tmp_path_factory.mktemp("image_models") / "repository"
-    arguments = [str(image_reranker), "--name", IMAGE_RERANKER, "--repository", str(repository)]
-    subprocess.run([sys.executable, "-m", "export", *arguments], cwd=PROJECT, check=True)
+    export_all({IMAGE_RERANKER: image_reranker}, repository)
     with run_service(repository, tmp_path_factory.mktemp("image_service")) as running:
         yield running
 

@@ -1,8 +1,6 @@
 """Rerankers of every architecture side by side in one Triton, alone and under load, against transformers."""
 
 import itertools
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +17,7 @@ from tests.end_to_end.samples import TINY_CHECKPOINT, read_image
 from tests.export.tiny_bert import write_tiny_bert
 from tests.export.tiny_rerankers import MAX_TOKENS, RERANKERS, score_by_reference, score_with_images
 from tests.sentences import load_sentences
-from tests.service import PROJECT, Service, run_service
+from tests.service import Service, export_all, run_service
 from tests.triton_requests import infer
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
@@ -49,9 +47,7 @@ def service(
     repository = tmp_path_factory.mktemp("models") / "repository"
     embedder = write_tiny_bert(tmp_path_factory.mktemp("embedder") / "tiny-bert")
     for kind, folder in (checkpoints | {"vl": multimodal, "embedder": embedder}).items():
-        arguments = [str(folder), "--name", f"tiny/{kind}", "--repository", str(repository)]
-        arguments += ["--task", "rank"] if kind == "qwen3" else []
-        subprocess.run([sys.executable, "-m", "export", *arguments], cwd=PROJECT, check=True)
+        export_all({f"tiny/{kind}": folder}, repository, *(["--task", "rank"] if kind == "qwen3" else []))
     with run_service(repository, tmp_path_factory.mktemp("service")) as running:
         yield running
 
