@@ -1,7 +1,7 @@
 """From the `input` field, in all its published forms, to items; an item's kind is decided here and nowhere else."""
 
-from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import ParamSpec, TypeAlias
 
 from gateway.api.images import InlineImage, decode_data_url, decode_pdf_url, find_image, is_data_url, is_pdf_url
 from gateway.api.request import MESSAGES, ContentBlock, EmbeddingsBody, FilePart, ImagePart, TextPart
@@ -26,6 +26,8 @@ from gateway.types import (
     TokensItem,
     VectorFormat,
 )
+
+P = ParamSpec("P")
 
 ItemValue: TypeAlias = str | list[int | float] | ContentBlock
 
@@ -107,7 +109,7 @@ def build_items(
     if body.combine is not None:
         values, modalities, places = split_parts(values, modalities, settings.max_items)
         indices = [place.index for place in places]
-    build = build_or_fail if body.on_error == "item" else build_item
+    build = or_failed(build_item) if body.on_error == "item" else build_item
     items = [
         build(index, value, modality, settings.max_image_bytes)
         for index, value, modality in zip(indices, values, modalities, strict=True)
@@ -162,16 +164,25 @@ def list_values(
     """
     if isinstance(value, str):
         return [value]
-    if not value:
-        raise InvalidRequestError("input must not be empty", param="input")
     kinds = set(map(type, value))
-    if kinds <= {int, float}:
+    if value and kinds <= {int, float}:
         return [value]  # type: ignore[list-item]  # all of them are ids
-    if len(value) > max_items:
-        raise InvalidRequestError(f"input must have at most {max_items} items; got {len(value)}", param="input")
+    check_item_count(len(value), max_items)
     if kinds == {list} or kinds <= {str, ContentBlock}:
         return value  # type: ignore[return-value]  # none of them is an id
     raise InvalidRequestError(MESSAGES["input"], param="input")
+
+
+def check_item_count(count: int, max_items: int) -> None:
+    """Check the number of items.
+
+    Raises:
+        InvalidRequestError: There are none, or too many.
+    """
+    if not count:
+        raise InvalidRequestError("input must not be empty", param="input")
+    if count > max_items:
+        raise InvalidRequestError(f"input must have at most {max_items} items; got {count}", param="input")
 
 
 def list_modalities(value: Modality | list[Modality] | None, count: int) -> Sequence[Modality | None]:
@@ -214,12 +225,16 @@ def build_item(index: int, value: ItemValue, modality: Modality | None, max_byte
     return check_modality(index, item, modality)
 
 
-def build_or_fail(index: int, value: ItemValue, modality: Modality | None, max_bytes: int) -> RequestItem | FailedItem:
-    """Return the item that one entry of the list makes, or what is wrong with it."""
-    try:
-        return build_item(index, value, modality, max_bytes)
-    except (InvalidItemError, TooLargeError) as error:
-        return FailedItem(error)
+def or_failed(build: Callable[P, RequestItem]) -> Callable[P, RequestItem | FailedItem]:
+    """Return a function that returns what is wrong with an item in its place."""
+
+    def build_or_fail(*args: P.args, **kwargs: P.kwargs) -> RequestItem | FailedItem:
+        try:
+            return build(*args, **kwargs)
+        except (InvalidItemError, TooLargeError) as error:
+            return FailedItem(error)
+
+    return build_or_fail
 
 
 def read_string(index: int, text: str, modality: Modality | None, max_bytes: int) -> RequestItem:

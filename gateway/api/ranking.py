@@ -14,10 +14,10 @@ from gateway.api.context import Services
 from gateway.api.embeddings import Count, infer
 from gateway.api.error_responses import ErrorDetails, describe_error
 from gateway.api.images import is_pdf_url
-from gateway.api.inputs import build_item, check_image_count
+from gateway.api.inputs import build_item, check_image_count, check_item_count, or_failed
 from gateway.api.request import ContentBlock, ImagePart, ImageSource, TextPart
 from gateway.core.results import RankingResult
-from gateway.errors import GatewayError, InvalidItemError, InvalidRequestError, TooLargeError
+from gateway.errors import GatewayError, InvalidItemError
 from gateway.settings import Settings
 from gateway.types import FailedItem, RankingRequest, RequestItem, TextItem, TokenLimit, Truncate
 
@@ -145,19 +145,9 @@ def build_documents(
     Raises:
         InvalidRequestError: There are none, or too many documents or images; or what `build_document` finds.
     """
-    if not documents:
-        raise InvalidRequestError("input must not be empty", param="input")
-    if len(documents) > settings.max_items:
-        message = f"input must have at most {settings.max_items} items; got {len(documents)}"
-        raise InvalidRequestError(message, param="input")
-    items: list[RequestItem | FailedItem] = []
-    for index, document in enumerate(documents):
-        try:
-            items.append(build_document(index, document, settings.max_image_bytes))
-        except (InvalidItemError, TooLargeError) as error:
-            if not isolate_errors:
-                raise
-            items.append(FailedItem(error))
+    check_item_count(len(documents), settings.max_items)
+    build = or_failed(build_document) if isolate_errors else build_document
+    items = [build(index, document, settings.max_image_bytes) for index, document in enumerate(documents)]
     check_image_count(items, settings.max_images)
     return items
 

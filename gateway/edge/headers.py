@@ -10,6 +10,9 @@ MAX_HEADERS = 100
 IDENTITY_HEADERS = frozenset({b"authorization", b"x-forwarded-for", b"forwarded"})
 """Which may tell clients apart that share an address."""
 
+MAX_SUSPECT_BYTES = 16 * 1024
+"""Longest body of the requests that are refused before it is parsed."""
+
 SPECIAL_HEADERS = frozenset({b"origin", b"transfer-encoding", b"expect", b"content-encoding"})
 """Requests with these are left to the application."""
 
@@ -39,6 +42,6 @@ def identify(address: str, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -
         name = line[0]
         if name in IDENTITY_HEADERS:
             found.append(line)
-        elif name in SPECIAL_HEADERS or (name == b"content-length" and len(line[1]) > 5):
+        elif name in SPECIAL_HEADERS or (name == b"content-length" and int(line[1]) > MAX_SUSPECT_BYTES):
             return None
     return (address, url, *found)

@@ -12,7 +12,7 @@ from gateway.api.error_responses import render_error
 from gateway.api.middleware import read_request_id
 from gateway.edge.connections import CONNECTIONS, ConnectionTable, Held
 from gateway.edge.headers import find_problem, identify
-from gateway.edge.refusals import MAX_BODY_BYTES, RecentRefusal
+from gateway.edge.refusals import RecentRefusal
 from gateway.edge.transport import CoalescingTransport
 from gateway.errors import (
     GatewayError,
@@ -181,9 +181,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         if self._recent is not None:
-            self._suspect += body
-            if len(self._suspect) > MAX_BODY_BYTES:
-                self._pass_suspect()
+            self._suspect += body  # which its headers have announced as short
             return
         if self.cycle.response_complete:
             if self._body_bytes > MAX_DISCARDED_BYTES:

@@ -24,9 +24,6 @@ than the second after which it tells the client to come again."""
 WINDOW_S = 0.005
 """Time in which a request that was let through surely has been admitted or refused."""
 
-MAX_BODY_BYTES = 16 * 1024
-"""Of the requests that are refused in this way."""
-
 MAX_CLIENTS = 4096
 
 FILE_MARKS = (b"data:", b"http")

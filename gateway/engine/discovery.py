@@ -96,10 +96,9 @@ async def discover_models(stub: Any, timeout_s: float) -> Discovery:
             if ensembles is not None and not any(map(is_mixed, ensembles.values())):
                 break
             await asyncio.sleep(READ_INTERVAL_S)
-    found = sort_models(index, {key: group for key, group in (ensembles or {}).items() if not is_mixed(group)})
-    if all(model.served.precision != "int8" for model in found.models.values()):
-        return found
-    with grpc_errors_translated():
+        found = sort_models(index, {key: group for key, group in (ensembles or {}).items() if not is_mixed(group)})
+        if all(model.served.precision != "int8" for model in found.models.values()):
+            return found
         server = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=timeout_s)
     return replace(found, models={name: name_engine(model, server) for name, model in found.models.items()})
 
